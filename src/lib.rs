@@ -1,0 +1,2 @@
+//! pancake_fdw
+pgrx::pg_module_magic!();

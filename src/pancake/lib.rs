@@ -1,0 +1,2 @@
+//! What we know of Pancake.
+#![forbid(unsafe_code)]

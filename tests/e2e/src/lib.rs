@@ -1,0 +1,1 @@
+//! A throw-away Postgres with pancake_fdw in it.

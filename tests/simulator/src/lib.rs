@@ -1,0 +1,1 @@
+//! An honest, strict Pancake on a loopback address.
