@@ -1,0 +1,6 @@
+//! All tests that speak SQL, in one binary: one link, one private Postgres, one shared cluster.
+//! Each module keeps to one promise of the extension; `harness` asks whether the ground holds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
