@@ -9,10 +9,13 @@ pub mod cluster;
 pub mod database;
 pub mod folder;
 mod once;
+pub mod page;
+pub mod shop;
 pub mod sql;
 pub mod tree;
 
 pub use cluster::{Cluster, Mode};
 pub use database::{Database, Output};
+pub use shop::Shop;
 pub use sql::{Session, SqlError};
 pub use tree::Tree;
