@@ -1,0 +1,186 @@
+//! Answers the lists beside the conversations: messages, tags, posts, customers, users.
+//! Who may ask is left to the door.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::clock::Micros;
+use crate::page::Page;
+use crate::query::{Params, last, window};
+use crate::render;
+use crate::reply::Reply;
+use crate::row::Row;
+use crate::shop::Shop;
+use crate::switches::{LostConversation, Switches};
+
+/// All messages of a row that were not taken back, by number, oldest first.
+fn numbers(row: &Row) -> Vec<u64> {
+    (0..row.talk.total()).filter(|number| !row.talk.removed.contains(number)).collect()
+}
+
+/// All messages of a conversation, oldest first.
+pub fn all_messages(page: &Page, id: &str) -> Vec<Value> {
+    let row = page.find(id).and_then(|index| page.rows.get(index));
+    row.map(|row| numbers(row).into_iter().map(|number| render::message(row, &page.shop, number)).collect())
+        .unwrap_or_default()
+}
+
+pub fn messages(
+    page: &Page,
+    id: &str,
+    params: &Params,
+    switches: &Switches,
+    complaints: &mut Vec<String>,
+) -> Reply {
+    let count = last(params, "current_count").map(str::parse::<usize>);
+    if matches!(count, Some(Err(_))) {
+        complaints.push("`current_count` is not a number: ignored".to_owned());
+    }
+    let skipped = count.and_then(Result::ok).unwrap_or(0);
+    let found = page.find(id).filter(|index| page.shows(*index)).and_then(|index| page.rows.get(index));
+    let Some(row) = found else {
+        return match switches.lost_conversation {
+            LostConversation::Empty => messages_reply(id, Vec::new()),
+            LostConversation::SuccessFalse => Reply::unsuccessful("Conversation not found"),
+            LostConversation::Http404 => {
+                Reply::json(404, json!({"success": false, "message": "Conversation not found"}))
+            }
+        };
+    };
+    let numbers = numbers(row);
+    let end = numbers.len().saturating_sub(skipped);
+    let start = end.saturating_sub(switches.message_batch);
+    let batch = numbers.get(start..end).unwrap_or_default();
+    messages_reply(id, batch.iter().map(|number| render::message(row, &page.shop, *number)).collect())
+}
+
+fn messages_reply(id: &str, messages: Vec<Value>) -> Reply {
+    let rows = messages.len();
+    Reply::list(
+        json!({"success": true, "conversation_id": id, "messages": messages, "last_commented_at": false}),
+        rows,
+    )
+}
+
+pub fn tags() -> Reply {
+    let tags = Shop::tags();
+    let rows = tags.len();
+    Reply::list(json!({"tags": tags}), rows)
+}
+
+pub fn users(page: &Page) -> Reply {
+    let users = page.shop.users();
+    let rows = users.len();
+    let left = json!([{"id": "left-1", "name": "Đinh Văn Nghỉ", "status": "disabled", "fb_id": "299999999999999", "is_online": false}]);
+    Reply::list(json!({"success": true, "users": users, "disabled_users": left}), rows)
+}
+
+/// All posts, newest first, each with its time.
+pub fn all_posts(page: &Page) -> Vec<(Micros, Value)> {
+    let mut comments: HashMap<&str, usize> = HashMap::new();
+    for row in page.rows.iter().filter(|row| row.kind == "COMMENT" && !row.gone) {
+        *comments.entry(row.post_id.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    let count = |id: &str| comments.get(id).copied().unwrap_or(0);
+    let posts = page.shop.posts.iter().rev();
+    posts.map(|post| (post.inserted, post.json(&page.shop, count(&post.id)))).collect()
+}
+
+pub fn posts(page: &Page, params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> Reply {
+    if let Some(refusal) = required(params, &["since", "until", "page_number", "page_size"], complaints) {
+        return refusal;
+    }
+    let (lowest, highest, nothing) = window(params, switches, complaints);
+    let kind = last(params, "type");
+    if kind.is_some_and(|kind| !["video", "photo", "text", "livestream"].contains(&kind)) {
+        complaints.push("`type` is no type of post".to_owned());
+    }
+    let inside: Vec<Value> = all_posts(page)
+        .into_iter()
+        .filter(|(time, _)| !nothing && (lowest..=highest).contains(time))
+        .filter(|(_, post)| kind.is_none_or(|kind| post["type"] == kind))
+        .map(|(_, post)| post)
+        .collect();
+    numbered(inside, "posts", params, 30, complaints)
+}
+
+/// Customers, each with its first and last time; also those whose conversations are gone.
+pub fn all_customers(page: &Page) -> Vec<(Micros, Micros, Value)> {
+    let mut people: HashMap<u64, (Micros, Micros, Option<&str>)> = HashMap::new();
+    let made = page
+        .rows
+        .iter()
+        .enumerate()
+        .filter(|(index, row)| row.verbatim.is_none() && (row.gone || page.shows(*index)));
+    for (_, row) in made {
+        let begun = row.inserted.min(row.updated);
+        let known = people.entry(row.person).or_insert((begun, row.updated, None));
+        known.0 = known.0.min(begun);
+        known.1 = known.1.max(row.updated);
+        if row.kind == "INBOX" {
+            known.2 = Some(&row.id);
+        }
+    }
+    let customer = |(person, (first, latest, thread))| {
+        (first, latest, render::customer(&page.shop, person, thread, first, latest))
+    };
+    people.into_iter().map(customer).collect()
+}
+
+pub fn customers(page: &Page, params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> Reply {
+    if let Some(refusal) = required(params, &["since", "until", "page_number"], complaints) {
+        return refusal;
+    }
+    let (lowest, highest, nothing) = window(params, switches, complaints);
+    let order = last(params, "order_by");
+    if !matches!(order, None | Some("updated_at" | "inserted_at")) {
+        complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
+    }
+    let by_updated = order == Some("updated_at");
+    let mut inside: Vec<(Micros, Value)> = all_customers(page)
+        .into_iter()
+        .map(|(first, latest, customer)| (if by_updated { latest } else { first }, customer))
+        .filter(|(time, _)| !nothing && (lowest..=highest).contains(time))
+        .collect();
+    inside.sort_by(|one, other| (other.0, other.1["id"].as_str()).cmp(&(one.0, one.1["id"].as_str())));
+    let inside = inside.into_iter().map(|(_, customer)| customer).collect();
+    numbered(inside, "customers", params, 100, complaints)
+}
+
+/// The refusal where a required parameter is missing.
+fn required(params: &Params, names: &[&str], complaints: &mut Vec<String>) -> Option<Reply> {
+    let missing = names.iter().find(|name| last(params, name).is_none())?;
+    complaints.push(format!("required parameter `{missing}` is missing"));
+    Some(Reply::json(
+        200,
+        json!({"success": false, "error_code": 100, "message": format!("missing required field: {missing}")}),
+    ))
+}
+
+/// One numbered page of a list, with the total of its window.
+fn numbered(
+    rows: Vec<Value>,
+    key: &str,
+    params: &Params,
+    most: usize,
+    complaints: &mut Vec<String>,
+) -> Reply {
+    let mut read = |name: &str, usual: usize, most: usize| {
+        let Some(text) = last(params, name) else { return usual };
+        let number = text.parse::<usize>().ok().filter(|number| (1..=most).contains(number));
+        if number.is_none() {
+            complaints.push(format!("`{name}` is not a number from 1 to {most}"));
+        }
+        number.unwrap_or(usual)
+    };
+    let size = read("page_size", most, most);
+    let number = read("page_number", 1, usize::MAX);
+    let total = rows.len();
+    let first = (number - 1).saturating_mul(size);
+    let batch: Vec<Value> = rows.into_iter().skip(first).take(size).collect();
+    let count = batch.len();
+    let mut body = json!({"success": true, "total": total});
+    body[key] = Value::Array(batch);
+    Reply::list(body, count)
+}

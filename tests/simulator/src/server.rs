@@ -1,0 +1,109 @@
+//! Serves a world over HTTP/1.1 on a thread of its own, until told to stop.
+//! What is answered is left to the world.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::request::Request;
+use crate::wire;
+use crate::world::World;
+
+pub type Shared = Arc<Mutex<World>>;
+
+#[derive(Debug)]
+pub struct Server {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(world: Shared, port: u16, tls: Option<TlsAcceptor>) -> io::Result<Server> {
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    _ = accept(listener, world, tls) => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("pancake-simulator".to_owned()).spawn(serve)?;
+        Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Waits until the server ends, which it does only when something fails.
+    pub fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, world: Shared, tls: Option<TlsAcceptor>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let started = Instant::now();
+    let connections = AtomicU64::new(0);
+    loop {
+        // A failed accept (no descriptors left, a peer already gone) concerns that connection alone.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let connection = connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let (world, tls) = (world.clone(), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => serve(stream, world, started, connection).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, world, started, connection).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn serve<S>(stream: S, world: Shared, started: Instant, connection: u64)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (head, _) = request.into_parts();
+        let request = Request::read(&head, started.elapsed(), connection);
+        let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
+        wire::send(answer, request.gzip)
+    });
+    // An error is the client's going away, or a fault that closes the connection: nobody to tell.
+    let _ =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+}

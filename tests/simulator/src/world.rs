@@ -1,0 +1,171 @@
+//! Holds everything a simulator knows and answers requests from it, one after another.
+//! What goes on the wire, and how slowly, is left to `wire`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::catalogue;
+use crate::clock::Clock;
+use crate::dice::Dice;
+use crate::fault::{Fault, Faults};
+use crate::listing;
+use crate::log::{Endpoint, Entry, Log};
+use crate::page::Page;
+use crate::query::{self, Reading};
+use crate::render;
+use crate::reply::Reply;
+use crate::request::Request;
+use crate::settings::Settings;
+use crate::storm;
+use crate::switches::{PagesForm, Switches, V1Conversations};
+
+#[derive(Debug)]
+pub struct World {
+    pub pages: HashMap<String, Page>,
+    /// The pages in the order of the settings.
+    pub order: Vec<String>,
+    pub switches: Switches,
+    pub faults: Faults,
+    pub log: Log,
+    pub clock: Clock,
+    user_token: String,
+    dice: Dice,
+}
+
+/// A reply on its way: how it is broken, and when it leaves.
+#[derive(Debug)]
+pub struct Answer {
+    pub reply: Reply,
+    pub fault: Option<Fault>,
+    pub delay: Duration,
+    pub request_id: String,
+    pub endpoint: Endpoint,
+}
+
+impl World {
+    pub fn new(settings: &Settings) -> World {
+        let clock = Clock::start(settings.now);
+        let now = clock.now();
+        let page = |page: &crate::PageSettings| {
+            (page.id.clone(), Page::new(page, settings.seed, now, settings.switches.ties))
+        };
+        World {
+            pages: settings.pages.iter().map(page).collect(),
+            order: settings.pages.iter().map(|page| page.id.clone()).collect(),
+            switches: settings.switches.clone(),
+            faults: Faults::default(),
+            log: Log::new(settings.keep_log),
+            clock,
+            user_token: settings.user_token.clone(),
+            dice: Dice::of(&[settings.seed, 99]),
+        }
+    }
+
+    pub fn answer(&mut self, request: &Request) -> Answer {
+        let now = self.clock.now();
+        let tokens = self.pages.values().map(|page| page.door.token.as_str());
+        let mut complaints = request.manners(tokens.chain([self.user_token.as_str()]));
+        let mut refusal = None;
+        if let Some(page) = self.pages.get_mut(&request.page_id) {
+            page.surface(now);
+            if let Some((reply, complaint)) = page.door.meter(request.at, &self.switches) {
+                complaints.push(complaint);
+                refusal = reply;
+            }
+        }
+        let cursor = query::last(&request.params, "last_conversation_id").is_some();
+        let fault = match refusal {
+            None => self.faults.strike(request.endpoint, &request.page_id, cursor),
+            Some(_) => None,
+        };
+        let reply = match refusal {
+            Some(refusal) => refusal,
+            None => self.inside(request, now, &mut complaints),
+        };
+        let request_id = format!("F{:016x}", self.dice.roll());
+        let status = match &fault {
+            None => reply.status,
+            Some(fault) => fault.status(reply.status),
+        };
+        self.log.add(Entry {
+            at: request.at,
+            page_id: request.page_id.clone(),
+            endpoint: request.endpoint,
+            method: request.method.clone(),
+            path: request.path.clone(),
+            params: request.shown_params(),
+            status,
+            rows: reply.rows,
+            connection: request.connection,
+            request_id: request_id.clone(),
+            faulted: fault.is_some(),
+            complaints,
+        });
+        let jitter = self.switches.jitter.mul_f64(self.dice.unit());
+        Answer { reply, fault, delay: self.switches.latency + jitter, request_id, endpoint: request.endpoint }
+    }
+
+    /// The reply to a request that is within the rate.
+    fn inside(&mut self, request: &Request, now: i64, complaints: &mut Vec<String>) -> Reply {
+        let switches = &self.switches;
+        if request.method != "GET" || request.endpoint == Endpoint::Unknown {
+            return Reply::web_app();
+        }
+        if request.endpoint == Endpoint::Pages {
+            return self.pages(request);
+        }
+        if request.endpoint == Endpoint::ConversationsV1
+            && switches.v1_conversations == V1Conversations::Http404
+        {
+            return not_found();
+        }
+        let Some(page) = self.pages.get_mut(&request.page_id) else { return not_found() };
+        if let Some(refusal) = page.door.refuse(request.token(), switches) {
+            return refusal;
+        }
+        match request.endpoint {
+            Endpoint::Messages => {
+                catalogue::messages(page, &request.conversation_id, &request.params, switches, complaints)
+            }
+            Endpoint::Tags => catalogue::tags(),
+            Endpoint::Users => catalogue::users(page),
+            Endpoint::Posts => catalogue::posts(page, &request.params, switches, complaints),
+            Endpoint::Customers => catalogue::customers(page, &request.params, switches, complaints),
+            _ => {
+                let cursor = query::last(&request.params, "last_conversation_id");
+                storm::blow(page, cursor, now, switches);
+                match query::read(&request.params, switches, complaints) {
+                    Reading::Ask(ask) => listing::reply(page, &ask, request.gzip && switches.gzip, switches),
+                    Reading::Http500 => Reply::server_error(),
+                }
+            }
+        }
+    }
+
+    /// The user API's list of pages, which holds their tokens.
+    fn pages(&self, request: &Request) -> Reply {
+        let refuse = |code, message| crate::door::unauthorized(code, message, &self.switches);
+        match request.token() {
+            None => return refuse(101, "access_token is missing"),
+            Some(token) if token != self.user_token => return refuse(102, "invalid access_token"),
+            Some(_) => {}
+        }
+        let known = self.order.iter().filter_map(|id| self.pages.get(id));
+        let pages: Vec<_> = known.map(|page| render::page(&page.shop, &page.door.token)).collect();
+        let rows = pages.len();
+        let body = match self.switches.pages_form {
+            PagesForm::Categorized => json!({
+                "success": true,
+                "categorized": {"activated": pages, "hidden": [], "inactivated": [], "nopermission": []},
+            }),
+            PagesForm::Flat => json!({"success": true, "pages": pages}),
+        };
+        Reply::list(body, rows)
+    }
+}
+
+fn not_found() -> Reply {
+    Reply::json(404, json!({"errors": {"detail": "Not Found"}}))
+}
