@@ -1,0 +1,130 @@
+//! Tests the lists beside the conversations, that their keys join, and TLS and gzip.
+//! Conversations are left to `listing`.
+
+mod client;
+
+use std::collections::HashSet;
+use std::io::Read;
+
+use client::{shop, with};
+use pancake_simulator::*;
+use serde_json::Value;
+
+fn set(rows: &[Value], key: &str) -> HashSet<String> {
+    rows.iter().filter_map(|row| row[key].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn messages_come_newest_batch_first_and_ascend_inside() {
+    let shop = shop(60);
+    let longest = |row: &&Value| row["message_count"].as_u64();
+    let rows = shop.page.conversations();
+    let row = rows.iter().max_by_key(longest).unwrap();
+    let id = row["id"].as_str().unwrap();
+    let truth = shop.page.messages(id);
+    assert_eq!(truth.len() as u64, row["message_count"].as_u64().unwrap());
+    assert!(truth.len() > 35);
+    let mut read: Vec<Value> = Vec::new();
+    loop {
+        let got = shop.v1(&format!("conversations/{id}/messages"), &format!("current_count={}", read.len()));
+        let batch = got.json()["messages"].as_array().unwrap().clone();
+        if batch.is_empty() {
+            break;
+        }
+        assert!(batch.len() <= 30);
+        read.splice(0..0, batch);
+    }
+    assert_eq!(read, truth);
+    let last = truth.last().unwrap();
+    assert_eq!(last["inserted_at"], row["updated_at"]);
+    assert_eq!(last["original_message"], row["snippet"]);
+    assert!(truth.windows(2).all(|two| two[0]["inserted_at"].as_str() <= two[1]["inserted_at"].as_str()));
+    assert_eq!(truth.iter().filter_map(|row| row["id"].as_str()).collect::<HashSet<_>>().len(), truth.len());
+    shop.page.delete_message(id, 0);
+    assert_eq!(shop.page.messages(id), truth[1..]);
+}
+
+#[test]
+fn the_join_keys_meet() {
+    let shop = shop(400);
+    let conversations = shop.page.conversations();
+    let customers = shop.page.customers();
+    assert_eq!(set(&conversations, "customer_id"), set(&customers, "customer_id"));
+    let inbox: Vec<Value> = conversations.iter().filter(|row| row["type"] == "INBOX").cloned().collect();
+    assert_eq!(set(&inbox, "id"), set(&customers, "thread_id"));
+    assert!(customers.len() < 400);
+    let comments: Vec<Value> = conversations.iter().filter(|row| row["type"] == "COMMENT").cloned().collect();
+    assert!(set(&comments, "post_id").is_subset(&set(&shop.page.posts(), "id")));
+    let staff = set(&shop.page.users(), "id");
+    let last: Vec<Value> = conversations.iter().map(|row| row["last_sent_by"].clone()).collect();
+    assert!(!set(&last, "uid").is_empty() && set(&last, "uid").is_subset(&staff));
+    for row in &conversations {
+        assert!(
+            row["assignee_ids"].as_array().unwrap().iter().all(|id| staff.contains(id.as_str().unwrap()))
+        );
+    }
+}
+
+#[test]
+fn numbered_lists_add_up_to_their_total() {
+    let shop = shop(400);
+    for (path, key, size, truth) in [
+        ("page_customers", "customers", 100, shop.page.customers()),
+        ("posts", "posts", 4, shop.page.posts()),
+    ] {
+        let mut ids = HashSet::new();
+        for number in 1.. {
+            let params = format!("since=1&until=99999999999&page_number={number}&page_size={size}");
+            let got = shop.v1(path, &params).json();
+            assert_eq!(got["total"].as_u64().unwrap() as usize, truth.len());
+            let batch = got[key].as_array().unwrap();
+            if batch.is_empty() {
+                break;
+            }
+            ids.extend(set(batch, "id"));
+        }
+        assert_eq!(ids, set(&truth, "id"));
+        assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+        let got = shop.v1(path, "since=1&until=2").json();
+        assert_eq!((got["success"].as_bool(), got["error_code"].as_i64()), (Some(false), Some(100)));
+        shop.simulator.clear_log();
+    }
+    assert_eq!(shop.v1("tags", "").json().get("success"), None);
+    assert_eq!(shop.v1("users", "").json()["users"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn the_pages_of_the_user_in_both_forms() {
+    let shop = with(Settings {
+        pages: (0..3)
+            .map(PageSettings::numbered)
+            .map(|page| PageSettings { conversations: 2, ..page })
+            .collect(),
+        ..Settings::default()
+    });
+    let get = |token: &str| {
+        shop.raw(&format!("/v1/pages?access_token={token}"), "Accept: application/json\r\n").unwrap().json()
+    };
+    let pages = get("user-token-SECRET");
+    let page = &pages["categorized"]["activated"][2];
+    assert_eq!(page["settings"]["page_access_token"], "page-token-SECRET-3");
+    shop.simulator.switches(|switches| switches.pages_form = PagesForm::Flat);
+    assert_eq!(get("user-token-SECRET")["pages"].as_array().unwrap().len(), 3);
+    assert_eq!(get("page-token-SECRET-1")["error_code"], 102);
+    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn tls_and_gzip() {
+    let shop = with(Settings { tls: true, ..Settings::of(30) });
+    assert!(shop.simulator.base_url().starts_with("https://127.0.0.1:"));
+    assert_eq!(shop.walk("").len(), 30);
+    let token = shop.page.token();
+    let url = format!("/public_api/v2/pages/{}/conversations?page_access_token={token}", shop.page.id());
+    let got = shop.raw(&url, "Accept: application/json\r\nAccept-Encoding: gzip\r\n").unwrap();
+    assert_eq!(got.header("content-encoding"), Some("gzip"));
+    assert!(got.header("x-request-id").is_some());
+    let mut body = String::new();
+    flate2::read::GzDecoder::new(&got.body[..]).read_to_string(&mut body).unwrap();
+    assert_eq!(body.as_bytes(), shop.list("").body);
+}
