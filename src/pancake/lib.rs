@@ -1,2 +1,35 @@
-//! What we know of Pancake.
+//! What we know of the Pancake Public API: options, columns, filters, the walk, the meter, HTTP.
+//! It cannot name Postgres: clock, shared memory, waking the backend come in through small traits.
+//!
+//! ```text
+//! options ─┐
+//! filter ──┴► plan (a union of chains) ─► scan ─► walk   (which reply proves which row, pure)
+//!                                          │  └─► decode (a reply's bytes → rows of cells)
+//!                                          └────► client ─► gate ─► meter (one budget for all sessions)
+//!                                                    └────► reply (what counts as a page of rows)
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod catalogue;
+pub mod cell;
+pub mod client;
+pub mod conversation;
+pub mod decode;
+pub mod duration;
+pub mod error;
+pub mod filter;
+pub mod json;
+pub mod ledger;
+pub mod lane;
+pub mod meter;
+pub mod options;
+pub mod plan;
+pub mod reply;
+pub mod retry;
+pub mod scan;
+pub mod secret;
+pub mod sent;
+pub mod time;
+pub mod token;
+pub mod url;
+pub mod walk;

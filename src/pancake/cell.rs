@@ -1,0 +1,79 @@
+//! One value of a row on its way to Postgres, and the readers of loosely typed JSON.
+//! Which key feeds which column is said per object; how a cell becomes a datum, by the extension.
+
+use serde_json::value::RawValue;
+
+use crate::time::Micros;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    Null,
+    Text(String),
+    Bool(bool),
+    Int(i64),
+    Time(Micros),
+    Texts(Vec<Option<String>>),
+    /// JSON text, as served.
+    Json(String),
+}
+
+/// A value of a reply that cannot stand in its column; the text is the value as served.
+#[derive(Debug, PartialEq)]
+pub struct Misfit(pub String);
+
+pub type Raw<'a> = Option<&'a RawValue>;
+
+/// The text of a JSON scalar: a string unescaped, anything else as it is written. `None` for null.
+pub fn text(raw: Raw) -> Option<String> {
+    let json = raw?.get();
+    match json.as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b'n' => None,
+        _ => Some(json.to_owned()),
+    }
+}
+
+impl Cell {
+    pub fn text(raw: Raw) -> Cell {
+        text(raw).map_or(Cell::Null, Cell::Text)
+    }
+
+    /// A JSON boolean, or a text for Postgres to judge.
+    pub fn bool(raw: Raw) -> Cell {
+        match raw.map(RawValue::get) {
+            Some("true") => Cell::Bool(true),
+            Some("false") => Cell::Bool(false),
+            _ => Cell::text(raw),
+        }
+    }
+
+    /// A JSON integer, or a text for Postgres to judge.
+    pub fn int(raw: Raw) -> Cell {
+        match raw.and_then(|raw| raw.get().parse().ok()) {
+            Some(number) => Cell::Int(number),
+            None => Cell::text(raw),
+        }
+    }
+
+    pub fn time(raw: Raw) -> Result<Cell, Misfit> {
+        let Some(text) = text(raw) else { return Ok(Cell::Null) };
+        Micros::parse(&text).map(Cell::Time).ok_or(Misfit(text))
+    }
+
+    pub fn json(raw: Raw) -> Cell {
+        match raw.map(RawValue::get) {
+            None | Some("null") => Cell::Null,
+            Some(json) => Cell::Json(json.to_owned()),
+        }
+    }
+}
+
+/// The elements of a JSON list; nothing where there is no list.
+pub fn list<'a>(raw: Raw<'a>) -> Vec<Raw<'a>> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+}
+
+/// The texts of a JSON list of scalars, nulls dropped.
+pub fn texts(raw: Raw) -> Cell {
+    Cell::Texts(list(raw).into_iter().filter_map(text).map(Some).collect())
+}

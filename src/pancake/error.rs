@@ -1,0 +1,170 @@
+//! What can go wrong, as a user sees it: SQLSTATE, message, DETAIL, HINT.
+//! When to retry is decided in [`crate::retry`]; how Postgres raises it, by the extension.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The situations of the error table in README.md. Each has one SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    UnknownOption,
+    MissingOption,
+    BadOption,
+    NoToken,
+    TokenRefused,
+    PageRefused,
+    PageNotFound,
+    Unreachable,
+    ServerFault,
+    Throttled,
+    NotUnderstood,
+    BadCell,
+    NotPermitted,
+    BadDefinition,
+}
+
+impl Kind {
+    /// The alert that users' monitoring depends on.
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Kind::UnknownOption => "HV00D",
+            Kind::MissingOption => "HV00J",
+            Kind::BadOption => "HV024",
+            Kind::NoToken | Kind::TokenRefused => "28000",
+            Kind::PageRefused | Kind::NotPermitted => "42501",
+            Kind::PageNotFound => "HV00R",
+            Kind::Unreachable => "HV00N",
+            Kind::ServerFault => "HV00M",
+            Kind::Throttled => "53400",
+            Kind::NotUnderstood => "HV000",
+            Kind::BadCell => "HV004",
+            Kind::BadDefinition => "42P17",
+        }
+    }
+
+    /// What to do, where that does not depend on the case at hand.
+    fn hint(self) -> Option<&'static str> {
+        match self {
+            Kind::TokenRefused => Some(
+                "Copy the page's token from Cài đặt → Công cụ → Pancake API into the user mapping; \
+                 a user's access_token does not work here.",
+            ),
+            Kind::PageRefused => {
+                Some("Switch the API on for this page in Cài đặt → Công cụ, and check its subscription.")
+            }
+            Kind::PageNotFound => {
+                Some("Check the option page_id, for example against the foreign table \"pages\".")
+            }
+            Kind::ServerFault => Some("The fault is on Pancake's side: try later, and check its status page if it lasts."),
+            Kind::Throttled => Some(
+                "Find out who else uses this page's budget (bots, other clusters), or lower the server option requests_per_second.",
+            ),
+            Kind::Unreachable => Some("Check the network, DNS and firewall between this database server and the API."),
+            Kind::UnknownOption
+            | Kind::MissingOption
+            | Kind::BadOption
+            | Kind::NoToken
+            | Kind::NotUnderstood
+            | Kind::BadCell
+            | Kind::NotPermitted
+            | Kind::BadDefinition => None,
+        }
+    }
+}
+
+/// One error of the product. Boxed, so that a `Result` stays small.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    kind: Kind,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            kind,
+            message: message.into(),
+            detail: None,
+            hint: kind.hint().map(str::to_owned),
+        }))
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a sentence to the DETAIL.
+    pub fn also(mut self, sentence: impl AsRef<str>) -> Self {
+        let detail = self.0.detail.get_or_insert_default();
+        if !detail.is_empty() {
+            detail.push(' ');
+        }
+        detail.push_str(sentence.as_ref());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+    pub fn sqlstate(&self) -> &'static str {
+        self.0.kind.sqlstate()
+    }
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+    pub fn detail_text(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.0.message, self.sqlstate())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The first bytes of a foreign text, fit to be quoted in a DETAIL: at most 200 bytes, on one line.
+pub fn quote(text: &str) -> String {
+    const LIMIT: usize = 200;
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match line.len() > LIMIT {
+        false => line,
+        true => format!("{}…", &line[..line.floor_char_boundary(LIMIT - '…'.len_utf8())]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quote_is_at_most_200_bytes_and_one_line() {
+        let quoted = quote(&"ệ\n".repeat(300));
+        assert!(quoted.len() <= 200 && quoted.ends_with('…') && !quoted.contains('\n'));
+        assert_eq!(quote("short"), "short");
+    }
+
+    #[test]
+    fn sentences_gather_in_the_detail() {
+        let error = Error::new(Kind::ServerFault, "m").also("One.").also("Two.");
+        assert_eq!(error.detail_text(), Some("One. Two."));
+        assert!(error.hint_text().is_some());
+    }
+}

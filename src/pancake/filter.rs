@@ -1,0 +1,180 @@
+//! Filters: the clauses of a query that the API can help with, and which of them a table lets out.
+//! Turning Postgres's clauses into filters is the extension's matter; turning filters into requests, [`crate::plan`]'s.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Micros;
+
+/// The columns whose clauses can be of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filterable {
+    Type,
+    Tags,
+    UpdatedAt,
+    InsertedAt,
+    PageId,
+}
+
+impl Filterable {
+    pub fn by_column(name: &str) -> Option<Self> {
+        Some(match name {
+            "type" => Self::Type,
+            "tags" => Self::Tags,
+            "updated_at" => Self::UpdatedAt,
+            "inserted_at" => Self::InsertedAt,
+            "page_id" => Self::PageId,
+            _ => return None,
+        })
+    }
+
+    pub fn column(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Tags => "tags",
+            Self::UpdatedAt => "updated_at",
+            Self::InsertedAt => "inserted_at",
+            Self::PageId => "page_id",
+        }
+    }
+}
+
+/// How a clause compares its column with its operand, the column on the left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    Equal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    /// `column = ANY (operand)`
+    AnyOf,
+    /// `column @> operand`
+    Contains,
+    /// `operand = ANY (column)`
+    Has,
+}
+
+impl Comparison {
+    /// The same clause with its sides swapped; twice is where it began.
+    pub fn commuted(self) -> Self {
+        match self {
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+            other => other,
+        }
+    }
+}
+
+/// What the server is asked because of a clause: nothing narrower than the clause itself, ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The parameter selects the rows of the clause and perhaps more; Postgres checks again.
+    Superset,
+    /// Nothing is sent, but a value that cannot match saves every request.
+    Guard,
+    /// Of no use.
+    None,
+}
+
+/// The one table of what helps: column × comparison → how. README's table is tested against it.
+pub fn verdict(column: Filterable, comparison: Comparison) -> Verdict {
+    use Comparison::*;
+    match (column, comparison) {
+        (Filterable::Type, Equal | AnyOf) => Verdict::Superset,
+        (Filterable::Tags, Contains | Has) => Verdict::Superset,
+        (Filterable::UpdatedAt | Filterable::InsertedAt, Equal | Less | LessOrEqual | Greater | GreaterOrEqual) => {
+            Verdict::Superset
+        }
+        (Filterable::PageId, Equal | AnyOf) => Verdict::Guard,
+        _ => Verdict::None,
+    }
+}
+
+/// A filter of a plan; its operand is the plan's expression of that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    pub column: Filterable,
+    pub comparison: Comparison,
+    pub operand: usize,
+}
+
+/// The value of an operand, had when the scan really starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    Null,
+    Text(String),
+    Texts(Vec<Option<String>>),
+    Time(Bound),
+}
+
+/// A time that may be infinite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bound {
+    MinusInfinity,
+    At(Micros),
+    Infinity,
+}
+
+/// The option `pushdown`: the columns whose clauses may be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushdown(Vec<&'static str>);
+
+const COLUMNS: [&str; 5] = ["type", "tags", "post_id", "updated_at", "inserted_at"];
+
+impl Pushdown {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "all" => return Ok(Self(COLUMNS.to_vec())),
+            "none" => return Ok(Self(Vec::new())),
+            _ => {}
+        }
+        let known = |name: &str| {
+            COLUMNS.into_iter().find(|column| *column == name.trim()).ok_or_else(|| {
+                let closest = crate::options::closest(name, &COLUMNS);
+                let perhaps = closest.map(|c| format!(" (perhaps \"{c}\" is meant)")).unwrap_or_default();
+                format!("\"{}\" is none of all, none, {}{perhaps}", name.trim(), COLUMNS.join(", "))
+            })
+        };
+        text.split(',').map(known).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub fn allows(&self, column: Filterable) -> bool {
+        column == Filterable::PageId || self.0.contains(&column.column())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Comparison; 8] = [
+        Comparison::Equal,
+        Comparison::Less,
+        Comparison::LessOrEqual,
+        Comparison::Greater,
+        Comparison::GreaterOrEqual,
+        Comparison::AnyOf,
+        Comparison::Contains,
+        Comparison::Has,
+    ];
+
+    #[test]
+    fn commuted_twice_is_the_same() {
+        for comparison in ALL {
+            assert_eq!(comparison.commuted().commuted(), comparison);
+        }
+        assert_eq!(Comparison::Less.commuted(), Comparison::Greater);
+    }
+
+    #[test]
+    fn pushdown_is_all_none_or_a_list() {
+        assert!(Pushdown::parse("all").unwrap().allows(Filterable::Type));
+        assert!(!Pushdown::parse("none").unwrap().allows(Filterable::Type));
+        let list = Pushdown::parse("type, updated_at").unwrap();
+        assert!(list.allows(Filterable::UpdatedAt) && !list.allows(Filterable::Tags));
+        assert!(Pushdown::parse("tag").unwrap_err().contains("perhaps \"tags\""));
+        assert!(Pushdown::parse("").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Which token opens a page: the mapping's own, or the line of that page in a token file.
+//! Reading the file and the right to read it are the extension's matter.
+
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+
+/// Finds a page's token in the text of a token file: one bare token, or lines `page_id:token`, split at the last
+/// colon (page ids hold colons). Empty lines and lines that begin with `#` are passed over.
+pub fn from_file(text: &str, page_id: &str) -> Result<Secret> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    if let [only] = lines[..]
+        && !only.contains(':')
+    {
+        return Ok(Secret::new(only));
+    }
+    let found = lines.iter().filter_map(|line| line.rsplit_once(':')).find(|(page, _)| page.trim() == page_id);
+    match found.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
+        Some(token) => Ok(Secret::new(token)),
+        None => Err(Error::new(Kind::NoToken, format!("no token for page \"{page_id}\" in the token file"))
+            .detail(format!("The file has {} lines, none of which begins with this page's id and a colon.", lines.len()))
+            .hint("Write a line page_id:token for this page into the file; it is read at the start of each scan.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_one_token_or_a_line_per_page() {
+        assert_eq!(from_file(" abc \n", "1").unwrap().reveal(), "abc");
+        let file = "# tokens\n1:one\nzl_a:b@c:two\n3:\n";
+        assert_eq!(from_file(file, "1").unwrap().reveal(), "one");
+        assert_eq!(from_file(file, "zl_a:b@c").unwrap().reveal(), "two");
+    }
+
+    #[test]
+    fn a_page_without_line_is_an_error_that_shows_no_token() {
+        for page in ["2", "3"] {
+            let error = from_file("1:MARKER\n3:\n", page).unwrap_err();
+            assert_eq!(error.sqlstate(), "28000");
+            assert!(!format!("{error:?}").contains("MARKER"));
+        }
+    }
+}

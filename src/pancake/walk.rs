@@ -1,0 +1,452 @@
+//! One chain, each row exactly once: which request comes next, and what a reply proves.
+//! Pure: HTTP, retries and the clock are lent by [`crate::scan`].
+//!
+//! The visible list is ordered by a time, newest first; a batch is an unbroken piece of it. While the walk goes on,
+//! rows get messages (and jump to the head when the order is `updated_at`), vanish, and surface up to 60 s late.
+//!
+//! **The rule.** The walk knows the list down to its *place*, the last row it has seen. A reply carries it on only if
+//! it shows the last row in its old place with rows behind it, or is a piece that begins at or above that place:
+//!
+//! 1. *Step*: ask from the last row of the previous distinct time, so that the last row must come back. That re-reads
+//!    ties, proves that the cursor was honoured, and costs one row in sixty.
+//! 2. *Around*: the last row did not come back, or the request failed. Ask without cursor, from the end of its
+//!    second. Such a piece begins above the place under every reading of `until`; what is known is dropped.
+//! 3. *Probe* and *Confirm*: nothing came behind the last row. Ask from that row itself: an empty answer proves the
+//!    end only if the row is then still seen in its old place with nothing behind it.
+//! 4. A lower bound is proven by a row beyond it. It is sent as `since` until a batch comes short; then it is left
+//!    out, and one more reply proves both the cursor and the bound.
+//! 5. *Looks*, in `updated_at` order: a row that moved during the walk is newer than W₀ − 60 s, where W₀ is the newest
+//!    row of the first reply. The head is read down to there after the walk; as long as a look took more than one
+//!    reply (rows may have moved meanwhile), another follows, down to the newest row of the look before.
+//!
+//! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
+//! is skipped; a row that left its place went to the head, where a look sees it. **Why nothing comes twice.** Below
+//! the *floor* (the oldest time handed out, with the ids at that time) every row is new, above it every row is known;
+//! looks know all ids. **Why it ends.** Steps only go down; asks around one place that bring nothing new are counted.
+
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
+
+use crate::error::{Error, Kind, Result};
+use crate::plan::Window;
+use crate::time::{Micros, UnixSeconds};
+
+/// A row of a reply as far as the walk is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub id: String,
+    pub at: Micros,
+}
+
+/// What to ask beside the chain's own filters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub cursor: Option<String>,
+    pub since: Option<UnixSeconds>,
+    pub until: Option<UnixSeconds>,
+}
+
+/// Why a walk came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    ListEnded,
+    PassedBound,
+}
+
+/// A server's batch is never larger than this (API notes, section B).
+pub const FULL_BATCH: usize = 60;
+/// A message surfaces at most this long after its `updated_at`.
+const LATE_SECONDS: i64 = 60;
+/// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
+const PATIENCE: u32 = 20;
+
+#[derive(Debug)]
+pub struct Walk {
+    window: Window,
+    full_batch: usize,
+    state: State,
+    since_sent: bool,
+    place: Option<Place>,
+    floor: Option<Floor>,
+    largest: usize,
+    fruitless: u32,
+    looks: Option<Looks>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    Step { confirming: bool },
+    Probe,
+    Around { confirming: bool },
+    Look,
+    Ended(End),
+}
+
+/// How far down the list is known.
+#[derive(Debug)]
+struct Place {
+    last: Spot,
+    /// The row just before the last one, if it has the same time.
+    before: Option<String>,
+    /// The last row of the previous distinct time.
+    above: Option<String>,
+    /// Rows known at the time of the last one.
+    ties: usize,
+}
+
+/// The oldest time handed out, and the rows handed out at that time.
+#[derive(Debug)]
+struct Floor {
+    at: Micros,
+    ids: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Looks {
+    hashers: [RandomState; 2],
+    seen: HashSet<u128, RandomState>,
+    newest: Option<Micros>,
+    current: Option<Box<Walk>>,
+    count: u32,
+    /// The first reply of the current look; nothing before it is had.
+    head: Option<Vec<Spot>>,
+    /// The first reply of the look before, if that look found nothing new.
+    quiet_head: Option<Vec<Spot>>,
+    /// New rows that the current look found.
+    found: usize,
+    replies: u32,
+}
+
+impl Walk {
+    /// `looks`: the order is `updated_at`, and rows may still move into the window.
+    pub fn new(window: Window, looks: bool) -> Self {
+        Self::with_batch(window, looks, FULL_BATCH)
+    }
+
+    pub fn with_batch(window: Window, looks: bool, full_batch: usize) -> Self {
+        let looks = looks.then(|| Looks {
+            hashers: [RandomState::default(), RandomState::default()],
+            seen: HashSet::default(),
+            newest: None,
+            current: None,
+            count: 0,
+            head: None,
+            quiet_head: None,
+            found: 0,
+            replies: 0,
+        });
+        Self {
+            window,
+            full_batch,
+            state: State::Head,
+            since_sent: true,
+            place: None,
+            floor: None,
+            largest: 0,
+            fruitless: 0,
+            looks,
+        }
+    }
+
+    pub fn ended(&self) -> Option<End> {
+        match self.state {
+            State::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// The next request. `None` at the end.
+    pub fn ask(&self) -> Option<Ask> {
+        let last = self.place.as_ref().map(|place| &place.last);
+        match (self.state, last) {
+            (State::Ended(_), _) => None,
+            (State::Look, _) => self.looks.as_ref()?.current.as_ref()?.ask(),
+            (State::Probe, Some(last)) => Some(self.after(last.id.clone())),
+            (State::Step { .. }, Some(last)) => {
+                Some(self.anchor().map_or_else(|| self.around(last.at), |id| self.after(id)))
+            }
+            (State::Around { .. }, Some(last)) => Some(self.around(last.at)),
+            (State::Head, _) | (_, None) => Some(self.after_nothing()),
+        }
+    }
+
+    /// The row to ask from so that the last row comes back; none where only the time can be asked for.
+    fn anchor(&self) -> Option<String> {
+        let place = self.place.as_ref()?;
+        // A batch that is all one time would show the same rows again: rely on the cursor's own row then. A server
+        // that skips a cursor's ties does not bring the last row back, and is found out.
+        let row = if place.ties < self.largest { &place.above } else { &place.before };
+        row.clone()
+    }
+
+    fn after_nothing(&self) -> Ask {
+        let low = self.window.low.filter(|_| self.since_sent);
+        // ±1 s: right whether the bounds are inclusive or not, and whether rows are compared in whole seconds.
+        let since = low.map(|low| low.floor_second().0 - 1).filter(|since| *since > 0);
+        let until = self.window.high.map(|high| (high.ceil_second().0 + 1).max(1));
+        // `until` alone was never measured: give it a `since` that excludes nothing.
+        let since = since.or(until.map(|_| 1));
+        Ask { cursor: None, since: since.map(UnixSeconds), until: until.map(UnixSeconds) }
+    }
+
+    fn after(&self, id: String) -> Ask {
+        Ask { cursor: Some(id), ..self.after_nothing() }
+    }
+
+    fn around(&self, at: Micros) -> Ask {
+        let until = UnixSeconds((at.floor_second().0 + 1).max(1));
+        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) }
+    }
+
+    /// A request with a cursor failed in a way that says nothing of the page: the cursor may be what is wrong.
+    /// False where no cursor was sent, and the failure is one.
+    pub fn lost(&mut self) -> Result<bool> {
+        if self.ask().is_none_or(|ask| ask.cursor.is_none()) {
+            return Ok(false);
+        }
+        match (self.state, self.looks.as_mut().and_then(|looks| looks.current.as_mut())) {
+            (State::Look, Some(look)) => look.lost(),
+            (state, _) => self.go_around(state == State::Step { confirming: true }).map(|()| true),
+        }
+    }
+
+    /// Takes a reply in, and says which of its rows to hand out.
+    pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
+        if self.state == State::Look {
+            return self.look_replied(rows);
+        }
+        let unique = without_repeats(rows);
+        let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
+        in_order(&rows)?;
+        self.largest = self.largest.max(rows.len());
+        let fresh = self.take(&rows)?;
+        if let Some(looks) = &mut self.looks {
+            if looks.newest.is_none() {
+                looks.newest = rows.first().map(|row| row.at);
+            }
+            for i in &fresh {
+                looks.is_new(&rows[*i].id);
+            }
+        }
+        if matches!(self.state, State::Ended(_)) {
+            self.begin_look();
+        }
+        Ok(fresh.into_iter().map(|i| unique[i]).collect())
+    }
+
+    fn take(&mut self, rows: &[&Spot]) -> Result<Vec<usize>> {
+        let found = |last: &Spot| rows.iter().position(|row| *row == last);
+        let found = self.place.as_ref().and_then(|place| found(&place.last));
+        match self.state {
+            State::Head | State::Around { .. } if rows.is_empty() => {
+                self.state = State::Ended(End::ListEnded);
+                Ok(Vec::new())
+            }
+            State::Head => self.settle(rows),
+            State::Probe => {
+                match rows.is_empty() {
+                    true => self.state = State::Step { confirming: true },
+                    // More rows, but nothing says from where: the cursor may have been ignored.
+                    false => self.go_around(false)?,
+                }
+                Ok(Vec::new())
+            }
+            State::Step { confirming } | State::Around { confirming } => match found {
+                Some(last) if last + 1 == rows.len() => {
+                    self.nothing_behind(rows, confirming);
+                    Ok(Vec::new())
+                }
+                None if matches!(self.state, State::Step { .. }) => {
+                    self.go_around(confirming)?;
+                    Ok(Vec::new())
+                }
+                _ => self.settle(rows),
+            },
+            State::Look | State::Ended(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn go_around(&mut self, confirming: bool) -> Result<()> {
+        self.fruitless += 1;
+        if self.fruitless > PATIENCE {
+            return Err(restless("The cursor did not lead on from the last row, asked in every form."));
+        }
+        if let Some(place) = &mut self.place {
+            (place.above, place.before) = (None, None);
+        }
+        self.state = State::Around { confirming };
+        Ok(())
+    }
+
+    /// The last row came back as the last one of the reply.
+    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) {
+        let asked_from = self.anchor();
+        self.place_at(rows);
+        // A full batch has no room for what may follow: ask from nearer by, if there is such a row.
+        let full = rows.len() >= self.largest.max(2);
+        self.state = if full || self.anchor() != asked_from {
+            State::Step { confirming }
+        } else if confirming {
+            State::Ended(End::ListEnded)
+        } else if self.since_is_sent() {
+            self.since_sent = false;
+            State::Step { confirming: false }
+        } else {
+            State::Probe
+        };
+    }
+
+    fn since_is_sent(&self) -> bool {
+        self.since_sent && self.window.low.is_some()
+    }
+
+    /// Moves the place to the end of a piece that is known to join on to it.
+    fn settle(&mut self, rows: &[&Spot]) -> Result<Vec<usize>> {
+        let mut fresh = Vec::new();
+        let mut beyond = false;
+        for (i, row) in rows.iter().enumerate() {
+            if self.window.low.is_some_and(|low| row.at < low) {
+                beyond = true;
+                break;
+            }
+            if self.is_below_floor(row) && self.window.high.is_none_or(|high| row.at <= high) {
+                fresh.push(i);
+            }
+        }
+        if !fresh.is_empty() {
+            self.fruitless = 0;
+        }
+        self.place_at(rows);
+        self.state = if beyond {
+            State::Ended(End::PassedBound)
+        } else if rows.len() >= self.full_batch {
+            State::Step { confirming: false }
+        } else if self.since_is_sent() {
+            self.since_sent = false;
+            State::Step { confirming: false }
+        } else {
+            State::Probe
+        };
+        Ok(fresh)
+    }
+
+    /// Whether the row is new; if so the floor sinks to it.
+    fn is_below_floor(&mut self, row: &Spot) -> bool {
+        match &mut self.floor {
+            Some(floor) if row.at > floor.at => false,
+            Some(floor) if row.at == floor.at => floor.ids.insert(row.id.clone()),
+            _ => {
+                self.floor = Some(Floor { at: row.at, ids: HashSet::from([row.id.clone()]) });
+                true
+            }
+        }
+    }
+
+    /// Takes the end of a piece as the place. A tie that the piece only goes on with keeps its earlier anchors.
+    fn place_at(&mut self, rows: &[&Spot]) {
+        let Some(last) = rows.last() else { return };
+        let earlier = self.place.take().and_then(|place| {
+            let joint = rows.iter().position(|row| **row == place.last)?;
+            Some((place, rows.len() - 1 - joint))
+        });
+        let same = rows.iter().rev().take_while(|row| row.at == last.at).count();
+        let first = rows.len() - same;
+        let mut place = Place {
+            last: (*last).clone(),
+            before: (same > 1).then(|| rows[rows.len() - 2].id.clone()),
+            above: first.checked_sub(1).map(|i| rows[i].id.clone()),
+            ties: same,
+        };
+        if let Some((earlier, behind)) = earlier.filter(|(earlier, _)| first == 0 && earlier.last.at == last.at) {
+            place.before = place.before.or(earlier.before);
+            place.above = earlier.above;
+            place.ties = same.max(earlier.ties + behind);
+        }
+        self.place = Some(place);
+    }
+
+    fn begin_look(&mut self) {
+        let Some(looks) = &mut self.looks else { return };
+        let Some(newest) = looks.newest else { return };
+        let down_to = newest.minus_seconds(LATE_SECONDS);
+        self.state = State::Look;
+        looks.begin(down_to, self.window, self.full_batch);
+    }
+
+    fn look_replied(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
+        let Some(looks) = &mut self.looks else { return Ok(Vec::new()) };
+        let Some(mut look) = looks.current.take() else { return Ok(Vec::new()) };
+        let mut fresh = look.reply(rows)?;
+        looks.replies += 1;
+        if looks.replies == 1 {
+            looks.newest = rows.first().map(|row| row.at);
+            looks.head = Some(rows.to_vec());
+        }
+        // One reply is one moment. Longer looks are over when the next begins as this one did: then no row came up
+        // from below in between.
+        let unmoved = looks.head.is_some() && looks.head == looks.quiet_head;
+        let rest = look.ended().filter(|_| looks.replies == 1).or(unmoved.then_some(End::ListEnded));
+        fresh.retain(|i| looks.is_new(&rows[*i].id));
+        looks.found += fresh.len();
+        match (rest, look.ended(), looks.newest) {
+            (Some(end), _, _) | (None, Some(end), None) => self.state = State::Ended(end),
+            (None, None, _) => looks.current = Some(look),
+            (None, Some(_), Some(newest)) => {
+                if looks.count >= PATIENCE {
+                    return Err(restless("Conversations moved during each of twenty looks at the head of the list."));
+                }
+                looks.begin(newest, self.window, self.full_batch);
+            }
+        }
+        Ok(fresh)
+    }
+}
+
+impl Looks {
+    /// True once for each id.
+    fn is_new(&mut self, id: &str) -> bool {
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(id)));
+        self.seen.insert(high << 64 | low)
+    }
+
+    fn begin(&mut self, down_to: Micros, window: Window, full_batch: usize) {
+        let low = Some(window.low.map_or(down_to, |low| low.max(down_to)));
+        let mut look = Walk::with_batch(Window { low, high: window.high }, false, full_batch);
+        look.since_sent = false;
+        self.current = Some(Box::new(look));
+        self.count += 1;
+        self.quiet_head = self.head.take().filter(|_| self.found == 0);
+        self.found = 0;
+        self.replies = 0;
+    }
+}
+
+/// The rows of a batch, each id once.
+fn without_repeats(rows: &[Spot]) -> Vec<usize> {
+    let mut ids = HashSet::with_capacity(rows.len());
+    (0..rows.len()).filter(|i| ids.insert(rows[*i].id.as_str())).collect()
+}
+
+fn in_order(rows: &[&Spot]) -> Result<()> {
+    match rows.windows(2).find(|pair| pair[0].at < pair[1].at) {
+        None => Ok(()),
+        Some(pair) => Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for").detail(format!(
+            "Row \"{}\" of {} comes before row \"{}\" of {}.",
+            pair[0].id,
+            pair[0].at.iso(),
+            pair[1].id,
+            pair[1].at.iso()
+        ))),
+    }
+}
+
+fn restless(detail: &str) -> Error {
+    Error::new(Kind::NotUnderstood, "cursor of the conversations list never ends").detail(detail)
+}
+
+#[cfg(test)]
+#[path = "walk_worlds.rs"]
+mod worlds;
