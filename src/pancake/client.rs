@@ -1,0 +1,217 @@
+//! HTTP: one client per backend, connections kept alive, replies read under a limit.
+//! What a reply means is said in [`crate::reply`]; when a request may leave, by [`crate::lane`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use crate::error::{Error, Kind, Result, quote};
+use crate::json::mend_escapes;
+use crate::lane::{ConnectTimeout, Gate, Phase, Turn};
+use crate::options::ServerOptions;
+use crate::reply::{Reply, retry_after};
+use crate::retry::Failure;
+use crate::secret::Secret;
+use crate::url::Address;
+
+/// An open connection that is idle for longer is not relied on: servers and firewalls drop them silently.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// The lanes of a backend.
+#[derive(Default)]
+pub struct Client {
+    idle: Mutex<Vec<Lane>>,
+}
+
+/// One connection, and what it was opened with.
+struct Lane {
+    route: Route,
+    http: reqwest::Client,
+    gate: Gate,
+    used: std::time::Instant,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Route {
+    base_url: String,
+    proxy: Option<String>,
+    ca_file: Option<String>,
+    connect_timeout: Duration,
+}
+
+/// One GET, all but its grant.
+pub struct Request<'a> {
+    pub server: &'a ServerOptions,
+    pub address: &'a Address,
+    pub token_name: &'static str,
+    pub token: &'a Secret,
+}
+
+impl Client {
+    /// Sends the request when its turn comes, and reads the reply to its end.
+    pub async fn get(&self, request: &Request<'_>, turn: &Arc<Turn>) -> Result<Reply, Failure> {
+        let route = Route {
+            base_url: request.server.base_url.as_str().to_owned(),
+            proxy: request.server.proxy.clone(),
+            ca_file: request.server.ca_file.clone(),
+            connect_timeout: request.server.connect_timeout,
+        };
+        let open = self.take_idle(&route);
+        let is_open = open.is_some();
+        let lane = match open {
+            Some(lane) => lane,
+            None => Lane::new(route).map_err(Failure::for_good)?,
+        };
+        lane.gate.admit(turn);
+        if is_open {
+            turn.take().await;
+        }
+        let timeout = request.server.request_timeout;
+        let fetched = tokio::select! {
+            fetched = lane.fetch(request) => fetched,
+            () = turn.overdue(timeout) => Err(timed_out(lane.gate.phase(), timeout)),
+        };
+        let (reply, keep) = fetched?;
+        if keep {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Lane { used: std::time::Instant::now(), ..lane });
+        }
+        Ok(reply)
+    }
+
+    fn take_idle(&self, route: &Route) -> Option<Lane> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|lane| lane.used.elapsed() < IDLE);
+        let found = idle.iter().position(|lane| lane.route == *route)?;
+        Some(idle.swap_remove(found))
+    }
+}
+
+impl Lane {
+    fn new(route: Route) -> Result<Self> {
+        let gate = Gate::new(route.connect_timeout);
+        let unusable = |what: &str, error: &dyn std::fmt::Display| {
+            Error::new(Kind::BadOption, format!("cannot use the server option \"{what}\"")).detail(format!("{error}."))
+        };
+        let mut builder = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("pancake_fdw/", env!("CARGO_PKG_VERSION")))
+            .connector_layer(gate.clone());
+        if let Some(proxy) = &route.proxy {
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| unusable("proxy", &error))?);
+        }
+        if let Some(path) = &route.ca_file {
+            let pem = std::fs::read(path).map_err(|error| unusable("ca_file", &error))?;
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable("ca_file", &error))?;
+            if certificates.is_empty() {
+                return Err(unusable("ca_file", &format!("The file {path} holds no PEM certificate")));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url())))?;
+        Ok(Self { route, http, gate, used: std::time::Instant::now() })
+    }
+
+    /// The reply, and whether the connection can be used again.
+    async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Failure> {
+        let url = request.address.with_token(&request.server.base_url, request.token_name, request.token);
+        let broken = |error: reqwest::Error| self.broken(error, request);
+        let sent = self.http.get(url).header(ACCEPT, HeaderValue::from_static("application/json")).send();
+        let mut response = sent.await.map_err(broken)?;
+        self.gate.enter(Phase::Body);
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut reply = Reply {
+            status: response.status().as_u16(),
+            content_type: header(CONTENT_TYPE.as_str()).unwrap_or_default(),
+            request_id: header("x-request-id"),
+            retry_after: header(RETRY_AFTER.as_str()).and_then(|value| retry_after(&value, SystemTime::now())),
+            body: String::new(),
+        };
+        let keep = header(CONNECTION.as_str()).is_none_or(|value| !value.eq_ignore_ascii_case("close"));
+        let limit = request.server.max_response_bytes;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > limit {
+                return Err(Failure::for_good(
+                    Error::new(Kind::NotUnderstood, "reply is too large")
+                        .detail(format!("It is larger than {limit} bytes."))
+                        .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
+                ));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8(body).map_err(|_| {
+            Failure::for_good(Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."))
+        })?;
+        // A reply that echoes the token must not show it later, in `raw` or in a quotation.
+        let text = request.token.scrub(&text);
+        reply.body = mend_escapes(&text).into_owned();
+        Ok((reply, keep))
+    }
+
+    fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
+        let error = error.without_url();
+        let causes = request.token.scrub(&chain(&error));
+        if is_connect_timeout(&error) {
+            return timed_out(Phase::Connecting, self.route.connect_timeout);
+        }
+        let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
+        if error.is_connect() {
+            let lower = causes.to_lowercase();
+            return Failure::for_good(match () {
+                () if lower.contains("dns") => unreachable("cannot resolve the host name of the API"),
+                () if lower.contains("certificate") => unreachable("cannot trust the TLS certificate of the API")
+                    .hint("If the certificate is signed by a CA of your own, name it in the server option ca_file."),
+                () if lower.contains("tls") || lower.contains("handshake") => {
+                    unreachable("cannot agree on TLS with the API")
+                }
+                () => unreachable("cannot connect to the API"),
+            });
+        }
+        match self.gate.phase() {
+            // The length was promised and not kept, or the compressed stream ends early.
+            Phase::Body => Failure::transient(unreachable("connection was lost while the reply was read")),
+            _ => Failure::transient(unreachable("connection was lost while waiting for the reply")),
+        }
+    }
+}
+
+fn timed_out(phase: Phase, after: Duration) -> Failure {
+    let (what, option) = match phase {
+        Phase::Connecting => ("connecting (DNS, TCP or TLS)", "connect_timeout"),
+        Phase::Headers => ("waiting for the reply", "request_timeout"),
+        Phase::Body => ("reading the reply", "request_timeout"),
+    };
+    Failure::for_good(
+        Error::new(Kind::Unreachable, format!("timeout while {what}"))
+            .detail(format!("It took longer than {after:?}, the server option {option}.")),
+    )
+}
+
+fn is_connect_timeout(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<ConnectTimeout>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An error with its causes, as one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    format!("{}.", quote(&text))
+}

@@ -1,0 +1,55 @@
+//! How EXPLAIN says what is sent: the parameters of a request with the operands' own text.
+//! Which labels EXPLAIN has is the extension's matter.
+
+use crate::filter::{Comparison, Filter, Filterable, Verdict};
+use crate::plan::{Order, fate};
+
+/// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`.
+pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
+    let text = |filter: &Filter| operands.get(filter.operand).cloned().unwrap_or_default();
+    let asked: Vec<_> = filters.iter().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
+    let mut parts = Vec::new();
+    for filter in &asked {
+        match (filter.column, filter.comparison) {
+            (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
+            (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
+            (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter))),
+            _ => {}
+        }
+    }
+    parts.push(format!("order_by={}", order.column()));
+    for (name, comparisons) in [
+        ("since", [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal]),
+        ("until", [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal]),
+    ] {
+        let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison));
+        let bounds = bounds.filter(|f| matches!(f.column, Filterable::UpdatedAt | Filterable::InsertedAt));
+        parts.extend(bounds.map(|filter| format!("{name}={}", text(filter))));
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_like_the_request() {
+        let filter = |column, comparison, operand| Filter { column, comparison, operand };
+        let filters = [
+            filter(Filterable::UpdatedAt, Comparison::Greater, 0),
+            filter(Filterable::Type, Comparison::Equal, 1),
+            filter(Filterable::InsertedAt, Comparison::Less, 0),
+            filter(Filterable::PageId, Comparison::Equal, 1),
+        ];
+        let operands = ["(now() - '1 day'::interval)".to_owned(), "INBOX".to_owned()];
+        assert_eq!(
+            sent(&filters, Order::UpdatedAt, &operands),
+            "type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)"
+        );
+        assert_eq!(
+            sent(&filters, Order::InsertedAt, &operands),
+            "type=INBOX, order_by=inserted_at, until=(now() - '1 day'::interval)"
+        );
+    }
+}
