@@ -1,7 +1,9 @@
 //! Answers the lists beside the conversations: messages, tags, posts, customers, users.
 //! Who may ask is left to the door.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -102,33 +104,60 @@ pub fn posts(page: &Page, params: &Params, switches: &Switches, complaints: &mut
         .filter(|(_, post)| kind.is_none_or(|kind| post["type"] == kind))
         .map(|(_, post)| post)
         .collect();
-    numbered(inside, "posts", params, 30, complaints)
+    numbered(inside, |post| post, "posts", params, 30, complaints)
 }
 
-/// Customers, each with its first and last time; also those whose conversations are gone.
-pub fn all_customers(page: &Page) -> Vec<(Micros, Micros, Value)> {
-    let mut people: HashMap<u64, (Micros, Micros, Option<&str>)> = HashMap::new();
-    let made = page
-        .rows
-        .iter()
-        .enumerate()
-        .filter(|(index, row)| row.verbatim.is_none() && (row.gone || page.shows(*index)));
-    for (_, row) in made {
-        let begun = row.inserted.min(row.updated);
-        let known = people.entry(row.person).or_insert((begun, row.updated, None));
-        known.0 = known.0.min(begun);
-        known.1 = known.1.max(row.updated);
+/// Someone who wrote to the page: when first and last, and in which row of the inbox.
+#[derive(Debug)]
+pub struct Writer {
+    person: u64,
+    first: Micros,
+    latest: Micros,
+    inbox: Option<usize>,
+}
+
+/// The page's customers, also those whose conversations are gone; newest last, remembered while nothing changes.
+fn writers(page: &mut Page) -> Arc<Vec<Writer>> {
+    if let Some((version, known)) = &page.writers
+        && *version == page.version
+    {
+        return known.clone();
+    }
+    let mut people: BTreeMap<u64, Writer> = BTreeMap::new();
+    for (index, row) in page.rows.iter().enumerate() {
+        if row.verbatim.is_some() || !(row.gone || page.shows(index)) {
+            continue;
+        }
+        let first = row.inserted.min(row.updated);
+        let person = row.person;
+        let writer =
+            people.entry(person).or_insert(Writer { person, first, latest: row.updated, inbox: None });
+        writer.first = writer.first.min(first);
+        writer.latest = writer.latest.max(row.updated);
         if row.kind == "INBOX" {
-            known.2 = Some(&row.id);
+            writer.inbox = Some(index);
         }
     }
-    let customer = |(person, (first, latest, thread))| {
-        (first, latest, render::customer(&page.shop, person, thread, first, latest))
-    };
-    people.into_iter().map(customer).collect()
+    let writers: Arc<Vec<Writer>> = Arc::new(people.into_values().collect());
+    page.writers = Some((page.version, writers.clone()));
+    writers
 }
 
-pub fn customers(page: &Page, params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> Reply {
+fn customer(page: &Page, writer: &Writer) -> Value {
+    let thread = writer.inbox.and_then(|index| page.rows.get(index)).map(|row| row.id.as_ref());
+    render::customer(&page.shop, writer.person, thread, writer.first, writer.latest)
+}
+
+pub fn all_customers(page: &mut Page) -> Vec<Value> {
+    writers(page).iter().map(|writer| customer(page, writer)).collect()
+}
+
+pub fn customers(
+    page: &mut Page,
+    params: &Params,
+    switches: &Switches,
+    complaints: &mut Vec<String>,
+) -> Reply {
     if let Some(refusal) = required(params, &["since", "until", "page_number"], complaints) {
         return refusal;
     }
@@ -137,15 +166,16 @@ pub fn customers(page: &Page, params: &Params, switches: &Switches, complaints: 
     if !matches!(order, None | Some("updated_at" | "inserted_at")) {
         complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
     }
-    let by_updated = order == Some("updated_at");
-    let mut inside: Vec<(Micros, Value)> = all_customers(page)
-        .into_iter()
-        .map(|(first, latest, customer)| (if by_updated { latest } else { first }, customer))
-        .filter(|(time, _)| !nothing && (lowest..=highest).contains(time))
-        .collect();
-    inside.sort_by(|one, other| (other.0, other.1["id"].as_str()).cmp(&(one.0, one.1["id"].as_str())));
-    let inside = inside.into_iter().map(|(_, customer)| customer).collect();
-    numbered(inside, "customers", params, 100, complaints)
+    let time = |writer: &Writer| match order {
+        Some("updated_at") => writer.latest,
+        _ => writer.first,
+    };
+    let writers = writers(page);
+    let mut inside: Vec<&Writer> =
+        writers.iter().filter(|writer| !nothing && (lowest..=highest).contains(&time(writer))).collect();
+    inside.sort_by_key(|writer| Reverse((time(writer), writer.person)));
+    let customer = |writer: &Writer| customer(page, writer);
+    numbered(inside, customer, "customers", params, 100, complaints)
 }
 
 /// The refusal where a required parameter is missing.
@@ -159,8 +189,9 @@ fn required(params: &Params, names: &[&str], complaints: &mut Vec<String>) -> Op
 }
 
 /// One numbered page of a list, with the total of its window.
-fn numbered(
-    rows: Vec<Value>,
+fn numbered<T>(
+    rows: Vec<T>,
+    write: impl Fn(T) -> Value,
     key: &str,
     params: &Params,
     most: usize,
@@ -178,7 +209,7 @@ fn numbered(
     let number = read("page_number", 1, usize::MAX);
     let total = rows.len();
     let first = (number - 1).saturating_mul(size);
-    let batch: Vec<Value> = rows.into_iter().skip(first).take(size).collect();
+    let batch: Vec<Value> = rows.into_iter().skip(first).take(size).map(write).collect();
     let count = batch.len();
     let mut body = json!({"success": true, "total": total});
     body[key] = Value::Array(batch);

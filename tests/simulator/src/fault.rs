@@ -91,6 +91,13 @@ impl Only {
     }
 }
 
+impl Fault {
+    /// Whether the right rows arrive in spite of it.
+    pub fn delivers(&self) -> bool {
+        matches!(self, Fault::Slow(_) | Fault::OddStatus(_))
+    }
+}
+
 #[derive(Debug)]
 struct Armed {
     fault: Fault,

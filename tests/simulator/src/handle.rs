@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::catalogue;
 use crate::door::Denial;
 use crate::page::Page;
-use crate::row::Row;
 use crate::server::Shared;
 use crate::shop::Shop;
 use crate::storm::Event;
@@ -87,7 +86,7 @@ impl PageHandle {
     }
 
     pub fn customers(&self) -> Vec<Value> {
-        self.with(|page, _, _| catalogue::all_customers(page).into_iter().map(|(_, _, row)| row).collect())
+        self.with(|page, _, _| catalogue::all_customers(page))
     }
 
     pub fn tags(&self) -> Vec<Value> {
@@ -105,13 +104,7 @@ impl PageHandle {
 
     /// Takes back a message, by its place from the oldest (0): later ones move up.
     pub fn delete_message(&self, id: &str, place: usize) -> bool {
-        self.on_row(id, |page, index, _, _| {
-            page.edit(index, |row: &mut Row| {
-                let removed = &row.talk.removed;
-                let left = (0..row.talk.total()).filter(|number| !removed.contains(number)).nth(place);
-                row.talk.removed.extend(left);
-            });
-        })
+        self.on_row(id, |page, index, _, _| page.edit(index, |row| row.take_back(place)))
     }
 
     /// A new conversation of this type (`INBOX`, `COMMENT`, `LIVESTREAM`, `RATING`) at the head; gives its id.
@@ -164,9 +157,14 @@ impl PageHandle {
         self.with(|page, _, _| page.door.set_rate(rate));
     }
 
-    /// Has something happen just before the `nth` conversations request from now (1: the next) is answered.
+    /// Has something happen just before the `nth` conversations request from now (1: the next) is answered, faulted ones counted.
     pub fn at_request(&self, nth: u64, event: Event) {
-        self.with(|page, _, _| page.script.push((page.asked + nth, event)));
+        self.with(|page, _, _| page.script.add(nth, event));
+    }
+
+    /// The same for this page's messages requests.
+    pub fn at_messages_request(&self, nth: u64, event: Event) {
+        self.with(|page, _, _| page.message_script.add(nth, event));
     }
 
     /// Writes every row once, so that the first reading is as fast as the next.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::catalogue::Writer;
 use crate::clock::{Micros, SECOND, floor, micros};
 use crate::dice::{Dice, number_of};
 use crate::door::Door;
@@ -17,7 +18,7 @@ use crate::render;
 use crate::row::Row;
 use crate::settings::{PageSettings, Shape};
 use crate::shop::Shop;
-use crate::storm::Event;
+use crate::storm::Script;
 use crate::switches::{Switches, Ties};
 
 /// How rows of one sort value are told apart; `Least` stands before all of them.
@@ -50,9 +51,10 @@ pub struct Page {
     pub by_inserted: BTreeSet<Place>,
     pub cache: Cache,
     pub dice: Dice,
-    /// Conversations requests so far.
-    pub asked: u64,
-    pub script: Vec<(u64, Event)>,
+    pub script: Script,
+    pub message_script: Script,
+    /// The people who wrote, as of a version.
+    pub writers: Option<(u64, Arc<Vec<Writer>>)>,
     ties: Ties,
     late: Vec<Late>,
     people: Population,
@@ -74,8 +76,9 @@ impl Page {
             by_updated: BTreeSet::new(),
             by_inserted: BTreeSet::new(),
             cache: Cache::default(),
-            asked: 0,
-            script: Vec::new(),
+            script: Script::default(),
+            message_script: Script::default(),
+            writers: None,
             ties,
             late: Vec::new(),
             people,
@@ -177,7 +180,7 @@ impl Page {
     /// A new message: the row's `updated_at` becomes the newest of the page, at once or up to `late` afterwards.
     pub fn message(&mut self, index: usize, now: Micros, switches: &Switches, to_head: bool) {
         let newest = self.newest(now);
-        let Some(row) = self.rows.get(index).filter(|row| !row.gone) else { return };
+        let Some(row) = self.rows.get(index).filter(|_| self.shows(index)) else { return };
         let time = Page::fit(newest, newest, row.whole_seconds, to_head).max(row.updated);
         let wait = self.lateness(switches);
         if wait > 0 {

@@ -153,16 +153,15 @@ pub fn message(row: &Row, shop: &Shop, number: u64) -> Value {
         }
         false => json!([]),
     };
-    let first = Dice::of(&[row.talk.key, about::MESSAGE, 0, 3]).roll();
     json!({
         "id": if comment { format!("{}_{number}", row.id) } else { format!("m_{:x}{number:04}", dice.roll()) },
         "conversation_id": row.id.as_ref(), "page_id": shop.id, "type": row.kind,
         "message": format!("<div>{}</div>", words.replace('"', "&quot;")), "original_message": words,
         "from": sender(row, shop, &person, number),
         "inserted_at": time(row, row.talk.time(number, row.whole_seconds)),
-        "seen": row.seen, "has_phone": dice.chance(0.05), "attachments": attachments,
+        "seen": dice.chance(0.9), "has_phone": dice.chance(0.05), "attachments": attachments,
         "is_hidden": comment && dice.chance(0.05), "is_removed": dice.chance(0.02),
-        "parent_id": (comment && number > 0).then(|| format!("{}_{first:x}", row.id)),
+        "parent_id": (comment && number > 0).then(|| format!("{}_0", row.id)),
     })
 }
 

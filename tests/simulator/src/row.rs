@@ -141,6 +141,12 @@ impl Row {
         }
     }
 
+    /// Takes back a message, by its place from the oldest.
+    pub fn take_back(&mut self, place: usize) {
+        let taken = (0..self.talk.total()).filter(|number| !self.talk.removed.contains(number)).nth(place);
+        self.talk.removed.extend(taken);
+    }
+
     pub fn retag(&mut self, tags: &[i64]) {
         self.tags = tags.iter().copied().map(Some).collect();
         self.text = OnceCell::new();

@@ -11,7 +11,7 @@ pub enum Target {
     Id(String),
     /// Any visible row.
     Random,
-    /// The row named by the request's `last_conversation_id`.
+    /// The row the request names: its `last_conversation_id`, or the conversation whose messages it asks for.
     Cursor,
 }
 
@@ -19,19 +19,37 @@ pub enum Target {
 pub enum Event {
     Message(Target),
     Delete(Target),
+    /// Takes back a message, by its place from the oldest (0).
+    DeleteMessage(Target, usize),
     Retag(Target, Vec<i64>),
     /// A new conversation of this type.
     Create(String),
 }
 
+/// Events that wait for the requests of one kind.
+#[derive(Debug, Default)]
+pub struct Script {
+    asked: u64,
+    waiting: Vec<(u64, Event)>,
+}
+
+impl Script {
+    /// Before the `nth` request from now.
+    pub fn add(&mut self, nth: u64, event: Event) {
+        self.waiting.push((self.asked + nth, event));
+    }
+
+    /// Counts a request and gives what is due with it, in the order of writing.
+    fn due(&mut self) -> Vec<Event> {
+        self.asked += 1;
+        let asked = self.asked;
+        self.waiting.extract_if(.., |(at, _)| *at <= asked).map(|(_, event)| event).collect()
+    }
+}
+
 /// Brings about what is due with this conversations request, before it is answered.
 pub fn blow(page: &mut Page, cursor: Option<&str>, now: Micros, switches: &Switches) {
-    page.asked += 1;
-    let asked = page.asked;
-    let (due, waiting) = page.script.drain(..).partition(|(at, _)| *at <= asked);
-    page.script = waiting;
-    let due: Vec<(u64, Event)> = due;
-    for (_, event) in due {
+    for event in page.script.due() {
         befall(page, event, cursor, now, switches);
     }
     let storm = switches.storm;
@@ -46,6 +64,13 @@ pub fn blow(page: &mut Page, cursor: Option<&str>, now: Micros, switches: &Switc
     several(page, storm.deletes, &Event::Delete(Target::Random));
     several(page, storm.retags, &Event::Retag(Target::Random, vec![61, 66]));
     several(page, storm.creates, &Event::Create("INBOX".to_owned()));
+}
+
+/// Brings about what is due with this messages request, before it is answered.
+pub fn talk(page: &mut Page, conversation_id: &str, now: Micros, switches: &Switches) {
+    for event in page.message_script.due() {
+        befall(page, event, Some(conversation_id), now, switches);
+    }
 }
 
 fn befall(page: &mut Page, event: Event, cursor: Option<&str>, now: Micros, switches: &Switches) {
@@ -66,6 +91,11 @@ fn befall(page: &mut Page, event: Event, cursor: Option<&str>, now: Micros, swit
         Event::Delete(target) => {
             if let Some(index) = row(page, target) {
                 page.delete(index);
+            }
+        }
+        Event::DeleteMessage(target, place) => {
+            if let Some(index) = row(page, target) {
+                page.edit(index, |row| row.take_back(place));
             }
         }
         Event::Retag(target, tags) => {

@@ -97,7 +97,7 @@ impl World {
             path: request.path.clone(),
             params: request.shown_params(),
             status,
-            rows: reply.rows,
+            rows: if fault.as_ref().is_none_or(Fault::delivers) { reply.rows } else { 0 },
             connection: request.connection,
             request_id: request_id.clone(),
             faulted: fault.is_some(),
@@ -127,6 +127,7 @@ impl World {
         }
         match request.endpoint {
             Endpoint::Messages => {
+                storm::talk(page, &request.conversation_id, now, switches);
                 catalogue::messages(page, &request.conversation_id, &request.params, switches, complaints)
             }
             Endpoint::Tags => catalogue::tags(),

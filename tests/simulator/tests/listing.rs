@@ -10,7 +10,7 @@ use pancake_simulator::*;
 use serde_json::{Value, json};
 
 fn seconds(row: &Value, key: &str) -> String {
-    row[key].as_str().unwrap()[..19].to_owned()
+    row[key].as_str().and_then(|time| time.get(..19)).unwrap_or_default().to_owned()
 }
 
 /// Rows at the given whole seconds of 2026-03-01T00:00:NN, with a fraction.

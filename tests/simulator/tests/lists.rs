@@ -45,6 +45,26 @@ fn messages_come_newest_batch_first_and_ascend_inside() {
 }
 
 #[test]
+fn messages_move_between_two_requests() {
+    let shop = shop(60);
+    let rows = shop.page.conversations();
+    let row = rows.iter().max_by_key(|row| row["message_count"].as_u64()).unwrap();
+    let id = row["id"].as_str().unwrap();
+    let read = |skipped| {
+        let got = shop.v1(&format!("conversations/{id}/messages"), &format!("current_count={skipped}"));
+        got.json()["messages"].as_array().unwrap().clone()
+    };
+    shop.page.at_messages_request(2, Event::Message(Target::Cursor));
+    shop.page.at_messages_request(3, Event::DeleteMessage(Target::Cursor, shop.page.messages(id).len()));
+    let first = read(0);
+    assert_eq!(read(30).last(), first.first());
+    assert_eq!(read(0), first);
+    assert_eq!(shop.v1("conversations/nobody/messages", "").json()["messages"], serde_json::json!([]));
+    shop.simulator.switches(|switches| switches.lost_conversation = LostConversation::Http404);
+    assert_eq!(shop.v1("conversations/nobody/messages", "").status, 404);
+}
+
+#[test]
 fn the_join_keys_meet() {
     let shop = shop(400);
     let conversations = shop.page.conversations();

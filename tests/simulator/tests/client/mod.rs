@@ -1,5 +1,6 @@
 //! A client just large enough to ask a simulator: one request a connection, plain or TLS.
 //! What the answers must be is left to the tests.
+#![allow(clippy::expect_used)]
 #![allow(dead_code)] // each test file uses its own part
 
 use std::io::{self, Read, Write};
