@@ -11,7 +11,6 @@
 \pset footer off
 SET client_min_messages = warning;
 SET TIME ZONE 'Asia/Ho_Chi_Minh';
-\set QUIET off
 
 \echo
 \echo '━━━ 1. A page becomes a schema'
@@ -49,12 +48,13 @@ GROUP BY type ORDER BY 2 DESC;
 \echo '━━━ 3. Filters: what is sent to Pancake, what is checked here. EXPLAIN tells without asking anybody.'
 \echo
 \timing off
+SELECT coalesce(min(id), '0') AS tag FROM shop.tags \gset
 \set ECHO queries
-SELECT coalesce(min(id), '0') AS tag, coalesce(min(text), 'none') AS tag_text FROM shop.tags \gset
 EXPLAIN (COSTS OFF)
 SELECT customer_name, snippet FROM shop.conversations
 WHERE type = 'INBOX' AND tags @> ARRAY[:'tag'] AND updated_at > now() - interval '1 day' AND snippet <> '';
 \timing on
+\echo
 SELECT customer_name, tag_names, left(snippet, 40) AS snippet, updated_at FROM shop.conversations
 WHERE type = 'INBOX' AND tags @> ARRAY[:'tag'] AND updated_at > now() - interval '1 day' AND snippet <> ''
 LIMIT 5;
@@ -75,6 +75,7 @@ ORDER BY updated_at DESC LIMIT 10;
 CREATE TEMP TABLE vip AS
     SELECT customer_id, 'gold' AS level FROM shop.conversations
     WHERE type = 'INBOX' AND customer_id IS NOT NULL ORDER BY updated_at DESC LIMIT 5;
+\echo
 SELECT level, customer_name, phone_numbers, updated_at
 FROM vip JOIN shop.conversations USING (customer_id)
 WHERE updated_at > now() - interval '1 day'
@@ -105,6 +106,7 @@ SELECT id FROM shop.conversations WHERE updated_at > now() - interval '1 day';
 CREATE MATERIALIZED VIEW busy_hours AS
     SELECT date_trunc('hour', updated_at AT TIME ZONE 'Asia/Ho_Chi_Minh') AS hour, count(*) AS conversations
     FROM shop.conversations WHERE updated_at > now() - interval '1 day' GROUP BY 1;
+\echo
 SELECT * FROM busy_hours ORDER BY conversations DESC LIMIT 5;
 REFRESH MATERIALIZED VIEW busy_hours;
 
@@ -118,4 +120,5 @@ REFRESH MATERIALIZED VIEW busy_hours;
 SELECT page_id, requests, rows, bytes, retries, throttled, errors, limit_wait_ms, rate FROM pancake.request_stats;
 \x off
 \set ECHO none
+\echo
 \echo 'That was the tour. `make psql` leaves you at a prompt in such a shop.'
