@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::clock::Micros;
+use crate::clock::{Micros, floor};
 use crate::page::Page;
 use crate::query::{Params, last, window};
 use crate::render;
@@ -128,12 +128,12 @@ fn writers(page: &mut Page) -> Arc<Vec<Writer>> {
         if row.verbatim.is_some() || !(row.gone || page.shows(index)) {
             continue;
         }
-        let first = row.inserted.min(row.updated);
+        // A customer's times are whole seconds, in the filter as in the reply.
+        let (first, latest) = (floor(row.inserted.min(row.updated)), floor(row.updated));
         let person = row.person;
-        let writer =
-            people.entry(person).or_insert(Writer { person, first, latest: row.updated, inbox: None });
+        let writer = people.entry(person).or_insert(Writer { person, first, latest, inbox: None });
         writer.first = writer.first.min(first);
-        writer.latest = writer.latest.max(row.updated);
+        writer.latest = writer.latest.max(latest);
         if row.kind == "INBOX" {
             writer.inbox = Some(index);
         }

@@ -7,6 +7,8 @@ use crate::log::Endpoint;
 pub enum Fault {
     /// This HTTP status with a JSON body `{"success":false,…}` (no `error_code`).
     Status(u16),
+    /// The same with this `Retry-After`, sensible or not.
+    StatusAfter(u16, String),
     /// The web app's HTML with HTTP 200.
     Html200,
     /// Text that is no JSON, said to be JSON.

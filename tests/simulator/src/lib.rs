@@ -23,6 +23,7 @@ mod clock;
 mod dice;
 mod door;
 mod fault;
+mod gauge;
 mod handle;
 mod listing;
 mod log;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -16,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::gauge::Gauge;
 use crate::request::Request;
 use crate::wire;
 use crate::world::World;
@@ -25,6 +25,8 @@ pub type Shared = Arc<Mutex<World>>;
 #[derive(Debug)]
 pub struct Server {
     pub address: SocketAddr,
+    pub requests: Gauge,
+    pub connections: Gauge,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,16 +38,18 @@ impl Server {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (requests, connections) = (Gauge::default(), Gauge::default());
+        let gauges = (requests.clone(), connections.clone());
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    _ = accept(listener, world, tls) => {}
+                    _ = accept(listener, world, tls, gauges) => {}
                 }
             });
         };
         let thread = std::thread::Builder::new().name("pancake-simulator".to_owned()).spawn(serve)?;
-        Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address, requests, connections, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Waits until the server ends, which it does only when something fails.
@@ -67,10 +71,15 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, world: Shared, tls: Option<TlsAcceptor>) -> io::Result<()> {
+async fn accept(
+    listener: TcpListener,
+    world: Shared,
+    tls: Option<TlsAcceptor>,
+    gauges: (Gauge, Gauge),
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let started = Instant::now();
-    let connections = AtomicU64::new(0);
+    let mut connections = 0;
     loop {
         // A failed accept (no descriptors left, a peer already gone) concerns that connection alone.
         let Ok((stream, _)) = listener.accept().await else {
@@ -78,14 +87,17 @@ async fn accept(listener: TcpListener, world: Shared, tls: Option<TlsAcceptor>) 
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let connection = connections.fetch_add(1, Ordering::Relaxed) + 1;
+        connections += 1;
+        let connection = connections;
+        let (requests, open) = (gauges.0.clone(), gauges.1.count());
         let (world, tls) = (world.clone(), tls.clone());
         tokio::spawn(async move {
+            let _open = open;
             match tls {
-                None => serve(stream, world, started, connection).await,
+                None => serve(stream, world, requests, started, connection).await,
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, world, started, connection).await;
+                        serve(stream, world, requests, started, connection).await;
                     }
                 }
             }
@@ -93,15 +105,19 @@ async fn accept(listener: TcpListener, world: Shared, tls: Option<TlsAcceptor>) 
     }
 }
 
-async fn serve<S>(stream: S, world: Shared, started: Instant, connection: u64)
+async fn serve<S>(stream: S, world: Shared, requests: Gauge, started: Instant, connection: u64)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let flight = requests.count();
         let (head, _) = request.into_parts();
         let request = Request::read(&head, started.elapsed(), connection);
         let answer = world.lock().unwrap_or_else(PoisonError::into_inner).answer(&request);
-        wire::send(answer, request.gzip)
+        async move {
+            let _flight = flight;
+            wire::send(answer, request.gzip).await
+        }
     });
     // An error is the client's going away, or a fault that closes the connection: nobody to tell.
     let _ =

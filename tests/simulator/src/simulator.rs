@@ -114,6 +114,7 @@ impl Simulator {
     }
 
     pub fn clear_log(&self) {
+        self.server.requests.reset();
         self.world().log.clear();
     }
 
@@ -130,6 +131,20 @@ impl Simulator {
     /// The most requests that one page got within any window of this length.
     pub fn busiest(&self, window: Duration) -> usize {
         self.world().log.busiest(window)
+    }
+
+    /// The most requests that waited for their reply's head at once, since `clear_log`.
+    pub fn most_in_flight(&self) -> usize {
+        self.server.requests.most()
+    }
+
+    /// Requests that wait for their reply's head now; one whose client goes away is not counted any more.
+    pub fn in_flight(&self) -> usize {
+        self.server.requests.now()
+    }
+
+    pub fn open_connections(&self) -> usize {
+        self.server.connections.now()
     }
 
     /// Serves until the process ends.

@@ -56,7 +56,7 @@ impl Fault {
     /// The HTTP status the log shows: 0 where no head is ever sent.
     pub fn status(&self, right: u16) -> u16 {
         match self {
-            Fault::Status(status) | Fault::OddStatus(status) => *status,
+            Fault::Status(status) | Fault::StatusAfter(status, _) | Fault::OddStatus(status) => *status,
             Fault::Redirect(_) => 302,
             Fault::Hang | Fault::DroppedBeforeHeaders => 0,
             Fault::Truncated | Fault::Dropped | Fault::Slow(_) | Fault::HangMidBody => right,
@@ -137,6 +137,10 @@ fn broken(fault: Fault, right: Reply, half: Bytes, endpoint: Endpoint) -> Reply 
     match fault {
         Fault::Status(status) => {
             Reply::json(status, json!({"success": false, "message": format!("HTTP {status}")}))
+        }
+        Fault::StatusAfter(status, after) => {
+            let reply = Reply::json(status, json!({"success": false, "message": format!("HTTP {status}")}));
+            Reply { retry_after: Some(after), ..reply }
         }
         Fault::OddStatus(status) => Reply { status, ..right },
         Fault::Html200 => Reply::web_app(),

@@ -123,6 +123,8 @@ fn every_fault_breaks_the_reply_in_its_way() {
     assert_eq!((moved.status, moved.header("location")), (302, Some("http://127.0.0.1:1/")));
     assert!(next(Fault::Oversized(1 << 20)).unwrap().body.len() >= 1 << 20);
     assert!(next(Fault::Bomb(10 << 20)).unwrap().body.len() < 100 << 10);
+    let busy = next(Fault::StatusAfter(503, "soon".to_owned())).unwrap();
+    assert_eq!((busy.status, busy.header("retry-after")), (503, Some("soon")));
     let start = Instant::now();
     let size = next(Fault::OddStatus(203)).unwrap().body.len();
     assert_eq!(next(Fault::Slow(size * 4)).unwrap().ids().len(), 10);
@@ -154,6 +156,7 @@ fn hanging_requests_end_with_the_simulator() {
         std::thread::yield_now();
     }
     assert!(asking.iter().all(|thread| !thread.is_finished()));
+    assert_eq!((simulator.open_connections(), simulator.most_in_flight() >= 1), (2, true));
     drop(simulator);
     for thread in asking {
         let _ = thread.join().unwrap();
