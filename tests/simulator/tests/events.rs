@@ -3,6 +3,7 @@
 
 mod client;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use client::shop;
@@ -85,4 +86,21 @@ fn a_late_row_appears_later_with_its_old_time() {
         after - before < 10_000_000
             && time > shop.page.conversation(&old[0]).unwrap()["updated_at"].as_str().unwrap()
     );
+}
+
+#[test]
+fn messages_lose_rows_of_a_walk_by_updated_at_and_none_by_inserted_at() {
+    let shop = shop(300);
+    shop.simulator.switches(|switches| {
+        switches.batch = 20;
+        switches.storm.messages = 10.0;
+    });
+    let truth: HashSet<String> = shop.page.ids().into_iter().collect();
+    let inserted = shop.walk("order_by=inserted_at");
+    assert_eq!(inserted.len(), 300);
+    assert_eq!(inserted.into_iter().collect::<HashSet<_>>(), truth);
+    // In the other order a cursor row that moves would begin the walk again and again.
+    shop.simulator.switches(|switches| switches.moved_cursor = LostCursor::Empty);
+    let updated: HashSet<String> = shop.walk("order_by=updated_at").into_iter().collect();
+    assert!(updated.len() < 300, "{}", updated.len());
 }

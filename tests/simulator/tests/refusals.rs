@@ -187,3 +187,24 @@ fn bad_manners_are_complained_about_and_answered_as_pancake_would() {
     shop.v1("conversations/x/messages", "current_count=many");
     assert!(shop.simulator.complaints()[0].contains("current_count"));
 }
+
+#[test]
+fn a_client_that_goes_away_is_noticed() {
+    use std::io::Write;
+    let shop = shop(1);
+    shop.simulator.fault(Fault::Hang, Times::Always);
+    let address = shop.simulator.base_url().replace("http://", "").replace("/api", "");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /api{} HTTP/1.1\r\nHost: x\r\n\r\n", url("")).unwrap();
+    let until = |wanted: usize| {
+        let start = Instant::now();
+        while (shop.simulator.in_flight(), shop.simulator.open_connections()) != (wanted, wanted) {
+            assert!(start.elapsed() < Duration::from_secs(5), "never {wanted}");
+            std::thread::yield_now();
+        }
+    };
+    until(1);
+    drop(stream);
+    until(0);
+    assert_eq!(shop.simulator.most_in_flight(), 1);
+}
