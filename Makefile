@@ -93,7 +93,7 @@ clean: have-cargo
 	$(CARGO) clean
 
 have-cargo:
-	@command -v $(CARGO) >/dev/null || { echo "make: there is no cargo; Rust 1.89 or later comes from https://rustup.rs" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "make: there is no cargo; Rust 1.91 or later comes from https://rustup.rs" >&2; exit 1; }
 
 have-postgres:
 	@command -v $(PG_CONFIG) >/dev/null || { echo "make: there is no $(PG_CONFIG): run make deps, or name one with PG_CONFIG=" >&2; exit 1; }

@@ -1,2 +1,25 @@
-//! pancake_fdw
+//! pancake_fdw: the conversations of a Pancake (pages.fm) page as PostgreSQL tables.
+//!
+//! ```text
+//! src/fdw      what Postgres asks of us: plan, scan, explain, import, validate
+//!   │  └─────► src/pg       what Postgres lends us, in safe Rust: options, meter, waiting, errors
+//!   └────────► src/pancake  what we know of Pancake: filters, chains, the walk, HTTP (no Postgres there)
+//! sql/         the SQL objects, written by hand
+//! ```
+//!
+//! The life of a query: `fdw::quals` turns clauses into filters, `fdw::envelope` carries them through the plan as
+//! data, `fdw::scan` evaluates the operands at the first row and binds them into chains, `pg::worker` walks the
+//! chains in its thread, `fdw::slot` turns cells into datums, and Postgres checks every clause again.
+
+mod fdw;
+mod pg;
+
 pgrx::pg_module_magic!();
+pgrx::extension_sql_file!("../sql/pancake_fdw--0.1.sql", name = "install");
+
+/// Called by Postgres when the library is loaded.
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    pg::settings::define();
+}

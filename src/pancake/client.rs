@@ -74,7 +74,10 @@ impl Client {
         };
         let (reply, keep) = fetched?;
         if keep {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Lane { used: std::time::Instant::now(), ..lane });
+            self.idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Lane { used: std::time::Instant::now(), ..lane });
         }
         Ok(reply)
     }
@@ -91,7 +94,8 @@ impl Lane {
     fn new(route: Route) -> Result<Self> {
         let gate = Gate::new(route.connect_timeout);
         let unusable = |what: &str, error: &dyn std::fmt::Display| {
-            Error::new(Kind::BadOption, format!("cannot use the server option \"{what}\"")).detail(format!("{error}."))
+            Error::new(Kind::BadOption, format!("cannot use the server option \"{what}\""))
+                .detail(format!("{error}."))
         };
         let mut builder = reqwest::Client::builder()
             .http1_only()
@@ -112,9 +116,9 @@ impl Lane {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder
-            .build()
-            .map_err(|error| Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url())))?;
+        let http = builder.build().map_err(|error| {
+            Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url()))
+        })?;
         Ok(Self { route, http, gate, used: std::time::Instant::now() })
     }
 
@@ -125,12 +129,15 @@ impl Lane {
         let sent = self.http.get(url).header(ACCEPT, HeaderValue::from_static("application/json")).send();
         let mut response = sent.await.map_err(broken)?;
         self.gate.enter(Phase::Body);
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         let mut reply = Reply {
             status: response.status().as_u16(),
             content_type: header(CONTENT_TYPE.as_str()).unwrap_or_default(),
             request_id: header("x-request-id"),
-            retry_after: header(RETRY_AFTER.as_str()).and_then(|value| retry_after(&value, SystemTime::now())),
+            retry_after: header(RETRY_AFTER.as_str())
+                .and_then(|value| retry_after(&value, SystemTime::now())),
             body: String::new(),
         };
         let keep = header(CONNECTION.as_str()).is_none_or(|value| !value.eq_ignore_ascii_case("close"));
@@ -147,7 +154,9 @@ impl Lane {
             body.extend_from_slice(&chunk);
         }
         let text = String::from_utf8(body).map_err(|_| {
-            Failure::for_good(Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."))
+            Failure::for_good(
+                Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."),
+            )
         })?;
         // A reply that echoes the token must not show it later, in `raw` or in a quotation.
         let text = request.token.scrub(&text);
@@ -166,8 +175,12 @@ impl Lane {
             let lower = causes.to_lowercase();
             return Failure::for_good(match () {
                 () if lower.contains("dns") => unreachable("cannot resolve the host name of the API"),
-                () if lower.contains("certificate") => unreachable("cannot trust the TLS certificate of the API")
-                    .hint("If the certificate is signed by a CA of your own, name it in the server option ca_file."),
+                () if lower.contains("certificate") => unreachable(
+                    "cannot trust the TLS certificate of the API",
+                )
+                .hint(
+                    "If the certificate is signed by a CA of your own, name it in the server option ca_file.",
+                ),
                 () if lower.contains("tls") || lower.contains("handshake") => {
                     unreachable("cannot agree on TLS with the API")
                 }

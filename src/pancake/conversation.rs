@@ -185,7 +185,9 @@ impl Conversation<'_> {
         let recent: Vec<_> = list(self.recent_phone_numbers).into_iter().filter_map(number).collect();
         match recent.is_empty() {
             false => recent,
-            true => list(self.participants).into_iter().filter_map(|person| text(inner(person).phone)).collect(),
+            true => {
+                list(self.participants).into_iter().filter_map(|person| text(inner(person).phone)).collect()
+            }
         }
     }
 
@@ -231,7 +233,8 @@ impl Conversation<'_> {
         };
         let phones = self.phone_numbers();
         let people = list(self.customers).into_iter().map(inner).enumerate();
-        let people = people.map(|(i, p)| json!({"name": text(p.name), "email": email(&p), "phone": phones.get(i)}));
+        let people =
+            people.map(|(i, p)| json!({"name": text(p.name), "email": email(&p), "phone": phones.get(i)}));
         Cell::Json(serde_json::Value::Array(people.collect()).to_string())
     }
 }

@@ -62,7 +62,8 @@ impl<'a> Served<'a> {
     fn read(whole: &'a RawValue, order: Order) -> Result<Self> {
         let odd = |what: String| {
             let shown = format!("The row begins with: {}", quote(whole.get()));
-            Error::new(Kind::NotUnderstood, "row of the reply is not a conversation").detail(format!("{what} {shown}"))
+            Error::new(Kind::NotUnderstood, "row of the reply is not a conversation")
+                .detail(format!("{what} {shown}"))
         };
         let object = whole.get().starts_with('{').then(|| serde_json::from_str::<Conversation>(whole.get()));
         let row = match object {
@@ -77,7 +78,8 @@ impl<'a> Served<'a> {
             Order::UpdatedAt => row.updated_at,
         };
         let time = cell::text(time).ok_or_else(|| odd(format!("It has no {column}.")))?;
-        let at = Micros::parse(&time).ok_or_else(|| misfit(&id, column, "timestamp with time zone", &time))?;
+        let at =
+            Micros::parse(&time).ok_or_else(|| misfit(&id, column, "timestamp with time zone", &time))?;
         Ok(Self { whole, row, spot: Spot { id, at } })
     }
 
@@ -118,19 +120,27 @@ mod tests {
         assert_eq!(error.sqlstate(), "HV004");
         assert!(error.detail_text().unwrap().contains("\"7\""));
         for bad in ["[]", "null", r#"{"id":null,"inserted_at":"2026-03-30T02:11:05"}"#, r#"{"id":"1"}"#] {
-            assert_eq!(spots(&[&raw(bad)], Order::InsertedAt).map(|_| ()).unwrap_err().sqlstate(), "HV000", "{bad}");
+            assert_eq!(
+                spots(&[&raw(bad)], Order::InsertedAt).map(|_| ()).unwrap_err().sqlstate(),
+                "HV000",
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_path_reads_anything_and_a_malformed_time_names_its_place() {
-        let row = raw(r#"{"id":"a","inserted_at":"2026-03-30T02:11:05Z","updated_at":"soon","page_customer":{"gender":"female"}}"#);
+        let row = raw(
+            r#"{"id":"a","inserted_at":"2026-03-30T02:11:05Z","updated_at":"soon","page_customer":{"gender":"female"}}"#,
+        );
         let served = spots(&[&row], Order::InsertedAt).unwrap();
         let wanted = |name: &str, path: Option<&str>| Wanted {
             name: name.to_owned(),
             source: Source::find(Object::Conversations, name, path).unwrap(),
         };
-        let cells = served[0].cells(&[wanted("sex", Some("/page_customer/gender")), wanted("page_id", None)], "1").unwrap();
+        let cells = served[0]
+            .cells(&[wanted("sex", Some("/page_customer/gender")), wanted("page_id", None)], "1")
+            .unwrap();
         assert_eq!(cells.cells, [Cell::Json("\"female\"".into()), Cell::Text("1".into())]);
         let error = served[0].cells(&[wanted("updated_at", None)], "1").map(|_| ()).unwrap_err();
         assert_eq!(error.message(), "value does not fit column \"updated_at\"");

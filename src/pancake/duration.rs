@@ -3,9 +3,15 @@
 
 use std::time::Duration;
 
-const TIME_UNITS: [(&str, f64); 6] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
-const SIZE_UNITS: [(&str, f64); 5] =
-    [("B", 1.0), ("kB", 1024.0), ("MB", 1024.0 * 1024.0), ("GB", 1024.0 * 1024.0 * 1024.0), ("TB", 1024.0 * 1024.0 * 1024.0 * 1024.0)];
+const TIME_UNITS: [(&str, f64); 6] =
+    [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+const SIZE_UNITS: [(&str, f64); 5] = [
+    ("B", 1.0),
+    ("kB", 1024.0),
+    ("MB", 1024.0 * 1024.0),
+    ("GB", 1024.0 * 1024.0 * 1024.0),
+    ("TB", 1024.0 * 1024.0 * 1024.0 * 1024.0),
+];
 
 /// `500ms`, `1.5 s`, `2min`. The unit is required.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -27,7 +33,8 @@ fn number_with_unit(text: &str, units: &[(&str, f64)], example: &str) -> Result<
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..end], text[end..].trim());
     let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let number: f64 = number.parse().map_err(|_| format!("it is not a number with a unit, such as \"{example}\""))?;
+    let number: f64 =
+        number.parse().map_err(|_| format!("it is not a number with a unit, such as \"{example}\""))?;
     if unit.is_empty() {
         return Err(format!("it needs a unit, one of {}", names()));
     }
@@ -52,6 +59,8 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_size("32MB"), Ok(32 << 20));
-        assert!(parse_size("32").is_err() && parse_size("32mb").is_err() && parse_size("99999999TB").is_err());
+        assert!(
+            parse_size("32").is_err() && parse_size("32mb").is_err() && parse_size("99999999TB").is_err()
+        );
     }
 }

@@ -22,6 +22,7 @@ pub enum Kind {
     BadCell,
     NotPermitted,
     BadDefinition,
+    NoSharedMemory,
 }
 
 impl Kind {
@@ -40,6 +41,7 @@ impl Kind {
             Kind::NotUnderstood => "HV000",
             Kind::BadCell => "HV004",
             Kind::BadDefinition => "42P17",
+            Kind::NoSharedMemory => "58030",
         }
     }
 
@@ -56,11 +58,15 @@ impl Kind {
             Kind::PageNotFound => {
                 Some("Check the option page_id, for example against the foreign table \"pages\".")
             }
-            Kind::ServerFault => Some("The fault is on Pancake's side: try later, and check its status page if it lasts."),
+            Kind::ServerFault => {
+                Some("The fault is on Pancake's side: try later, and check its status page if it lasts.")
+            }
             Kind::Throttled => Some(
                 "Find out who else uses this page's budget (bots, other clusters), or lower the server option requests_per_second.",
             ),
-            Kind::Unreachable => Some("Check the network, DNS and firewall between this database server and the API."),
+            Kind::Unreachable => {
+                Some("Check the network, DNS and firewall between this database server and the API.")
+            }
             Kind::UnknownOption
             | Kind::MissingOption
             | Kind::BadOption
@@ -68,7 +74,8 @@ impl Kind {
             | Kind::NotUnderstood
             | Kind::BadCell
             | Kind::NotPermitted
-            | Kind::BadDefinition => None,
+            | Kind::BadDefinition
+            | Kind::NoSharedMemory => None,
         }
     }
 }

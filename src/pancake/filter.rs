@@ -84,9 +84,10 @@ pub fn verdict(column: Filterable, comparison: Comparison) -> Verdict {
     match (column, comparison) {
         (Filterable::Type, Equal | AnyOf) => Verdict::Superset,
         (Filterable::Tags, Contains | Has) => Verdict::Superset,
-        (Filterable::UpdatedAt | Filterable::InsertedAt, Equal | Less | LessOrEqual | Greater | GreaterOrEqual) => {
-            Verdict::Superset
-        }
+        (
+            Filterable::UpdatedAt | Filterable::InsertedAt,
+            Equal | Less | LessOrEqual | Greater | GreaterOrEqual,
+        ) => Verdict::Superset,
         (Filterable::PageId, Equal | AnyOf) => Verdict::Guard,
         _ => Verdict::None,
     }

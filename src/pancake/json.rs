@@ -22,8 +22,8 @@ pub fn mend_escapes(json: &str) -> Cow<'_, str> {
             }
             continue;
         };
-        let pair = matches!(unit, 0xD800..=0xDBFF)
-            && matches!(code_unit(bytes, start + 6), Some(0xDC00..=0xDFFF));
+        let pair =
+            matches!(unit, 0xD800..=0xDBFF) && matches!(code_unit(bytes, start + 6), Some(0xDC00..=0xDFFF));
         at = start + if pair { 12 } else { 6 };
         if unit == 0 || (!pair && matches!(unit, 0xD800..=0xDFFF)) {
             let text = mended.get_or_insert_with(|| String::with_capacity(json.len()));
@@ -54,8 +54,12 @@ pub fn pointer<'a>(row: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     for step in pointer.split('/').skip(1) {
         let step = step.replace("~1", "/").replace("~0", "~");
         here = match here.get().as_bytes().first()? {
-            b'{' => *serde_json::from_str::<HashMap<Cow<str>, &RawValue>>(here.get()).ok()?.get(step.as_str())?,
-            b'[' => serde_json::from_str::<Vec<&RawValue>>(here.get()).ok()?.get(step.parse::<usize>().ok()?)?,
+            b'{' => {
+                *serde_json::from_str::<HashMap<Cow<str>, &RawValue>>(here.get()).ok()?.get(step.as_str())?
+            }
+            b'[' => {
+                serde_json::from_str::<Vec<&RawValue>>(here.get()).ok()?.get(step.parse::<usize>().ok()?)?
+            }
             _ => return None,
         };
     }
@@ -86,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_pointer_walks_objects_and_lists() {
-        let row: Box<RawValue> = RawValue::from_string(r#"{"a/b":[{"c":1.50},null],"d":"x"}"#.to_owned()).unwrap();
+        let row: Box<RawValue> =
+            RawValue::from_string(r#"{"a/b":[{"c":1.50},null],"d":"x"}"#.to_owned()).unwrap();
         let at = |p: &str| pointer(&row, p).map(RawValue::get);
         assert_eq!(at("/a~1b/0/c"), Some("1.50"));
         assert_eq!(at("/a~1b/1"), Some("null"));

@@ -163,8 +163,9 @@ where
             if let Some(turn) = &turn {
                 turn.tally.waiting(Waiting::Connection);
             }
-            let connection =
-                tokio::time::timeout(gate.connect_timeout, connecting).await.map_err(|_| Box::new(ConnectTimeout))??;
+            let connection = tokio::time::timeout(gate.connect_timeout, connecting)
+                .await
+                .map_err(|_| Box::new(ConnectTimeout))??;
             if let Some(turn) = &turn {
                 turn.take().await;
             }

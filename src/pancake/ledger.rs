@@ -18,7 +18,11 @@ pub struct SharedText<const WORDS: usize> {
 
 impl<const WORDS: usize> Default for SharedText<WORDS> {
     fn default() -> Self {
-        Self { version: AtomicU64::new(0), length: AtomicU64::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+        Self {
+            version: AtomicU64::new(0),
+            length: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS],
+        }
     }
 }
 
@@ -41,9 +45,10 @@ impl<const WORDS: usize> SharedText<WORDS> {
         for _ in 0..100 {
             let version = self.version.load(SeqCst);
             let length = (self.length.load(SeqCst) as usize).min(8 * WORDS);
-            let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.load(SeqCst).to_le_bytes()).collect();
+            let mut bytes: Vec<u8> =
+                self.words.iter().flat_map(|word| word.load(SeqCst).to_le_bytes()).collect();
             bytes.truncate(length);
-            if version % 2 == 0 && self.version.load(SeqCst) == version {
+            if version.is_multiple_of(2) && self.version.load(SeqCst) == version {
                 return String::from_utf8_lossy(&bytes).into_owned();
             }
             std::hint::spin_loop();
@@ -63,8 +68,11 @@ impl Count {
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
     fn reset(&self) {
-        self.0.store(0, Relaxed);
+        self.set(0);
     }
 }
 

@@ -79,11 +79,12 @@ impl Memory {
 /// FNV-1a: the same in every process and release, unlike the hashers of std.
 fn page_key(base_url: &BaseUrl, page_id: &str) -> u64 {
     let bytes = base_url.as_str().bytes().chain([0]).chain(page_id.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     hash.max(1)
 }
 
-fn claim<'a, T>(slots: &'a [T], word: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<&'a T> {
+fn claim<T>(slots: &[T], word: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<&T> {
     let free_or_ours = |slot: &&T| match word(slot).compare_exchange(0, key, SeqCst, SeqCst) {
         Ok(_) => true,
         Err(owner) => owner == key,

@@ -160,14 +160,19 @@ fn timeout(value: &str) -> Result<Duration, String> {
 
 fn response_bytes(value: &str) -> Result<usize, String> {
     let bytes = parse_size(value)?;
-    ((1 << 10)..=(1 << 30)).contains(&bytes).then_some(bytes).ok_or_else(|| "it must be from 1kB to 1GB".to_owned())
+    ((1 << 10)..=(1 << 30))
+        .contains(&bytes)
+        .then_some(bytes)
+        .ok_or_else(|| "it must be from 1kB to 1GB".to_owned())
 }
 
 fn object(value: &str) -> Result<Object, String> {
     Object::by_name(value).ok_or_else(|| {
         let names: Vec<_> = Object::ALL.iter().map(|object| object.name()).collect();
         match closest(value, &names) {
-            Some(closest) => format!("perhaps you meant \"{closest}\"; it must be one of {}", names.join(", ")),
+            Some(closest) => {
+                format!("perhaps you meant \"{closest}\"; it must be one of {}", names.join(", "))
+            }
             None => format!("it must be one of {}", names.join(", ")),
         }
     })
@@ -211,7 +216,8 @@ fn value<'a>(options: &'a Given, name: &'static str) -> Result<&'a str> {
 
 fn bad(name: &'static str) -> impl FnOnce(String) -> Error {
     move |reason| {
-        Error::new(Kind::BadOption, format!("invalid value for option \"{name}\"")).detail(format!("Why: {reason}."))
+        Error::new(Kind::BadOption, format!("invalid value for option \"{name}\""))
+            .detail(format!("Why: {reason}."))
     }
 }
 
@@ -222,7 +228,8 @@ impl ServerOptions {
             proxy: given(server, "proxy").map(str::to_owned),
             requests_per_second: requests_per_second(value(server, "requests_per_second")?)
                 .map_err(bad("requests_per_second"))?,
-            max_concurrency: whole(value(server, "max_concurrency")?, 1, 64).map_err(bad("max_concurrency"))?,
+            max_concurrency: whole(value(server, "max_concurrency")?, 1, 64)
+                .map_err(bad("max_concurrency"))?,
             max_retries: whole(value(server, "max_retries")?, 0, 10).map_err(bad("max_retries"))?,
             request_timeout: timeout(value(server, "request_timeout")?).map_err(bad("request_timeout"))?,
             connect_timeout: timeout(value(server, "connect_timeout")?).map_err(bad("connect_timeout"))?,
@@ -237,8 +244,10 @@ impl TableOptions {
     pub fn read(server: &Given, table: &Given) -> Result<Self> {
         let object = given(table, "object").ok_or_else(|| {
             let names: Vec<_> = Object::ALL.iter().map(|object| object.name()).collect();
-            Error::new(Kind::MissingOption, "option \"object\" is required")
-                .hint(format!("Say what the table holds: OPTIONS (object '…') with one of {}.", names.join(", ")))
+            Error::new(Kind::MissingOption, "option \"object\" is required").hint(format!(
+                "Say what the table holds: OPTIONS (object '…') with one of {}.",
+                names.join(", ")
+            ))
         })?;
         let object = self::object(object).map_err(bad("object"))?;
         let page_id = given(table, "page_id").or(given(server, "page_id")).map(str::to_owned);
@@ -273,12 +282,18 @@ mod tests {
     #[test]
     fn a_misspelt_name_gets_the_closest_and_the_list() {
         let hint = hint(Place::Server, "request_per_second");
-        assert!(hint.contains("meant the option \"requests_per_second\"") && hint.contains("ca_file"), "{hint}");
+        assert!(
+            hint.contains("meant the option \"requests_per_second\"") && hint.contains("ca_file"),
+            "{hint}"
+        );
     }
 
     #[test]
     fn a_name_out_of_place_is_told_its_place() {
-        assert_eq!(hint(Place::Server, "page_access_token"), "The option \"page_access_token\" belongs to a user mapping.");
+        assert_eq!(
+            hint(Place::Server, "page_access_token"),
+            "The option \"page_access_token\" belongs to a user mapping."
+        );
         assert_eq!(hint(Place::Wrapper, "foo"), "A foreign data wrapper takes no options.");
     }
 
@@ -303,7 +318,11 @@ mod tests {
             (Place::Table, "pushdown", "typo"),
             (Place::Column, "path", "a/b"),
         ] {
-            assert_eq!(validate(place, name, value).map(|_| ()).unwrap_err().sqlstate(), "HV024", "{name}={value}");
+            assert_eq!(
+                validate(place, name, value).map(|_| ()).unwrap_err().sqlstate(),
+                "HV024",
+                "{name}={value}"
+            );
         }
     }
 

@@ -60,6 +60,12 @@ pub struct Window {
     pub high: Option<Micros>,
 }
 
+impl Window {
+    pub fn holds(&self, at: Micros) -> bool {
+        self.low.is_none_or(|low| low <= at) && self.high.is_none_or(|high| at <= high)
+    }
+}
+
 /// One cursor walk: the rows of a page that the server selects by these parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -193,7 +199,8 @@ mod tests {
     }
 
     fn chains(clauses: &[(Filterable, Comparison, Operand)]) -> Vec<Chain> {
-        let filters: Vec<_> = clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
+        let filters: Vec<_> =
+            clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
         bind(&filters, Order::choose(&filters), &operands, "1")
     }
@@ -246,7 +253,8 @@ mod tests {
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
             vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
         ] {
-            let expected = Chain { order: Order::InsertedAt, kind: None, tags: vec![], window: Window::default() };
+            let expected =
+                Chain { order: Order::InsertedAt, kind: None, tags: vec![], window: Window::default() };
             assert_eq!(chains(&everything), [expected], "{everything:?}");
         }
     }
@@ -270,7 +278,8 @@ mod tests {
     #[test]
     fn the_immutable_column_leads_where_it_can() {
         use Comparison::*;
-        let both = [filter(Filterable::UpdatedAt, Greater, 0), filter(Filterable::InsertedAt, GreaterOrEqual, 1)];
+        let both =
+            [filter(Filterable::UpdatedAt, Greater, 0), filter(Filterable::InsertedAt, GreaterOrEqual, 1)];
         assert_eq!(Order::choose(&both), Order::InsertedAt);
         assert_eq!(fate(&both[0], Order::InsertedAt), Verdict::Guard);
         assert_eq!(Order::choose(&[filter(Filterable::UpdatedAt, Less, 0)]), Order::InsertedAt);

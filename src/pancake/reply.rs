@@ -36,7 +36,10 @@ impl Reply {
     /// The rows of the list, or what the reply means instead.
     pub fn rows(&self) -> Result<Vec<&RawValue>, Failure> {
         self.judge().map_err(|failure| match &self.request_id {
-            Some(id) => Failure { error: failure.error.also(format!("Pancake's x-request-id is {}.", quote(id))), ..failure },
+            Some(id) => Failure {
+                error: failure.error.also(format!("Pancake's x-request-id is {}.", quote(id))),
+                ..failure
+            },
             None => failure,
         })
     }
@@ -56,7 +59,10 @@ impl Reply {
         let envelope = envelope.map_err(|error| match error.classify() {
             _ if self.is_html() => not_understood(
                 "reply is a web page, not JSON",
-                format!("The API answers so to an unknown path. It begins with: {}", quote(self.body.trim_start())),
+                format!(
+                    "The API answers so to an unknown path. It begins with: {}",
+                    quote(self.body.trim_start())
+                ),
             ),
             serde_json::error::Category::Eof => not_understood(
                 "reply is truncated",
@@ -69,7 +75,10 @@ impl Reply {
         rows.ok_or_else(|| {
             not_understood(
                 "reply has no list of conversations",
-                format!("A JSON object with the list \"conversations\" was expected. It begins with: {}", quote(&self.body)),
+                format!(
+                    "A JSON object with the list \"conversations\" was expected. It begins with: {}",
+                    quote(&self.body)
+                ),
             )
         })
     }
@@ -87,7 +96,9 @@ impl Reply {
         }
         let message = cell::text(envelope.message).unwrap_or_default();
         let said = match &code {
-            Some(code) => format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message)),
+            Some(code) => {
+                format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message))
+            }
             None => format!("Pancake answered HTTP {} with success false: {}", self.status, quote(&message)),
         };
         let error = |kind, message: &str| Error::new(kind, message).detail(full_stop(&said));
@@ -97,14 +108,18 @@ impl Reply {
             Some("103") => Failure::for_good(error(Kind::TokenRefused, "page access token has expired")),
             Some("105") => Failure::for_good(error(Kind::TokenRefused, "page access token was regenerated")),
             Some("106" | "107") => Failure::for_good(error(Kind::PageRefused, "no permission for this page")),
-            Some("121" | "122") => Failure::for_good(error(Kind::PageRefused, "page has no valid subscription")),
+            Some("121" | "122") => {
+                Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
+            }
             Some("429") => self.throttled(&said),
             None if matches!(self.status, 401 | 403 | 404 | 429) => return None,
             None if message.to_lowercase().contains("try again") => {
                 Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
             }
             None => Failure::for_good(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
-            Some(_) => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor(),
+            Some(_) => {
+                Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor()
+            }
         };
         Some(failure)
     }
@@ -115,7 +130,8 @@ impl Reply {
     }
 
     fn status(&self) -> Result<(), Failure> {
-        let said = format!("Pancake answered HTTP {}. The reply begins with: {}", self.status, quote(&self.body));
+        let said =
+            format!("Pancake answered HTTP {}. The reply begins with: {}", self.status, quote(&self.body));
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
             200..=299 => return Ok(()),
@@ -139,7 +155,8 @@ fn full_stop(sentence: &str) -> String {
 
 /// `Retry-After` as seconds or as an HTTP date.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let date = || httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default());
+    let date =
+        || httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default());
     value.trim().parse().ok().map(Duration::from_secs).or_else(date)
 }
 

@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn waits_double_and_a_retry_after_is_honoured() {
-        let failure = |again| Failure { error: Error::new(Kind::Throttled, "m"), again, cursor_suspect: false };
+        let failure =
+            |again| Failure { error: Error::new(Kind::Throttled, "m"), again, cursor_suspect: false };
         let waits = |again| [1, 2, 3].map(|n| failure(again).wait(n).map(|wait| wait.as_secs()));
         assert_eq!(waits(Again::Later), [Some(1), Some(2), Some(4)]);
         assert_eq!(waits(Again::Throttled(None)), [Some(1), Some(2), Some(4)]);

@@ -134,7 +134,13 @@ impl Scan {
                         let served = spots(&rows, chain.order)?;
                         let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
                         let fresh = walk.reply(&spots)?;
-                        self.count(&reply, spots.len(), fresh.iter().map(|i| spots[*i].at));
+                        let known = spots
+                            .iter()
+                            .enumerate()
+                            .filter(|(i, spot)| !fresh.contains(i) && chain.window.holds(spot.at));
+                        // The row that must come back is no repeat.
+                        let repeats = known.count().saturating_sub(usize::from(ask.cursor.is_some()));
+                        self.count(&reply, repeats, fresh.iter().map(|i| spots[*i].at));
                         return fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id)).collect();
                     }
                     Err(failure) => failure,
@@ -186,12 +192,12 @@ impl Scan {
         }
     }
 
-    fn count(&self, reply: &Reply, served: usize, fresh: impl ExactSizeIterator<Item = Micros>) {
+    fn count(&self, reply: &Reply, repeats: usize, fresh: impl ExactSizeIterator<Item = Micros>) {
         let stats = self.meter.stats;
         let new = fresh.len();
         fresh.for_each(|at| self.tally.saw_row_of(at));
         self.tally.rows.add(new);
-        self.tally.repeats.add(served - new);
+        self.tally.repeats.add(repeats);
         self.tally.bytes.add(reply.body.len());
         stats.rows.add(new);
         stats.bytes.add(reply.body.len());

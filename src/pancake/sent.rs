@@ -13,7 +13,7 @@ pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
         match (filter.column, filter.comparison) {
             (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
             (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
-            (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter))),
+            (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter).trim_matches(['{', '}']))),
             _ => {}
         }
     }

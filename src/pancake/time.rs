@@ -48,10 +48,17 @@ impl Micros {
             None => 0,
         };
         let offset = reader.offset()?;
-        if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
+        if !(1..=12).contains(&month)
+            || day < 1
+            || day > days_in(year, month)
+            || hour > 23
+            || minute > 59
+            || second > 59
+        {
             return None;
         }
-        let seconds = days_from_epoch(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset;
+        let seconds =
+            days_from_epoch(year, month, day) * DAY_SECONDS + hour * 3600 + minute * 60 + second - offset;
         Some(Micros(seconds * SECOND + fraction))
     }
 
@@ -61,7 +68,12 @@ impl Micros {
         let micros = self.0.rem_euclid(SECOND);
         let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));
         let rest = seconds.rem_euclid(DAY_SECONDS);
-        let mut text = format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+        let mut text = format!(
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+            rest / 3600,
+            rest / 60 % 60,
+            rest % 60
+        );
         if micros != 0 {
             text.push_str(format!(".{micros:06}").trim_end_matches('0'));
         }
@@ -78,7 +90,8 @@ impl Reader<'_> {
     fn digits(&mut self, count: usize) -> Option<i64> {
         let (head, tail) = self.bytes.split_at_checked(count)?;
         self.bytes = tail;
-        head.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
+        head.iter()
+            .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
     }
 
     fn literal(&mut self, any_of: &[u8]) -> Option<()> {
@@ -107,7 +120,8 @@ impl Reader<'_> {
         let hours = self.digits(2)?;
         let _ = self.literal(b":");
         let minutes = if self.bytes.is_empty() { 0 } else { self.digits(2)? };
-        (self.bytes.is_empty() && hours <= 15 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
+        (self.bytes.is_empty() && hours <= 15 && minutes <= 59)
+            .then_some(sign * (hours * 3600 + minutes * 60))
     }
 }
 
@@ -152,7 +166,12 @@ mod tests {
     fn reads_the_forms_that_pancake_writes() {
         let plain = Micros::parse("2026-03-31T13:42:20.207000");
         assert_eq!(plain, Some(Micros(1_774_964_540_207_000)));
-        for same in ["2026-03-31T13:42:20.207Z", "2026-03-31 20:42:20.207+07", "2026-03-31T20:42:20.207000+07:00", "2026-03-31T10:12:20.2070009-0330"] {
+        for same in [
+            "2026-03-31T13:42:20.207Z",
+            "2026-03-31 20:42:20.207+07",
+            "2026-03-31T20:42:20.207000+07:00",
+            "2026-03-31T10:12:20.2070009-0330",
+        ] {
             assert_eq!(Micros::parse(same), plain, "{same}");
         }
         assert_eq!(Micros::parse("2026-03-31T13:42"), Some(Micros(1_774_964_520_000_000)));
@@ -160,7 +179,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_time() {
-        for bad in ["", "today", "1998-00-00", "2026-02-29T00:00:00", "2026-13-01T00:00:00", "2026-01-01T24:00:00", "2026-01-01T00:00:00.", "2026-01-01T00:00:00+7", "2026-01-01T00:00:00Zx"] {
+        for bad in [
+            "",
+            "today",
+            "1998-00-00",
+            "2026-02-29T00:00:00",
+            "2026-13-01T00:00:00",
+            "2026-01-01T24:00:00",
+            "2026-01-01T00:00:00.",
+            "2026-01-01T00:00:00+7",
+            "2026-01-01T00:00:00Zx",
+        ] {
             assert_eq!(Micros::parse(bad), None, "{bad}");
         }
     }

@@ -7,13 +7,15 @@ use crate::secret::Secret;
 /// Finds a page's token in the text of a token file: one bare token, or lines `page_id:token`, split at the last
 /// colon (page ids hold colons). Empty lines and lines that begin with `#` are passed over.
 pub fn from_file(text: &str, page_id: &str) -> Result<Secret> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
     if let [only] = lines[..]
         && !only.contains(':')
     {
         return Ok(Secret::new(only));
     }
-    let found = lines.iter().filter_map(|line| line.rsplit_once(':')).find(|(page, _)| page.trim() == page_id);
+    let found =
+        lines.iter().filter_map(|line| line.rsplit_once(':')).find(|(page, _)| page.trim() == page_id);
     match found.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
         Some(token) => Ok(Secret::new(token)),
         None => Err(Error::new(Kind::NoToken, format!("no token for page \"{page_id}\" in the token file"))

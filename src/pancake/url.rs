@@ -52,7 +52,11 @@ fn bare(text: &str) -> Result<Url, String> {
     if !url.has_host() {
         return Err("it names no host".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
         return Err("it must hold neither query, fragment nor credentials".to_owned());
     }
     Ok(url)
@@ -122,15 +126,34 @@ mod tests {
         for fine in ["http://127.0.0.1:8080/api", "http://localhost/api", "http://[::1]:1/api"] {
             assert!(BaseUrl::parse(fine).is_ok(), "{fine}");
         }
-        for bad in ["http://pages.fm/api", "http://127.0.0.1.evil.com/", "ftp://127.0.0.1/", "https://u:p@h/", "https://h/?a=1", "pages.fm", "https://"] {
+        for bad in [
+            "http://pages.fm/api",
+            "http://127.0.0.1.evil.com/",
+            "ftp://127.0.0.1/",
+            "https://u:p@h/",
+            "https://h/?a=1",
+            "pages.fm",
+            "https://",
+        ] {
             assert!(BaseUrl::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn segments_and_values_are_encoded_and_the_token_is_last() {
-        let address = Address::new("public_api/v2").segment("pages").segment("a:b@c/d").param("tags", "61,62").param("type", "INBOX");
-        let url = address.with_token(&BaseUrl::parse("https://h/api").unwrap(), "page_access_token", &Secret::new("t&k"));
-        assert_eq!(url, "https://h/api/public_api/v2/pages/a%3Ab%40c%2Fd?tags=61%2C62&type=INBOX&page_access_token=t%26k");
+        let address = Address::new("public_api/v2")
+            .segment("pages")
+            .segment("a:b@c/d")
+            .param("tags", "61,62")
+            .param("type", "INBOX");
+        let url = address.with_token(
+            &BaseUrl::parse("https://h/api").unwrap(),
+            "page_access_token",
+            &Secret::new("t&k"),
+        );
+        assert_eq!(
+            url,
+            "https://h/api/public_api/v2/pages/a%3Ab%40c%2Fd?tags=61%2C62&type=INBOX&page_access_token=t%26k"
+        );
     }
 }

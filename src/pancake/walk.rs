@@ -360,7 +360,9 @@ impl Walk {
             above: first.checked_sub(1).map(|i| rows[i].id.clone()),
             ties: same,
         };
-        if let Some((earlier, behind)) = earlier.filter(|(earlier, _)| first == 0 && earlier.last.at == last.at) {
+        if let Some((earlier, behind)) =
+            earlier.filter(|(earlier, _)| first == 0 && earlier.last.at == last.at)
+        {
             place.before = place.before.or(earlier.before);
             place.above = earlier.above;
             place.ties = same.max(earlier.ties + behind);
@@ -396,7 +398,9 @@ impl Walk {
             (None, None, _) => looks.current = Some(look),
             (None, Some(_), Some(newest)) => {
                 if looks.count >= PATIENCE {
-                    return Err(restless("Conversations moved during each of twenty looks at the head of the list."));
+                    return Err(restless(
+                        "Conversations moved during each of twenty looks at the head of the list.",
+                    ));
                 }
                 looks.begin(newest, self.window, self.full_batch);
             }
@@ -433,13 +437,14 @@ fn without_repeats(rows: &[Spot]) -> Vec<usize> {
 fn in_order(rows: &[&Spot]) -> Result<()> {
     match rows.windows(2).find(|pair| pair[0].at < pair[1].at) {
         None => Ok(()),
-        Some(pair) => Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for").detail(format!(
-            "Row \"{}\" of {} comes before row \"{}\" of {}.",
-            pair[0].id,
-            pair[0].at.iso(),
-            pair[1].id,
-            pair[1].at.iso()
-        ))),
+        Some(pair) => Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+            .detail(format!(
+                "Row \"{}\" of {} comes before row \"{}\" of {}.",
+                pair[0].id,
+                pair[0].at.iso(),
+                pair[1].id,
+                pair[1].at.iso()
+            ))),
     }
 }
 

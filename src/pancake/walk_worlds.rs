@@ -47,7 +47,8 @@ struct World {
 
 impl World {
     fn visible(&self) -> Vec<(usize, i64)> {
-        let mut rows: Vec<_> = self.rows.iter().enumerate().filter_map(|(id, at)| at.map(|at| (id, at))).collect();
+        let mut rows: Vec<_> =
+            self.rows.iter().enumerate().filter_map(|(id, at)| at.map(|at| (id, at))).collect();
         rows.sort_by_key(|(id, at)| (-at, *id));
         rows
     }
@@ -109,7 +110,9 @@ fn walk(order_moves: bool, times: &[i64], reading: Reading, changes: &[(usize, C
             world.change(*change, requests);
         }
         requests += 1;
-        if std::env::var("DBG").is_ok() { eprintln!("{ask:?} {:?} {walk:?}", world.visible()); }
+        if std::env::var("DBG").is_ok() {
+            eprintln!("{ask:?} {:?} {walk:?}", world.visible());
+        }
         match world.answer(&ask) {
             Some(rows) => handed.extend(walk.reply(&rows)?.into_iter().map(|i| rows[i].id.clone())),
             None => assert!(walk.lost()?),
@@ -165,13 +168,17 @@ fn changes(rows: usize) -> Vec<Change> {
 fn every_world(order_moves: bool, events: usize, last_request: usize) -> (usize, usize) {
     let (mut runs, mut failures) = (0, 0);
     for times in TIMES {
-        let single: Vec<_> =
-            (0..last_request).flat_map(|when| changes(times.len()).into_iter().map(move |c| (when, c))).collect();
+        let single: Vec<_> = (0..last_request)
+            .flat_map(|when| changes(times.len()).into_iter().map(move |c| (when, c)))
+            .collect();
         let mut sets: Vec<Vec<(usize, Change)>> = vec![vec![]];
         for _ in 0..events {
             let longer = sets.iter().flat_map(|set| {
                 let from = set.last().map_or(0, |(when, _)| *when);
-                single.iter().filter(move |(when, _)| *when >= from).map(|event| [set.as_slice(), &[*event]].concat())
+                single
+                    .iter()
+                    .filter(move |(when, _)| *when >= from)
+                    .map(|event| [set.as_slice(), &[*event]].concat())
             });
             sets = longer.chain([vec![]]).collect();
             sets.retain(|set| set.iter().filter(|(_, change)| *change == Change::Short).count() <= 1);

@@ -1,0 +1,74 @@
+-- pancake_fdw 0.1. Written by hand; the C functions are in src/fdw.
+\echo Use "CREATE EXTENSION pancake_fdw" to load this file. \quit
+
+CREATE FUNCTION pancake_fdw_handler() RETURNS fdw_handler
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pancake_fdw_handler';
+
+CREATE FUNCTION pancake_fdw_validator(text[], oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pancake_fdw_validator';
+
+CREATE FOREIGN DATA WRAPPER pancake_fdw HANDLER pancake_fdw_handler VALIDATOR pancake_fdw_validator;
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- For a bug report
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE FUNCTION library_version() RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_library_version';
+COMMENT ON FUNCTION library_version() IS 'internal: what version() is made of';
+
+CREATE FUNCTION version(OUT extension text, OUT library text, OUT postgres text, OUT pgrx text)
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT e.extversion, v.j ->> 'library', pg_catalog.current_setting('server_version'), v.j ->> 'pgrx'
+        FROM pg_catalog.pg_extension e, (SELECT pancake.library_version()::jsonb) v (j)
+        WHERE e.extname = 'pancake_fdw'
+    $$;
+COMMENT ON FUNCTION version() IS 'versions of extension, library, Postgres and pgrx, for a bug report';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What is asked of Pancake: per page over all sessions, and the scans that run now
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE FUNCTION request_stats_json() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_request_stats';
+CREATE FUNCTION progress_json() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_progress';
+CREATE FUNCTION request_stats_reset() RETURNS void
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_request_stats_reset';
+COMMENT ON FUNCTION request_stats_reset() IS 'sets the counters of request_stats to zero';
+
+-- The functions see all roles' work: only the views, which run as their owner, call them.
+REVOKE ALL ON FUNCTION request_stats_json(), progress_json(), request_stats_reset() FROM PUBLIC;
+
+-- Members of pg_monitor see every page, others the pages of the servers that they may use.
+CREATE VIEW request_stats AS
+    SELECT s.*
+    FROM jsonb_to_recordset(request_stats_json()::jsonb) AS s (
+        page_id text, requests bigint, rows bigint, bytes bigint, retries bigint, throttled bigint, errors bigint,
+        limit_wait_ms bigint, rate numeric, last_request_at timestamptz, last_error_at timestamptz,
+        last_sqlstate text, last_error text, since timestamptz)
+    WHERE pg_has_role(current_user, 'pg_monitor', 'USAGE')
+       OR s.page_id IN (
+            SELECT o.option_value
+            FROM pg_foreign_server f
+            CROSS JOIN LATERAL pg_options_to_table(f.srvoptions) o
+            WHERE o.option_name = 'page_id' AND has_server_privilege(current_user, f.oid, 'USAGE'))
+       OR s.page_id IN (
+            SELECT o.option_value
+            FROM pg_foreign_table t
+            CROSS JOIN LATERAL pg_options_to_table(t.ftoptions) o
+            WHERE o.option_name = 'page_id' AND has_table_privilege(current_user, t.ftrelid, 'SELECT'));
+COMMENT ON VIEW request_stats IS 'requests to Pancake, per page, over all sessions and databases of the cluster';
+
+-- Members of pg_monitor see every scan, others their own.
+CREATE VIEW progress AS
+    SELECT p.pid, p.page_id, p.object, p.started_at, p.requests, p.rows, p.oldest_row, p.waiting_for
+    FROM jsonb_to_recordset(progress_json()::jsonb) AS p (
+        pid bigint, role oid, page_id text, object text, started_at timestamptz, requests bigint, rows bigint,
+        oldest_row timestamptz, waiting_for text)
+    WHERE pg_has_role(current_user, 'pg_monitor', 'USAGE') OR pg_has_role(current_user, p.role, 'USAGE');
+COMMENT ON VIEW progress IS 'scans of foreign tables that run now, in all databases of the cluster';
+
+GRANT USAGE ON SCHEMA pancake TO PUBLIC;
+GRANT SELECT ON request_stats, progress TO PUBLIC;
+GRANT EXECUTE ON FUNCTION request_stats_reset() TO pg_monitor;

@@ -1,0 +1,49 @@
+//! What a plan carries from the planner to the executor: data that Postgres can copy, never a pointer.
+//! A cached plan is copied and outlives the planner's memory by days.
+
+use pancake::filter::Filter;
+use pancake::plan::Order;
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+
+use crate::pg::nodes::{c_string, list, text, to_list};
+
+/// The decisions of the planner. Operands live beside it in `fdw_exprs`, where Postgres keeps them up to date.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub order: Order,
+    pub filters: Vec<Filter>,
+    /// Clauses that Postgres checks alone: their place in the plan's list, and why nothing is sent.
+    pub not_sent: Vec<(usize, String)>,
+    /// Attribute numbers of the columns that the query needs.
+    pub columns: Vec<i16>,
+    pub requests: u64,
+    pub requests_per_second: f64,
+}
+
+impl Envelope {
+    /// A list of one String node of JSON.
+    pub fn pack(&self) -> *mut pg_sys::List {
+        let json = serde_json::to_string(self).unwrap_or_default();
+        // SAFETY: the string ends with NUL; both calls copy into the current context.
+        let node = unsafe { pg_sys::makeString(pg_sys::pstrdup(c_string(&json).as_ptr())) };
+        to_list(&[node])
+    }
+
+    pub fn unpack(private: *mut pg_sys::List) -> Option<Envelope> {
+        let [node] = list::<pg_sys::Node>(private)[..] else { return None };
+        serde_json::from_str(&text(string(node))).ok()
+    }
+}
+
+#[cfg(feature = "pg14")]
+fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
+    // SAFETY: pack wrote a String node.
+    unsafe { (*node.cast::<pg_sys::Value>()).val.str_ }
+}
+
+#[cfg(not(feature = "pg14"))]
+fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
+    // SAFETY: pack wrote a String node.
+    unsafe { (*node.cast::<pg_sys::String>()).sval }
+}

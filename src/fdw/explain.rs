@@ -1,0 +1,174 @@
+//! EXPLAIN: what is sent and why not, how many requests, and with ANALYZE what it really took.
+//! It needs neither network nor user mapping.
+
+use std::time::Duration;
+
+use pancake::plan::Order;
+use pancake::sent::sent;
+use pancake::walk::End;
+use pgrx::{pg_guard, pg_sys};
+
+use crate::fdw::envelope::Envelope;
+use crate::fdw::scan::{ScanState, Stopped};
+use crate::pg::nodes::{c_string, cast, list, text};
+
+/// Seconds that a request takes of the page's budget at one request per second.
+const SPACING_SECONDS: f64 = 1.025;
+
+#[pg_guard]
+pub unsafe extern "C-unwind" fn explain_foreign_scan(
+    node: *mut pg_sys::ForeignScanState,
+    explain: *mut pg_sys::ExplainState,
+) {
+    // SAFETY: Postgres's own node and plan; the state is null, or what Begin set.
+    let (plan, state, analyze) = unsafe {
+        let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
+        (plan, (*node).fdw_state.cast::<ScanState>().as_ref(), (*explain).analyze)
+    };
+    // SAFETY: the plan is of this scan.
+    let Some(envelope) = Envelope::unpack(unsafe { (*plan).fdw_private }) else { return };
+    let out = Explained { explain };
+    for (label, value) in planned(&envelope, &Deparser::new(plan, explain)) {
+        out.line(label, &value);
+    }
+    for (label, value) in state.filter(|_| analyze).map(spent).unwrap_or_default() {
+        out.line(label, &value);
+    }
+}
+
+struct Explained {
+    explain: *mut pg_sys::ExplainState,
+}
+
+impl Explained {
+    fn line(&self, label: &str, value: &str) {
+        let (label, value) = (c_string(label), c_string(value));
+        // SAFETY: both strings are copied into the output.
+        unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), self.explain) }
+    }
+}
+
+fn planned(envelope: &Envelope, deparser: &Deparser) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("Pancake Sent", sent(&envelope.filters, envelope.order, &deparser.operands()))];
+    let quals = deparser.quals();
+    let not_sent =
+        envelope.not_sent.iter().filter_map(|(i, why)| Some(format!("{} ({why})", bare(quals.get(*i)?))));
+    let not_sent: Vec<_> = not_sent.collect();
+    if !not_sent.is_empty() {
+        lines.push(("Pancake Not Sent", not_sent.join(", ")));
+    }
+    let (requests, rate) = (envelope.requests, envelope.requests_per_second);
+    let seconds = requests as f64 * SPACING_SECONDS / rate;
+    let noun = if requests == 1 { "request" } else { "requests" };
+    lines.push(("Pancake Estimate", format!("{requests} {noun}, at least {seconds:.1} s at {rate}/s")));
+    lines
+}
+
+fn spent(state: &ScanState) -> Vec<(&'static str, String)> {
+    let tally = &state.tally;
+    let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
+    vec![
+        (
+            "Pancake Requests",
+            format!(
+                "{} ({} retried, {} throttled), {} rows, {} repeats, {}",
+                tally.requests.get(),
+                tally.retried.get(),
+                tally.throttled.get(),
+                tally.rows.get(),
+                tally.repeats.get(),
+                bytes(tally.bytes.get())
+            ),
+        ),
+        (
+            "Pancake Time",
+            format!(
+                "network {}, rate limit {}, retry waits {}",
+                seconds(tally.network.get()),
+                seconds(tally.limit_wait.get()),
+                seconds(tally.retry_wait.get())
+            ),
+        ),
+        ("Pancake Stopped", stopped(state.stopped, state.order()).to_owned()),
+    ]
+}
+
+fn stopped(stopped: Stopped, order: Order) -> &'static str {
+    match (stopped, order) {
+        (Stopped::EnoughRows, _) => "no more rows were wanted",
+        (Stopped::NeverStarted, _) => "never started",
+        (Stopped::NothingCanMatch, _) => "no row can match",
+        (Stopped::Ended(End::PassedBound), _) => "passed the lower bound",
+        (Stopped::Ended(End::ListEnded), _) => "end of the list",
+    }
+}
+
+/// A clause without the parentheses around the whole of it.
+fn bare(clause: &str) -> &str {
+    let inside = clause.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(clause);
+    let depths = inside.chars().scan(0, |depth, c| {
+        *depth += i32::from(c == '(') - i32::from(c == ')');
+        Some(*depth)
+    });
+    if depths.min().unwrap_or(0) < 0 { clause } else { inside }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        small if small < 1e3 => format!("{small} B"),
+        medium if medium < 1e6 => format!("{:.1} kB", medium / 1e3),
+        large => format!("{:.1} MB", large / 1e6),
+    }
+}
+
+/// Expressions of a plan as SQL text.
+struct Deparser {
+    plan: *mut pg_sys::ForeignScan,
+    context: *mut pg_sys::List,
+    prefixed: bool,
+}
+
+impl Deparser {
+    fn new(plan: *mut pg_sys::ForeignScan, explain: *mut pg_sys::ExplainState) -> Self {
+        // SAFETY: EXPLAIN's own state and the plan that it explains.
+        unsafe {
+            let context =
+                pg_sys::set_deparse_context_plan((*explain).deparse_cxt, plan.cast(), std::ptr::null_mut());
+            let prefixed = list::<pg_sys::Node>((*explain).rtable).len() > 1 || (*explain).verbose;
+            Self { plan, context, prefixed }
+        }
+    }
+
+    fn text(&self, node: *mut pg_sys::Node) -> String {
+        // SAFETY: an expression of the plan that the context was made for.
+        text(unsafe { pg_sys::deparse_expression(node, self.context, self.prefixed, false) })
+    }
+
+    fn quals(&self) -> Vec<String> {
+        // SAFETY: the plan that is explained.
+        let quals = unsafe { (*self.plan).scan.plan.qual };
+        list(quals).into_iter().map(|node| self.text(node)).collect()
+    }
+
+    /// The operands; a constant text stands for itself, as it does in the request.
+    fn operands(&self) -> Vec<String> {
+        // SAFETY: the plan that is explained.
+        let operands = unsafe { (*self.plan).fdw_exprs };
+        list(operands).into_iter().map(|node| constant(node).unwrap_or_else(|| self.text(node))).collect()
+    }
+}
+
+fn constant(node: *mut pg_sys::Node) -> Option<String> {
+    let constant = cast::<pg_sys::Const>(node, pg_sys::NodeTag::T_Const)?;
+    // SAFETY: the node's tag says that it is a Const.
+    let constant = unsafe { &*constant };
+    if constant.constisnull || ![pg_sys::TEXTOID, pg_sys::TEXTARRAYOID].contains(&constant.consttype) {
+        return None;
+    }
+    let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
+    // SAFETY: the type's own output function, for a value of that type that is not null.
+    unsafe {
+        pg_sys::getTypeOutputInfo(constant.consttype, &mut output, &mut varlena);
+        Some(text(pg_sys::OidOutputFunctionCall(output, constant.constvalue)))
+    }
+}

@@ -1,0 +1,100 @@
+//! The C functions behind the views and functions of the schema `pancake`. They hand out JSON; what a role may see of
+//! it is decided in the SQL of the views.
+
+use pancake::time::Micros;
+use pgrx::{IntoDatum, pg_guard, pg_sys};
+use serde_json::{Value, json};
+
+use crate::pg::report::OrRaise;
+use crate::pg::shared::{CLOCKS, shared};
+use crate::sql_function;
+
+sql_function!(pg_finfo_pancake_fdw_library_version);
+sql_function!(pg_finfo_pancake_fdw_request_stats);
+sql_function!(pg_finfo_pancake_fdw_request_stats_reset);
+sql_function!(pg_finfo_pancake_fdw_progress);
+
+/// `pancake.version()` is made of this: library, Postgres it was built for, pgrx.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_library_version(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let built_for = pg_sys::PG_VERSION.to_str().unwrap_or_default();
+    json_text(json!({
+        "library": env!("CARGO_PKG_VERSION"),
+        "postgres": built_for,
+        "pgrx": env!("PGRX_VERSION"),
+    }))
+}
+
+/// Behind the view `pancake.request_stats`.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let pages = shared().or_raise().memory.stats.iter().filter(|page| page.is_used());
+    let page = |page: &pancake::ledger::PageStats| {
+        json!({
+            "page_id": page.page_id.read(),
+            "requests": page.requests.get(),
+            "rows": page.rows.get(),
+            "bytes": page.bytes.get(),
+            "retries": page.retries.get(),
+            "throttled": page.throttled.get(),
+            "errors": page.errors.get(),
+            "limit_wait_ms": page.limit_wait.get().as_millis() as u64,
+            "rate": page.rate_milli.get().map(|milli| milli.0 as f64 / 1000.0),
+            "last_request_at": time(page.last_request_at.get()),
+            "last_error_at": time(page.last_error_at.get()),
+            "last_sqlstate": some(page.last_sqlstate.read()),
+            "last_error": some(page.last_error.read()),
+            "since": time(page.since.get()),
+        })
+    };
+    json_text(pages.map(page).collect())
+}
+
+/// `pancake.request_stats_reset()`.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_request_stats_reset(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let now = (CLOCKS.wall_micros)();
+    shared().or_raise().memory.stats.iter().filter(|page| page.is_used()).for_each(|page| page.reset(now));
+    pg_sys::Datum::from(0)
+}
+
+/// Behind the view `pancake.progress`.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let mut running = Vec::new();
+    for scan in shared().or_raise().scans {
+        let Some(pid) = scan.owner() else { continue };
+        // SAFETY: a look-up in shared memory; a backend that died without a word is left out.
+        if unsafe { pg_sys::BackendPidGetProc(pid as i32).is_null() } {
+            continue;
+        }
+        running.push(json!({
+            "pid": pid,
+            "role": scan.role.get(),
+            "page_id": scan.page_id.read(),
+            "object": scan.object.read(),
+            "started_at": time(scan.started_at.get()),
+            "requests": scan.requests.get().map_or(0, |n| n.0),
+            "rows": scan.rows.get().map_or(0, |n| n.0),
+            "oldest_row": time(scan.oldest_row.get()),
+            "waiting_for": scan.waiting_for.read(),
+        }));
+    }
+    json_text(Value::from(running))
+}
+
+fn time(at: Option<Micros>) -> Value {
+    at.map_or(Value::Null, |at| Value::from(at.iso()))
+}
+
+fn some(text: String) -> Value {
+    if text.is_empty() { Value::Null } else { Value::from(text) }
+}
+
+fn json_text(value: Value) -> pg_sys::Datum {
+    value.to_string().into_datum().unwrap_or(pg_sys::Datum::from(0))
+}

@@ -1,0 +1,157 @@
+//! Cells → datums of the declared types. Documented types have a short way; any other goes through its text input.
+
+use pancake::cell::Cell;
+use pancake::decode::misfit;
+use pancake::error::{Error, Result};
+use pancake::time::Micros;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{IntoDatum, PgTryBuilder, pg_sys};
+
+use crate::fdw::bound::POSTGRES_EPOCH;
+use crate::pg::catalog::DeclaredColumn;
+use crate::pg::nodes::{c_string, text};
+
+/// How a column of one declared type takes its cells.
+pub struct Filler {
+    pub column: DeclaredColumn,
+    input: pg_sys::FmgrInfo,
+    io_parameter: pg_sys::Oid,
+}
+
+impl Filler {
+    pub fn new(column: DeclaredColumn) -> Self {
+        let mut function = pg_sys::InvalidOid;
+        let mut io_parameter = pg_sys::InvalidOid;
+        let mut input = pg_sys::FmgrInfo::default();
+        // SAFETY: the type is that of an existing column; fmgr_info fills the structure it is given.
+        unsafe {
+            pg_sys::getTypeInputInfo(column.type_id, &mut function, &mut io_parameter);
+            pg_sys::fmgr_info(function, &mut input);
+        }
+        Self { column, input, io_parameter }
+    }
+
+    /// The datum, in the current memory context; None for NULL.
+    pub fn datum(&mut self, cell: &Cell, row_id: &str) -> Result<Option<pg_sys::Datum>> {
+        let plain = self.column.type_modifier == -1;
+        Ok(Some(match (cell, self.column.type_id) {
+            (Cell::Null, _) => return Ok(None),
+            (Cell::Text(text), pg_sys::TEXTOID) if plain => text_datum(text),
+            (Cell::Bool(value), pg_sys::BOOLOID) => pg_sys::Datum::from(*value),
+            (Cell::Int(number), pg_sys::INT4OID) if i32::try_from(*number).is_ok() => {
+                pg_sys::Datum::from(*number as i32)
+            }
+            (Cell::Int(number), pg_sys::INT8OID) => pg_sys::Datum::from(*number),
+            (Cell::Time(at), pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID) if plain => time_datum(*at),
+            (Cell::Texts(texts), pg_sys::TEXTARRAYOID) => match texts.clone().into_datum() {
+                Some(datum) => datum,
+                None => return Ok(None),
+            },
+            (Cell::Json(json), _) => return self.json(json, row_id),
+            _ => return self.input(&self.written(cell), row_id).map(Some),
+        }))
+    }
+
+    fn is_json(&self) -> bool {
+        matches!(self.column.type_id, pg_sys::JSONOID | pg_sys::JSONBOID)
+    }
+
+    fn is_time(&self) -> bool {
+        matches!(self.column.type_id, pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID | pg_sys::DATEOID)
+    }
+
+    /// JSON as served: whole for json and jsonb, a string's content for any other type.
+    fn json(&mut self, json: &str, row_id: &str) -> Result<Option<pg_sys::Datum>> {
+        if self.is_json() {
+            return self.input(json, row_id).map(Some);
+        }
+        let unquoted = match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str::<String>(json).unwrap_or_default(),
+            Some(b'[') if self.takes_arrays() => array_literal(json),
+            _ => json.to_owned(),
+        };
+        // A time without zone is UTC wherever it stands.
+        match Micros::parse(&unquoted).filter(|_| self.is_time()) {
+            Some(at) => self.datum(&Cell::Time(at), row_id),
+            None => self.input(&unquoted, row_id).map(Some),
+        }
+    }
+
+    fn takes_arrays(&self) -> bool {
+        // SAFETY: a look-up by oid.
+        unsafe { pg_sys::get_element_type(self.column.type_id) != pg_sys::InvalidOid }
+    }
+
+    /// A cell as the text that its column's type reads.
+    fn written(&self, cell: &Cell) -> String {
+        let json = self.is_json();
+        match cell {
+            Cell::Null => String::new(),
+            Cell::Text(text) if json => serde_json::Value::from(text.as_str()).to_string(),
+            Cell::Text(text) | Cell::Json(text) => text.clone(),
+            Cell::Bool(value) => value.to_string(),
+            Cell::Int(number) => number.to_string(),
+            Cell::Time(at) if json => format!("\"{}\"", at.iso()),
+            Cell::Time(at) => at.iso(),
+            Cell::Texts(texts) if json => serde_json::Value::from(texts.clone()).to_string(),
+            Cell::Texts(texts) => literal(texts.iter().map(Option::as_deref)),
+        }
+    }
+
+    /// Through the type's own input function.
+    fn input(&mut self, value: &str, row_id: &str) -> Result<pg_sys::Datum> {
+        let string = c_string(value);
+        let (modifier, parameter) = (self.column.type_modifier, self.io_parameter);
+        let function: *mut pg_sys::FmgrInfo = &mut self.input;
+        let call = std::panic::AssertUnwindSafe(|| {
+            // SAFETY: the function is the type's input; it copies what it keeps.
+            unsafe {
+                Ok(pg_sys::InputFunctionCall(function, string.as_ptr().cast_mut(), parameter, modifier))
+            }
+        });
+        PgTryBuilder::new(call).catch_others(|caught| Err(self.refused(caught, value, row_id))).execute()
+    }
+
+    fn refused(&self, caught: CaughtError, value: &str, row_id: &str) -> Error {
+        let report = match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
+            CaughtError::RustPanic { ereport, .. } => ereport,
+        };
+        // SAFETY: a look-up by oid; the result is palloc'd.
+        let expected =
+            unsafe { pg_sys::format_type_with_typemod(self.column.type_id, self.column.type_modifier) };
+        misfit(row_id, &self.column.name, &text(expected), value)
+            .also(format!("Postgres says: {}.", report.message()))
+    }
+}
+
+fn text_datum(text: &str) -> pg_sys::Datum {
+    // SAFETY: pointer and length are those of a str; the bytes are copied.
+    unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32) }.into()
+}
+
+fn time_datum(at: Micros) -> pg_sys::Datum {
+    pg_sys::Datum::from(at.0 - POSTGRES_EPOCH)
+}
+
+/// The elements of a JSON list as an array literal of Postgres.
+fn array_literal(json: &str) -> String {
+    let elements: Vec<serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
+    let texts: Vec<_> = elements
+        .into_iter()
+        .map(|element| match element {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text),
+            other => Some(other.to_string()),
+        })
+        .collect();
+    literal(texts.iter().map(Option::as_deref))
+}
+
+fn literal<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> String {
+    let element = |text: Option<&str>| match text {
+        None => "NULL".to_owned(),
+        Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+    };
+    format!("{{{}}}", texts.map(element).collect::<Vec<_>>().join(","))
+}

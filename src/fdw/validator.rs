@@ -1,0 +1,78 @@
+//! Checks options when an object is created or altered. What is valid is said in `pancake::options`; here, who may.
+
+use pancake::error::{Error, Kind, Result};
+use pancake::options::{self, Permission, Place};
+use pancake::url::BaseUrl;
+use pgrx::{pg_guard, pg_sys};
+
+use crate::pg::catalog::{Given, given_array, may_read_server_files};
+use crate::pg::report::OrRaise;
+use crate::sql_function;
+
+sql_function!(pg_finfo_pancake_fdw_validator);
+
+/// `pancake.pancake_fdw_validator(text[], oid)`: the whole list of options as it will be, and the catalog it is for.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_validator(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: Postgres calls a validator with its two declared arguments, neither null.
+    let (options, catalog) = unsafe {
+        let arguments = (*call).args.as_slice(2);
+        (given_array(arguments[0].value), arguments[1].value)
+    };
+    if let Some(place) = place(catalog.value() as u32) {
+        validate(place, &options).or_raise();
+    }
+    pg_sys::Datum::from(0)
+}
+
+fn place(catalog: u32) -> Option<Place> {
+    Some(match catalog {
+        c if c == pg_sys::ForeignDataWrapperRelationId.to_u32() => Place::Wrapper,
+        c if c == pg_sys::ForeignServerRelationId.to_u32() => Place::Server,
+        c if c == pg_sys::UserMappingRelationId.to_u32() => Place::UserMapping,
+        c if c == pg_sys::ForeignTableRelationId.to_u32() => Place::Table,
+        c if c == pg_sys::AttributeRelationId.to_u32() => Place::Column,
+        _ => return None,
+    })
+}
+
+fn validate(place: Place, given: &Given) -> Result<()> {
+    for (name, value) in given {
+        let option = options::validate(place, name, value)?;
+        let default_url = name == "base_url" && BaseUrl::parse(value).is_ok_and(|url| url.is_default());
+        if !default_url {
+            permitted(name, if name == "base_url" { Permission::Superuser } else { option.permission })?;
+        }
+    }
+    let has = |name: &str| given.iter().any(|(n, _)| n == name);
+    match place {
+        Place::Table if !has("object") => Err(Error::new(Kind::MissingOption, "option \"object\" is required")
+            .hint("Say what the table holds, for example OPTIONS (object 'conversations'), or use IMPORT FOREIGN SCHEMA.")),
+        Place::UserMapping if has("page_access_token") && has("page_access_token_file") => {
+            Err(Error::new(Kind::BadOption, "options page_access_token and page_access_token_file exclude each other")
+                .hint("Keep the one of them that is meant."))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn permitted(name: &str, permission: Permission) -> Result<()> {
+    // SAFETY: reads a variable of the backend, and looks a role up.
+    let (user, superuser) = unsafe { (pg_sys::GetUserId(), pg_sys::superuser()) };
+    let refused = |who: &str, why: &str| {
+        Error::new(Kind::NotPermitted, format!("only {who} may set option \"{name}\""))
+            .detail(why)
+            .hint("A server or user mapping that has such an option is created and altered, as a whole, by such roles.")
+    };
+    match permission {
+        Permission::Superuser if !superuser => {
+            Err(refused("superusers", "It decides where the page access tokens of other roles are sent."))
+        }
+        Permission::ReadServerFiles if !may_read_server_files(user) => Err(refused(
+            "roles with the privileges of pg_read_server_files",
+            "It names a file on the database server.",
+        )),
+        _ => Ok(()),
+    }
+}

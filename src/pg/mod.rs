@@ -1,0 +1,10 @@
+//! What Postgres lends us, in safe Rust. Nothing here knows what a plan or a scan is.
+
+pub mod catalog;
+pub mod compat;
+pub mod nodes;
+pub mod report;
+pub mod settings;
+pub mod shared;
+pub mod wait;
+pub mod worker;

@@ -1,0 +1,56 @@
+//! An error of the domain, raised as Postgres raises errors; and notices. What it says is decided in `pancake::error`.
+
+use pancake::error::{Error, Kind};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
+
+pub trait OrRaise<T> {
+    /// The value, or the statement ends with the error.
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T, Error> {
+    fn or_raise(self) -> T {
+        match self {
+            Ok(value) => value,
+            Err(error) => raise(&error),
+        }
+    }
+}
+
+/// Ends the statement. Postgres's own machinery unwinds; destructors run.
+pub fn raise(error: &Error) -> ! {
+    let mut report = ErrorReport::new(code(error.kind()), error.message().to_owned(), "pancake_fdw");
+    if let Some(detail) = error.detail_text() {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = error.hint_text() {
+        report = report.set_hint(hint);
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("ERROR does not return")
+}
+
+/// Tells the user something in passing.
+pub fn notice(message: String) {
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    ErrorReport::new(code, message, "pancake_fdw").report(PgLogLevel::NOTICE);
+}
+
+fn code(kind: Kind) -> PgSqlErrorCode {
+    match kind {
+        Kind::UnknownOption => PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
+        Kind::MissingOption => PgSqlErrorCode::ERRCODE_FDW_OPTION_NAME_NOT_FOUND,
+        Kind::BadOption => PgSqlErrorCode::ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE,
+        Kind::NoToken | Kind::TokenRefused => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        Kind::PageRefused | Kind::NotPermitted => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        Kind::PageNotFound => PgSqlErrorCode::ERRCODE_FDW_TABLE_NOT_FOUND,
+        Kind::Unreachable => PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION,
+        Kind::ServerFault => PgSqlErrorCode::ERRCODE_FDW_UNABLE_TO_CREATE_REPLY,
+        Kind::Throttled => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        Kind::NotUnderstood => PgSqlErrorCode::ERRCODE_FDW_ERROR,
+        Kind::BadCell => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
+        Kind::BadDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        Kind::NoSharedMemory => PgSqlErrorCode::ERRCODE_IO_ERROR,
+    }
+}

@@ -1,0 +1,65 @@
+//! The one thread of a backend that talks HTTP. It never touches Postgres: it gets tasks and rings bells.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use pancake::client::Client;
+use pancake::error::{Error, Kind, Result};
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinHandle;
+
+/// Started at the first scan of a backend, ended with it.
+pub struct Worker {
+    handle: Handle,
+    /// One HTTP client per backend; its connections are kept alive between statements.
+    pub client: Arc<Client>,
+}
+
+/// A task that ends when this is dropped.
+pub struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Worker {
+    pub fn get() -> Result<&'static Worker> {
+        static WORKER: OnceLock<Worker> = OnceLock::new();
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        match WORKER.get() {
+            Some(worker) => Ok(worker),
+            None => Self::start().map(|worker| WORKER.get_or_init(|| worker)),
+        }
+    }
+
+    fn start() -> Result<Worker> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Error::new(Kind::NoSharedMemory, format!("cannot start the worker thread: {what}"))
+                .detail(format!("{error}."))
+        };
+        // Threads for name resolution come and go; more than a few never help one backend.
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()
+            .map_err(|error| failed("no runtime", &error))?;
+        let handle = runtime.handle().clone();
+        // Signals are the backend's: the thread inherits a mask that blocks them all.
+        let before = SigSet::all()
+            .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+            .map_err(|error| failed("no signal mask", &error))?;
+        let spawned = std::thread::Builder::new()
+            .name("pancake".to_owned())
+            .spawn(move || runtime.block_on(std::future::pending::<()>()));
+        before.thread_set_mask().map_err(|error| failed("no signal mask", &error))?;
+        spawned.map_err(|error| failed("no thread", &error))?;
+        Ok(Worker { handle, client: Arc::default() })
+    }
+
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {
+        Running(self.handle.spawn(task))
+    }
+}
