@@ -3,4 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
+mod cancel;
+mod columns;
+mod documents;
+mod errors;
 mod harness;
+mod meter;
+mod moving;
+mod options;
+mod plans;
+mod pushdown;
+mod secrets;
