@@ -112,7 +112,7 @@ impl Reply {
                 Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
             }
             Some("429") => self.throttled(&said),
-            None if matches!(self.status, 401 | 403 | 404 | 429) => return None,
+            None if matches!(self.status, 401 | 403 | 404 | 429 | 500..=599) => return None,
             None if message.to_lowercase().contains("try again") => {
                 Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
             }
@@ -189,12 +189,12 @@ mod tests {
             (200, r#"{"success":false,"conversations":[]}"#, "HV00M"),
             (401, r#"{"success":false,"message":"m"}"#, "28000"),
             (401, "", "28000"),
+            (502, r#"{"success":false,"message":"bad gateway"}"#, "HV00M"),
             (403, EMPTY, "42501"),
             (404, "{}", "HV00R"),
             (400, "{}", "HV000"),
             (302, "", "HV000"),
             (429, "", "53400"),
-            (500, "<html>", "HV00M"),
             (503, EMPTY, "HV00M"),
             (200, "<!DOCTYPE html><html>", "HV000"),
             (200, r#"{"conversations":[{"id":"#, "HV000"),
@@ -214,6 +214,7 @@ mod tests {
     fn only_what_passes_is_tried_again() {
         let again = |status, body| reply(status, body).rows().map(|_| ()).unwrap_err().again;
         assert_eq!(again(500, ""), Again::Later);
+        assert_eq!(again(502, r#"{"success":false}"#), Again::Later);
         assert_eq!(again(200, r#"{"success":false,"message":"try again"}"#), Again::Later);
         assert_eq!(again(200, r#"{"success":false,"message":"no"}"#), Again::Never);
         assert_eq!(again(429, ""), Again::Throttled(None));

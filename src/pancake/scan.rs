@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Request};
 use crate::decode::{Row, Wanted, spots};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::lane::Turn;
 use crate::ledger::{Tally, Waiting};
 use crate::meter::PageMeter;
@@ -44,7 +44,7 @@ pub struct Scan {
 pub enum Event {
     Batch(Vec<Row>),
     Ended(Option<End>),
-    Failed(crate::error::Error),
+    Failed(Error),
 }
 
 /// Where batches wait for the backend. Bounded by what the backend has said it wants.
@@ -81,9 +81,24 @@ impl Outlet {
     }
 }
 
+/// Tells a waiting backend that its scan is gone, should it end without a word.
+struct Unheard(Option<Arc<Outlet>>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(outlet) = self.0.take() {
+            let error = Error::new(Kind::NotUnderstood, "the scan broke off inside pancake_fdw");
+            outlet.put(Event::Failed(
+                error.hint("Please report this, with the lines that the server's log has of it."),
+            ));
+        }
+    }
+}
+
 impl Scan {
     /// Runs to the end, or to the first error. Dropping the future stops it wherever it is.
     pub async fn run(self) {
+        let mut unheard = Unheard(Some(self.outlet.clone()));
         let event = match self.walk_chains().await {
             Ok(end) => Event::Ended(end),
             Err(error) => {
@@ -92,6 +107,7 @@ impl Scan {
             }
         };
         self.tally.waiting(Waiting::Nothing);
+        unheard.0 = None;
         self.outlet.put(event);
     }
 
