@@ -1,6 +1,8 @@
 //! The client against a simulated Pancake over real sockets: every row once, whatever the replies are like.
 //! The walk's own proof is in `walk.rs`; what Postgres makes of it is tested with a cluster.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
