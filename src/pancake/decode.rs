@@ -42,6 +42,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Row {
     pub id: String,
+    /// The time by which its chain is ordered.
+    pub at: Micros,
     /// In the order of the wanted columns.
     pub cells: Vec<Cell>,
 }
@@ -92,7 +94,7 @@ impl<'a> Served<'a> {
             }),
         };
         let cells = wanted.iter().map(cell).collect::<Result<_>>()?;
-        Ok(Row { id: self.spot.id.clone(), cells })
+        Ok(Row { id: self.spot.id.clone(), at: self.spot.at, cells })
     }
 }
 

@@ -13,6 +13,7 @@ pub enum Filterable {
     UpdatedAt,
     InsertedAt,
     PageId,
+    Id,
 }
 
 impl Filterable {
@@ -23,6 +24,7 @@ impl Filterable {
             "updated_at" => Self::UpdatedAt,
             "inserted_at" => Self::InsertedAt,
             "page_id" => Self::PageId,
+            "id" => Self::Id,
             _ => return None,
         })
     }
@@ -34,6 +36,7 @@ impl Filterable {
             Self::UpdatedAt => "updated_at",
             Self::InsertedAt => "inserted_at",
             Self::PageId => "page_id",
+            Self::Id => "id",
         }
     }
 }
@@ -52,6 +55,8 @@ pub enum Comparison {
     Contains,
     /// `operand = ANY (column)`
     Has,
+    /// `column && operand`
+    Overlaps,
 }
 
 impl Comparison {
@@ -72,7 +77,7 @@ impl Comparison {
 pub enum Verdict {
     /// The parameter selects the rows of the clause and perhaps more; Postgres checks again.
     Superset,
-    /// Nothing is sent, but a value that cannot match saves every request.
+    /// Nothing is sent, but the value tells when no row can match, or when all rows have been found.
     Guard,
     /// Of no use.
     None,
@@ -83,12 +88,12 @@ pub fn verdict(column: Filterable, comparison: Comparison) -> Verdict {
     use Comparison::*;
     match (column, comparison) {
         (Filterable::Type, Equal | AnyOf) => Verdict::Superset,
-        (Filterable::Tags, Contains | Has) => Verdict::Superset,
+        (Filterable::Tags, Contains | Has | Overlaps) => Verdict::Superset,
         (
             Filterable::UpdatedAt | Filterable::InsertedAt,
             Equal | Less | LessOrEqual | Greater | GreaterOrEqual,
         ) => Verdict::Superset,
-        (Filterable::PageId, Equal | AnyOf) => Verdict::Guard,
+        (Filterable::PageId | Filterable::Id, Equal | AnyOf) => Verdict::Guard,
         _ => Verdict::None,
     }
 }
@@ -99,6 +104,26 @@ pub struct Filter {
     pub column: Filterable,
     pub comparison: Comparison,
     pub operand: usize,
+    #[serde(default)]
+    pub slack: Slack,
+}
+
+/// How far a time may lie from what a function makes of it: a day's rows lie up to a day after the day's beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slack {
+    /// The time is at most this many seconds before the function's value …
+    pub before: i64,
+    /// … and at most this many after it.
+    pub after: i64,
+}
+
+impl Slack {
+    pub const NONE: Slack = Slack { before: 0, after: 0 };
+
+    /// A function of a function.
+    pub fn and(self, other: Slack) -> Slack {
+        Slack { before: self.before + other.before, after: self.after + other.after }
+    }
 }
 
 /// The value of an operand, had when the scan really starts.
@@ -142,7 +167,7 @@ impl Pushdown {
     }
 
     pub fn allows(&self, column: Filterable) -> bool {
-        column == Filterable::PageId || self.0.contains(&column.column())
+        matches!(column, Filterable::PageId | Filterable::Id) || self.0.contains(&column.column())
     }
 }
 
@@ -150,7 +175,7 @@ impl Pushdown {
 mod tests {
     use super::*;
 
-    const ALL: [Comparison; 8] = [
+    const ALL: [Comparison; 9] = [
         Comparison::Equal,
         Comparison::Less,
         Comparison::LessOrEqual,
@@ -159,6 +184,7 @@ mod tests {
         Comparison::AnyOf,
         Comparison::Contains,
         Comparison::Has,
+        Comparison::Overlaps,
     ];
 
     #[test]

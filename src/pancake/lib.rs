@@ -21,6 +21,7 @@ pub mod filter;
 pub mod json;
 pub mod lane;
 pub mod ledger;
+pub mod merge;
 pub mod meter;
 pub mod options;
 pub mod plan;

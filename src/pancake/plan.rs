@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Verdict, verdict};
+use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use crate::time::Micros;
 
 /// The column by which a chain is walked, newest first. `inserted_at` never changes, `updated_at` does.
@@ -75,47 +75,101 @@ pub struct Chain {
     pub window: Window,
 }
 
+/// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestPlan {
+    /// None where no row can match.
+    pub chains: Vec<Chain>,
+    /// A row may come out of more than one chain.
+    pub overlapping: bool,
+    /// The scan is over when these have been found.
+    pub ids: Option<BTreeSet<String>>,
+}
+
 /// The values of `type` that the parameter is known to share with the rows (API notes, section B).
 const SENDABLE_TYPES: [&str; 2] = ["INBOX", "COMMENT"];
+/// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
+pub const MAX_CHAINS: usize = 32;
 
-/// The chains whose union holds every row that the filters let through. None where no row can match.
-pub fn bind(filters: &[Filter], order: Order, operands: &[Operand], page_id: &str) -> Vec<Chain> {
-    let mut kinds: Option<BTreeSet<String>> = None;
-    let mut tags = BTreeSet::new();
-    let mut windows = [Limits::default(), Limits::default()];
+/// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
+pub fn bind(filters: &[Filter], order: Order, operands: &[Option<Operand>], page_id: &str) -> RequestPlan {
+    let mut limits = Restriction::default();
     for filter in filters {
-        let Some(operand) = operands.get(filter.operand) else { continue };
-        let possible = match filter.column {
-            Filterable::Type => {
-                let allowed = values(operand);
-                let both = |earlier: BTreeSet<String>| earlier.intersection(&allowed).cloned().collect();
-                let left: BTreeSet<_> = kinds.take().map_or_else(|| allowed.clone(), both);
-                let possible = !left.is_empty();
-                kinds = Some(left);
-                possible
-            }
-            Filterable::Tags => tags_of(operand, &mut tags),
-            Filterable::PageId => values(operand).contains(page_id),
-            Filterable::UpdatedAt => windows[0].narrow(filter.comparison, operand),
-            Filterable::InsertedAt => windows[1].narrow(filter.comparison, operand),
-        };
-        if !possible {
-            return Vec::new();
+        let Some(Some(operand)) = operands.get(filter.operand) else { continue };
+        if !limits.narrow(filter, operand, page_id) {
+            return RequestPlan::default();
         }
     }
-    let limits = match order {
-        Order::UpdatedAt => windows[0],
-        Order::InsertedAt => windows[1],
-    };
-    let kinds: Vec<Option<String>> = match kinds {
-        Some(kinds) if kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str())) => {
-            kinds.into_iter().map(Some).collect()
+    limits.plan(order)
+}
+
+/// What a row must be like, as far as the filters say.
+#[derive(Default)]
+struct Restriction {
+    kinds: Option<BTreeSet<String>>,
+    ids: Option<BTreeSet<String>>,
+    /// Tags that a row must have all of.
+    all_tags: BTreeSet<String>,
+    /// Tags that a row must have one of.
+    any_tag: Option<BTreeSet<String>>,
+    updated_at: Limits,
+    inserted_at: Limits,
+}
+
+impl Restriction {
+    /// Takes a filter in. False where no row is left.
+    fn narrow(&mut self, filter: &Filter, operand: &Operand, page_id: &str) -> bool {
+        match (filter.column, filter.comparison) {
+            (Filterable::Type, _) => keep(&mut self.kinds, values(operand)),
+            (Filterable::Id, _) => keep(&mut self.ids, values(operand)),
+            (Filterable::PageId, _) => values(operand).contains(page_id),
+            (Filterable::Tags, Comparison::Overlaps) => {
+                let any = values(operand);
+                let possible = !any.is_empty();
+                // Of several such clauses the one with the fewest tags is sent; Postgres checks the others.
+                if any.iter().all(is_tag_id) && self.any_tag.as_ref().is_none_or(|tags| any.len() < tags.len()) {
+                    self.any_tag = Some(any);
+                }
+                possible
+            }
+            (Filterable::Tags, _) => must_have(operand, &mut self.all_tags),
+            (Filterable::UpdatedAt, _) => self.updated_at.narrow(filter, operand),
+            (Filterable::InsertedAt, _) => self.inserted_at.narrow(filter, operand),
         }
-        _ => vec![None],
+    }
+
+    fn plan(self, order: Order) -> RequestPlan {
+        let window = match order {
+            Order::UpdatedAt => self.updated_at.window(),
+            Order::InsertedAt => self.inserted_at.window(),
+        };
+        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
+        let kinds = each(self.kinds.filter(sendable));
+        let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() <= MAX_CHAINS));
+        let overlapping = any_tag.len() > 1;
+        let chain = |kind: &Option<String>, tag: &Option<String>| {
+            let tags: BTreeSet<_> = self.all_tags.iter().chain(tag).cloned().collect();
+            Chain { order, kind: kind.clone(), tags: tags.into_iter().collect(), window }
+        };
+        let chains = kinds.iter().flat_map(|kind| any_tag.iter().map(move |tag| chain(kind, tag)));
+        RequestPlan { chains: chains.collect(), overlapping, ids: self.ids }
+    }
+}
+
+/// One chain for each value, or one without.
+fn each(values: Option<BTreeSet<String>>) -> Vec<Option<String>> {
+    values.map_or_else(|| vec![None], |values| values.into_iter().map(Some).collect())
+}
+
+/// Keeps what both sets allow. False where that is nothing.
+fn keep(allowed: &mut Option<BTreeSet<String>>, values: BTreeSet<String>) -> bool {
+    let left: BTreeSet<String> = match allowed.take() {
+        Some(earlier) => earlier.intersection(&values).cloned().collect(),
+        None => values,
     };
-    let tags: Vec<String> = tags.into_iter().collect();
-    let chain = |kind| Chain { order, kind, tags: tags.clone(), window: limits.window() };
-    kinds.into_iter().map(chain).collect()
+    let possible = !left.is_empty();
+    *allowed = Some(left);
+    possible
 }
 
 /// The values that `= x` or `= ANY (x)` lets through.
@@ -127,15 +181,18 @@ fn values(operand: &Operand) -> BTreeSet<String> {
     }
 }
 
-/// Gathers the tag ids that a row must have all of. False where no row can: a NULL is contained in nothing.
 /// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API notes, section B).
-fn tags_of(operand: &Operand, tags: &mut BTreeSet<String>) -> bool {
-    let is_id = |text: &&String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+fn is_tag_id(text: &String) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Gathers the tag ids that a row must have all of. False where no row can: a NULL is contained in nothing.
+fn must_have(operand: &Operand, tags: &mut BTreeSet<String>) -> bool {
     match operand {
         Operand::Null | Operand::Time(_) => return false,
-        Operand::Text(text) => tags.extend(Some(text).filter(is_id).cloned()),
+        Operand::Text(text) => tags.extend(Some(text).filter(|text| is_tag_id(text)).cloned()),
         Operand::Texts(texts) if texts.contains(&None) => return false,
-        Operand::Texts(texts) => tags.extend(texts.iter().flatten().filter(is_id).cloned()),
+        Operand::Texts(texts) => tags.extend(texts.iter().flatten().filter(|text| is_tag_id(text)).cloned()),
     }
     true
 }
@@ -154,30 +211,24 @@ impl Default for Limits {
 
 impl Limits {
     /// False where nothing is left.
-    fn narrow(&mut self, comparison: Comparison, operand: &Operand) -> bool {
+    fn narrow(&mut self, filter: &Filter, operand: &Operand) -> bool {
         let Operand::Time(bound) = operand else { return false };
-        let micros = match bound {
-            // No row has an infinite time: MIN and MAX stand for what lies beyond every row.
-            Bound::MinusInfinity => i64::MIN,
-            Bound::At(micros) => micros.0,
-            Bound::Infinity => i64::MAX,
-        };
-        let finite = matches!(bound, Bound::At(_));
-        match comparison {
-            Comparison::Equal if !finite => return false,
-            Comparison::Equal => {
-                self.low = self.low.max(micros);
-                self.high = self.high.min(micros);
+        let (exact, slack) = (filter.slack == Slack::NONE, filter.slack);
+        let low = |micros: &Micros| micros.minus_seconds(slack.before).0;
+        let high = |micros: &Micros| micros.minus_seconds(-slack.after).0;
+        // No row has an infinite time.
+        match (filter.comparison, bound) {
+            (Comparison::Equal, Bound::At(at)) => {
+                self.low = self.low.max(low(at));
+                self.high = self.high.min(high(at));
             }
-            Comparison::Greater if micros == i64::MAX => return false,
-            Comparison::Less if micros == i64::MIN => return false,
-            Comparison::GreaterOrEqual if *bound == Bound::Infinity => return false,
-            Comparison::LessOrEqual if *bound == Bound::MinusInfinity => return false,
-            Comparison::Greater if finite => self.low = self.low.max(micros + 1),
-            Comparison::Less if finite => self.high = self.high.min(micros - 1),
-            Comparison::GreaterOrEqual => self.low = self.low.max(micros),
-            Comparison::LessOrEqual => self.high = self.high.min(micros),
-            _ => {}
+            (Comparison::Greater, Bound::At(at)) => self.low = self.low.max(low(at).saturating_add(i64::from(exact))),
+            (Comparison::Less, Bound::At(at)) => self.high = self.high.min(high(at).saturating_sub(i64::from(exact))),
+            (Comparison::GreaterOrEqual, Bound::At(at)) => self.low = self.low.max(low(at)),
+            (Comparison::LessOrEqual, Bound::At(at)) => self.high = self.high.min(high(at)),
+            (Comparison::Greater | Comparison::GreaterOrEqual, Bound::MinusInfinity) => {}
+            (Comparison::Less | Comparison::LessOrEqual, Bound::Infinity) => {}
+            _ => return false,
         }
         self.low <= self.high
     }
@@ -195,14 +246,14 @@ mod tests {
     use super::*;
 
     fn filter(column: Filterable, comparison: Comparison, operand: usize) -> Filter {
-        Filter { column, comparison, operand }
+        Filter { column, comparison, operand, slack: Slack::NONE }
     }
 
     fn chains(clauses: &[(Filterable, Comparison, Operand)]) -> Vec<Chain> {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
-        let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
-        bind(&filters, Order::choose(&filters), &operands, "1")
+        let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
+        bind(&filters, Order::choose(&filters), &operands, "1").chains
     }
 
     fn text(value: &str) -> Operand {
@@ -228,6 +279,9 @@ mod tests {
             vec![(Type, Equal, text("INBOX")), (Type, Equal, text("COMMENT"))],
             vec![(Tags, Contains, texts(&[Some("61"), None]))],
             vec![(Tags, Has, Operand::Null)],
+            vec![(Tags, Overlaps, texts(&[]))],
+            vec![(Tags, Overlaps, texts(&[None]))],
+            vec![(Id, Equal, text("a")), (Id, AnyOf, texts(&[Some("b")]))],
             vec![(PageId, Equal, text("2"))],
             vec![(UpdatedAt, Greater, at(5)), (UpdatedAt, Less, at(5))],
             vec![(UpdatedAt, Greater, at(5)), (UpdatedAt, Less, at(6))],
@@ -248,6 +302,8 @@ mod tests {
             vec![],
             vec![(Tags, Contains, texts(&[]))],
             vec![(Tags, Has, text("Đã mua"))],
+            vec![(Tags, Overlaps, texts(&[Some("61"), Some("VIP")]))],
+            vec![(Id, Equal, text("a"))],
             vec![(Type, Equal, text("LIVESTREAM"))],
             vec![(Type, AnyOf, texts(&[Some("INBOX"), Some("RATING")]))],
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
@@ -273,6 +329,32 @@ mod tests {
         assert_eq!(bound[0].tags, ["61", "62"]);
         assert_eq!(bound[0].order, Order::UpdatedAt);
         assert_eq!(bound[0].window, Window { low: Some(Micros(11)), high: Some(Micros(20)) });
+    }
+
+    #[test]
+    fn one_chain_per_tag_of_which_one_is_enough() {
+        use Comparison::*;
+        let of = |tags: &[Option<&str>]| {
+            chains(&[(Filterable::Tags, Overlaps, texts(tags)), (Filterable::Tags, Contains, texts(&[Some("60")]))])
+        };
+        let tags: Vec<_> = of(&[Some("61"), None, Some("62")]).into_iter().map(|chain| chain.tags).collect();
+        assert_eq!(tags, [["60", "61"], ["60", "62"]]);
+        let many: Vec<String> = (0..=MAX_CHAINS).map(|tag| tag.to_string()).collect();
+        let many: Vec<_> = many.iter().map(|tag| Some(tag.as_str())).collect();
+        assert_eq!(of(&many).len(), 1);
+    }
+
+    #[test]
+    fn slack_widens_a_window_and_never_narrows_it() {
+        let day = Slack { before: 10, after: 20 };
+        let of = |comparison| {
+            let filter = Filter { slack: day, ..filter(Filterable::UpdatedAt, comparison, 0) };
+            bind(&[filter], Order::UpdatedAt, &[Some(at(100_000_000))], "1").chains[0].window
+        };
+        let (low, high) = (Some(Micros(90_000_000)), Some(Micros(120_000_000)));
+        assert_eq!(of(Comparison::Equal), Window { low, high });
+        assert_eq!(of(Comparison::Greater), Window { low, high: None });
+        assert_eq!(of(Comparison::Less), Window { low: None, high });
     }
 
     #[test]

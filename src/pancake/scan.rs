@@ -12,9 +12,10 @@ use crate::decode::{Row, Wanted, spots};
 use crate::error::{Error, Kind, Result};
 use crate::lane::Turn;
 use crate::ledger::{Tally, Waiting};
+use crate::merge::Merge;
 use crate::meter::PageMeter;
 use crate::options::ServerOptions;
-use crate::plan::{Chain, Order};
+use crate::plan::{Chain, Order, RequestPlan};
 use crate::reply::Reply;
 use crate::retry::{Again, Failure};
 use crate::secret::Secret;
@@ -31,7 +32,9 @@ pub struct Scan {
     pub server: ServerOptions,
     pub page_id: String,
     pub token: Secret,
-    pub chains: Vec<Chain>,
+    pub plan: RequestPlan,
+    /// Rows must come in the order of the chains, newest first.
+    pub ordered: bool,
     pub wanted: Vec<Wanted>,
     pub meter: PageMeter,
     pub tally: Arc<Tally>,
@@ -112,20 +115,22 @@ impl Scan {
     }
 
     async fn walk_chains(&self) -> Result<Option<End>> {
-        let mut end = None;
+        let mut merge =
+            Merge::new(&self.plan, self.ordered, |chain| Walk::new(chain.window, self.may_move(chain)));
         self.next_is_wanted().await;
-        for chain in &self.chains {
-            let mut walk = Walk::new(chain.window, self.may_move(chain));
-            while let Some(ask) = walk.ask() {
-                let rows = self.ask(chain, &mut walk, &ask).await?;
-                if !rows.is_empty() {
-                    self.outlet.put(Event::Batch(rows));
-                    self.next_is_wanted().await;
-                }
+        while let Some(next) = merge.hungry() {
+            let (chain, walk) = merge.at(next);
+            if let Some(ask) = walk.ask() {
+                let rows = self.ask(chain, walk, &ask).await?;
+                merge.feed(next, rows);
             }
-            end = walk.ended();
+            let rows = merge.ready();
+            if !rows.is_empty() {
+                self.outlet.put(Event::Batch(rows));
+                self.next_is_wanted().await;
+            }
         }
-        Ok(end)
+        Ok(merge.end())
     }
 
     async fn next_is_wanted(&self) {
@@ -136,7 +141,8 @@ impl Scan {
     /// Whether rows may move into the chain's window while it is walked.
     fn may_move(&self, chain: &Chain) -> bool {
         let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
-        chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
+        // In the server's order each batch is as of its own request: a row that moved up has had its turn.
+        chain.order == Order::UpdatedAt && !self.ordered && chain.window.high.is_none_or(|high| high > settled)
     }
 
     /// Asks until there is a reply, and takes it into the walk.

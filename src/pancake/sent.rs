@@ -13,6 +13,7 @@ pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
         match (filter.column, filter.comparison) {
             (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
             (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
+            (Filterable::Tags, Comparison::Overlaps) => parts.push(format!("tags=any of {}", text(filter))),
             (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter).trim_matches(['{', '}']))),
             _ => {}
         }
@@ -32,10 +33,11 @@ pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::Slack;
 
     #[test]
     fn reads_like_the_request() {
-        let filter = |column, comparison, operand| Filter { column, comparison, operand };
+        let filter = |column, comparison, operand| Filter { column, comparison, operand, slack: Slack::NONE };
         let filters = [
             filter(Filterable::UpdatedAt, Comparison::Greater, 0),
             filter(Filterable::Type, Comparison::Equal, 1),

@@ -53,6 +53,8 @@ pub struct Ask {
 pub enum End {
     ListEnded,
     PassedBound,
+    /// Every row that was asked for by id has come.
+    FoundAll,
 }
 
 /// A server's batch is never larger than this (API notes, section B).

@@ -14,7 +14,7 @@ use pancake::error::Error;
 use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
-use pancake::plan::{Chain, Order, Window};
+use pancake::plan::{Chain, Order, RequestPlan, Window};
 use pancake::scan::{Event, Outlet, Scan};
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
@@ -42,7 +42,7 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         stats: vec![PageStats::default()].leak(),
         clocks: clocks(),
     };
-    let meter = memory.page(&server.base_url, &page.id(), server.requests_per_second).unwrap();
+    let meter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
     let wanted = ["id", "snippet"].map(|name| Wanted {
         name: name.to_owned(),
         source: Source::find(Object::Conversations, name, None).unwrap(),
@@ -51,7 +51,11 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         server,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
-        chains: vec![Chain { order, kind: None, tags: vec![], window: Window::default() }],
+        plan: RequestPlan {
+            chains: vec![Chain { order, kind: None, tags: vec![], window: Window::default() }],
+            ..RequestPlan::default()
+        },
+        ordered: false,
         wanted: wanted.into(),
         meter,
         tally: Arc::new(Tally::default()),
