@@ -1,59 +1,105 @@
 //! Operands → values: evaluated when the scan really starts, never in planning or in Begin.
 //! What the values mean for the requests is said in `pancake::plan`.
 
-use pancake::filter::{Bound, Comparison, Filter, Filterable, Operand};
+use pancake::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
 use pancake::time::Micros;
 use pgrx::{FromDatum, pg_sys};
 
-use crate::pg::nodes::list;
+use crate::fdw::derived::WILD_ZONE;
+use crate::pg::nodes::{cast, list, text};
 
 /// Microseconds from 1970 to 2000, where Postgres's times begin.
 pub const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// The operands of a scan, ready to be evaluated.
-pub struct Operands(Vec<*mut pg_sys::ExprState>);
+pub struct Operands(Vec<(*mut pg_sys::ExprState, pg_sys::Oid)>);
 
 impl Operands {
     /// Prepares the expressions of a plan, in the scan's memory.
     pub fn prepare(node: *mut pg_sys::ForeignScanState) -> Self {
         // SAFETY: the node is Postgres's, in Begin; the states live in the query's memory context.
-        let states = unsafe {
+        let (nodes, states) = unsafe {
             let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
-            pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps)
+            let states = pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps);
+            (list::<pg_sys::Node>((*plan).fdw_exprs), list::<pg_sys::ExprState>(states))
         };
-        Self(list(states))
+        // SAFETY: the plan's own expressions.
+        Self(
+            states
+                .into_iter()
+                .zip(nodes)
+                .map(|(state, node)| (state, unsafe { pg_sys::exprType(node) }))
+                .collect(),
+        )
     }
 
-    pub fn evaluate(&self, node: *mut pg_sys::ForeignScanState, filters: &[Filter]) -> Vec<Operand> {
+    pub fn evaluate(&self, node: *mut pg_sys::ForeignScanState, filters: &[Filter]) -> Vec<Option<Operand>> {
         // SAFETY: the node's own context for expressions, alive while it runs.
         let context = unsafe { (*node).ss.ps.ps_ExprContext };
-        let evaluate = |(i, state): (usize, &*mut pg_sys::ExprState)| {
+        let evaluate = |(i, (state, of)): (usize, &(*mut pg_sys::ExprState, pg_sys::Oid))| {
             let mut is_null = false;
             // SAFETY: prepared for this node; the result lives in its per-tuple memory and is copied below.
             let datum = unsafe { pg_sys::ExecEvalExprSwitchContext(*state, context, &mut is_null) };
-            match filters.iter().find(|filter| filter.operand == i) {
-                Some(filter) if !is_null => operand(filter, datum),
-                _ => Operand::Null,
-            }
+            let filter = filters.iter().find(|filter| filter.operand == i)?;
+            Some(operand(filter, *of, datum, is_null))
         };
         self.0.iter().enumerate().map(evaluate).collect()
     }
 }
 
+/// The filters as they are to be bound in this session: a time zone of no place widens what depends on it.
+pub fn in_this_zone(filters: &[Filter]) -> Vec<Filter> {
+    // SAFETY: the session's own zone, which is always set; its name ends with NUL.
+    let zone = text(unsafe { pg_sys::pg_get_timezone_name(pg_sys::session_timezone) });
+    let tame = zone.contains('/') || ["UTC", "GMT"].contains(&zone.as_str());
+    let widened = |filter: &Filter| match filter.slack {
+        slack if tame || slack == Slack::NONE => *filter,
+        slack => Filter { slack: slack.and(WILD_ZONE), ..*filter },
+    };
+    filters.iter().map(widened).collect()
+}
+
+/// The value of an operand that the planner knows already.
+pub fn constant(filter: &Filter, node: *mut pg_sys::Expr) -> Option<Operand> {
+    let constant = cast::<pg_sys::Const>(node.cast(), pg_sys::NodeTag::T_Const)?;
+    // SAFETY: the node's tag says that it is a Const.
+    let constant = unsafe { &*constant };
+    Some(operand(filter, constant.consttype, constant.constvalue, constant.constisnull))
+}
+
 /// The value of an operand whose type `quals` has made that of the filter.
-fn operand(filter: &Filter, datum: pg_sys::Datum) -> Operand {
+fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool) -> Operand {
+    if is_null {
+        return Operand::Null;
+    }
     match (filter.column, filter.comparison) {
-        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => Operand::Time(match datum.value() as i64 {
-            i64::MIN => Bound::MinusInfinity,
-            i64::MAX => Bound::Infinity,
-            micros => Bound::At(Micros(micros.saturating_add(POSTGRES_EPOCH))),
-        }),
-        (_, Comparison::AnyOf | Comparison::Contains) => {
+        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => Operand::Time(time(of, datum)),
+        (_, Comparison::AnyOf | Comparison::Contains | Comparison::Overlaps) => {
             // SAFETY: quals made the operand a text[]; it is not null.
             let texts = unsafe { Vec::<Option<String>>::from_datum(datum, false) };
             texts.map_or(Operand::Null, Operand::Texts)
         }
         // SAFETY: quals made the operand a text; it is not null.
         _ => unsafe { String::from_datum(datum, false) }.map_or(Operand::Null, Operand::Text),
+    }
+}
+
+/// A date or a timestamp without zone is read as UTC; the filter's slack knows how far that may be off.
+fn time(of: pg_sys::Oid, datum: pg_sys::Datum) -> Bound {
+    const DAY: i64 = 86_400_000_000;
+    let (micros, least, most) = match of {
+        pg_sys::DATEOID => {
+            let days = datum.value() as i32;
+            (i64::from(days).saturating_mul(DAY), days == i32::MIN, days == i32::MAX)
+        }
+        _ => {
+            let micros = datum.value() as i64;
+            (micros, micros == i64::MIN, micros == i64::MAX)
+        }
+    };
+    match (least, most) {
+        (true, _) => Bound::MinusInfinity,
+        (_, true) => Bound::Infinity,
+        _ => Bound::At(Micros(micros.saturating_add(POSTGRES_EPOCH))),
     }
 }

@@ -4,6 +4,7 @@
 use pancake::filter::Filter;
 use pancake::plan::Order;
 use pgrx::pg_sys;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::pg::nodes::{c_string, list, text, to_list};
@@ -12,28 +13,50 @@ use crate::pg::nodes::{c_string, list, text, to_list};
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     pub order: Order,
+    /// Rows come in that order, and Postgres relies on it.
+    pub ordered: bool,
     pub filters: Vec<Filter>,
     /// Clauses that Postgres checks alone: their place in the plan's list, and why nothing is sent.
     pub not_sent: Vec<(usize, String)>,
     /// Attribute numbers of the columns that the query needs.
     pub columns: Vec<i16>,
     pub requests: u64,
+    pub chains: u64,
+    /// Rows that the query wants at most, if it says so: a cap on what is fetched ahead, and nothing else.
+    pub limit: Option<u64>,
     pub requests_per_second: f64,
 }
 
 impl Envelope {
     /// A list of one String node of JSON.
     pub fn pack(&self) -> *mut pg_sys::List {
-        let json = serde_json::to_string(self).unwrap_or_default();
-        // SAFETY: the string ends with NUL; both calls copy into the current context.
-        let node = unsafe { pg_sys::makeString(pg_sys::pstrdup(c_string(&json).as_ptr())) };
-        to_list(&[node])
+        pack(self)
     }
 
     pub fn unpack(private: *mut pg_sys::List) -> Option<Envelope> {
-        let [node] = list::<pg_sys::Node>(private)[..] else { return None };
-        serde_json::from_str(&text(string(node))).ok()
+        unpack(private)
     }
+}
+
+/// What a path carries to the plan: the order that it promises, if any.
+pub fn pack_order(order: Order) -> *mut pg_sys::List {
+    pack(&order)
+}
+
+pub fn unpack_order(private: *mut pg_sys::List) -> Option<Order> {
+    unpack(private)
+}
+
+fn pack(value: &impl Serialize) -> *mut pg_sys::List {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    // SAFETY: the string ends with NUL; both calls copy into the current context.
+    let node = unsafe { pg_sys::makeString(pg_sys::pstrdup(c_string(&json).as_ptr())) };
+    to_list(&[node])
+}
+
+fn unpack<T: DeserializeOwned>(private: *mut pg_sys::List) -> Option<T> {
+    let [node] = list::<pg_sys::Node>(private)[..] else { return None };
+    serde_json::from_str(&text(string(node))).ok()
 }
 
 #[cfg(feature = "pg14")]

@@ -60,7 +60,17 @@ fn planned(envelope: &Envelope, deparser: &Deparser) -> Vec<(&'static str, Strin
     let (requests, rate) = (envelope.requests, envelope.requests_per_second);
     let seconds = requests as f64 * SPACING_SECONDS / rate;
     let noun = if requests == 1 { "request" } else { "requests" };
-    lines.push(("Pancake Estimate", format!("{requests} {noun}, at least {seconds:.1} s at {rate}/s")));
+    let chains = match envelope.chains {
+        0 | 1 => String::new(),
+        n => format!(" in {n} chains"),
+    };
+    lines.push((
+        "Pancake Estimate",
+        format!("{requests} {noun}{chains}, at least {seconds:.1} s at {rate}/s"),
+    ));
+    if envelope.ordered && envelope.order == Order::UpdatedAt {
+        lines.push(("Pancake Order", "updated_at DESC, each batch as of its own request".to_owned()));
+    }
     lines
 }
 
@@ -89,17 +99,18 @@ fn spent(state: &ScanState) -> Vec<(&'static str, String)> {
                 seconds(tally.retry_wait.get())
             ),
         ),
-        ("Pancake Stopped", stopped(state.stopped, state.order()).to_owned()),
+        ("Pancake Stopped", stopped(state.stopped).to_owned()),
     ]
 }
 
-fn stopped(stopped: Stopped, order: Order) -> &'static str {
-    match (stopped, order) {
-        (Stopped::EnoughRows, _) => "no more rows were wanted",
-        (Stopped::NeverStarted, _) => "never started",
-        (Stopped::NothingCanMatch, _) => "no row can match",
-        (Stopped::Ended(End::PassedBound), _) => "passed the lower bound",
-        (Stopped::Ended(End::ListEnded), _) => "end of the list",
+fn stopped(stopped: Stopped) -> &'static str {
+    match stopped {
+        Stopped::EnoughRows => "no more rows were wanted",
+        Stopped::NeverStarted => "never started",
+        Stopped::NothingCanMatch => "no row can match",
+        Stopped::Ended(End::PassedBound) => "passed the lower bound",
+        Stopped::Ended(End::ListEnded) => "end of the list",
+        Stopped::Ended(End::FoundAll) => "found all ids",
     }
 }
 

@@ -1,11 +1,13 @@
 //! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call, result out.
 
 mod bound;
+mod derived;
 mod envelope;
 mod explain;
 mod functions;
 mod handler;
 mod import;
+mod paths;
 mod quals;
 mod relation;
 mod scan;

@@ -1,149 +1,177 @@
 //! Clauses of a query → filters. It decides which clause can help and why another cannot; what a filter is worth
 //! is said in `pancake::filter`. Every clause stays in Postgres's own check.
 
-use pancake::catalogue::{Object, Type};
-use pancake::filter::{Comparison, Filter, Filterable, Verdict, verdict};
+use pancake::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
 use pgrx::pg_sys;
 
-use crate::pg::catalog::{DeclaredColumn, ForeignTable};
-use crate::pg::nodes::{cast, list};
+use crate::fdw::derived::{Columns, Derived};
+use crate::pg::catalog::ForeignTable;
+use crate::pg::nodes::{cast, list, to_list};
 
-/// What a clause is good for.
+/// A clause of the planner, and what it is good for.
+pub struct Clause {
+    pub info: *mut pg_sys::RestrictInfo,
+    pub used: Use,
+}
+
 pub enum Use {
-    /// The filter lacks only its operand's place; the operand is the expression.
-    Filter {
-        column: Filterable,
-        comparison: Comparison,
-        operand: *mut pg_sys::Expr,
-    },
+    Filter(Understood),
     None(&'static str),
+}
+
+/// A clause that compares a column with something that does not depend on the table.
+#[derive(Clone, Copy)]
+pub struct Understood {
+    pub column: Filterable,
+    pub comparison: Comparison,
+    pub operand: *mut pg_sys::Expr,
+    pub slack: Slack,
 }
 
 pub const NO_SERVER_FILTER: &str = "no server filter";
 
-/// The clauses of a relation, each with what it is good for.
+/// What each of these clauses is good for when the table is scanned.
 pub fn classify(
+    root: *mut pg_sys::PlannerInfo,
     table: &ForeignTable,
     relation: *mut pg_sys::RelOptInfo,
-) -> Vec<(*mut pg_sys::RestrictInfo, Use)> {
-    // SAFETY: the planner's relation, alive while it plans.
-    let (relid, clauses) =
-        unsafe { ((*relation).relid, list::<pg_sys::RestrictInfo>((*relation).baserestrictinfo)) };
+    clauses: &[*mut pg_sys::RestrictInfo],
+) -> Vec<Clause> {
     let judge = |info: *mut pg_sys::RestrictInfo| {
         // SAFETY: both are the planner's, alive while it plans.
         let (clause, safe) =
             unsafe { ((*info).clause, pg_sys::restriction_is_securely_promotable(info, relation)) };
-        let found = match understand(clause.cast(), table, relid) {
-            Some((column, _, _)) if !table.table.pushdown.allows(column) => Use::None("option pushdown"),
+        let used = match understand(root, clause.cast(), table, relation) {
+            Some(found) if !table.table.pushdown.allows(found.column) => Use::None("option pushdown"),
             Some(_) if !safe => Use::None("row security comes first"),
             // SAFETY: the operand is a node of the clause.
-            Some((_, _, operand)) if unsafe { pg_sys::contain_volatile_functions(operand.cast()) } => {
+            Some(found) if unsafe { pg_sys::contain_volatile_functions(found.operand.cast()) } => {
                 Use::None("volatile operand")
             }
-            Some((column, comparison, operand)) => Use::Filter { column, comparison, operand },
+            Some(found) => Use::Filter(found),
             None => Use::None(NO_SERVER_FILTER),
         };
-        (info, found)
+        Clause { info, used }
     };
-    clauses.into_iter().map(judge).collect()
+    clauses.iter().map(|info| judge(*info)).collect()
 }
 
-type Found = (Filterable, Comparison, *mut pg_sys::Expr);
+/// The clauses that Postgres itself gave to the table.
+pub fn base_clauses(relation: *mut pg_sys::RelOptInfo) -> Vec<*mut pg_sys::RestrictInfo> {
+    // SAFETY: the planner's relation, alive while it plans.
+    list(unsafe { (*relation).baserestrictinfo })
+}
 
-fn understand(clause: *mut pg_sys::Node, table: &ForeignTable, relid: u32) -> Option<Found> {
-    let sides = Sides { table, relid };
-    let (column, comparison, operand) = if let Some(op) = cast(clause, pg_sys::NodeTag::T_OpExpr) {
-        sides.operator(op)?
-    } else if let Some(op) = cast(clause, pg_sys::NodeTag::T_ScalarArrayOpExpr) {
-        sides.any_of(op)?
-    } else {
+/// The filters of a plan in the order of their operands.
+pub fn filters(clauses: &[Clause]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
+    let found = clauses.iter().filter_map(|clause| match &clause.used {
+        Use::Filter(found) => Some(found),
+        Use::None(_) => None,
+    });
+    let filter = |(operand, found): (usize, &Understood)| {
+        let Understood { column, comparison, slack, .. } = *found;
+        (Filter { column, comparison, operand, slack }, found.operand)
+    };
+    found.enumerate().map(filter).unzip()
+}
+
+fn understand(
+    root: *mut pg_sys::PlannerInfo,
+    clause: *mut pg_sys::Node,
+    table: &ForeignTable,
+    relation: *mut pg_sys::RelOptInfo,
+) -> Option<Understood> {
+    // SAFETY: the planner's relation, alive while it plans.
+    let relid = unsafe { (*relation).relid };
+    let columns = Columns { declared: &table.columns, object: table.table.object, relid };
+    let found = read(&columns, clause)?;
+    // SAFETY: the operand is a node of the clause; the set is a fresh one.
+    let independent =
+        unsafe { !pg_sys::bms_is_member(relid as i32, pg_sys::pull_varnos(root, found.operand.cast())) };
+    (independent && verdict(found.column, found.comparison) != Verdict::None).then_some(found)
+}
+
+fn read(columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {
+    if let Some(op) = cast(clause, pg_sys::NodeTag::T_OpExpr) {
+        return operator(columns, op);
+    }
+    if let Some(op) = cast(clause, pg_sys::NodeTag::T_ScalarArrayOpExpr) {
+        return any_of(columns, op);
+    }
+    alternatives(columns, cast(clause, pg_sys::NodeTag::T_BoolExpr)?)
+}
+
+/// `column operator operand`, or the other way round.
+fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
+    // SAFETY: the node's tag says that it is an OpExpr.
+    let op = unsafe { &*op };
+    let [left, right] = list::<pg_sys::Node>(op.args)[..] else { return None };
+    let (Derived { column, of, slack }, operand, swapped) = match (columns.find(left), columns.find(right)) {
+        (Some(column), None) => (column, right, false),
+        (None, Some(column)) => (column, left, true),
+        _ => return None,
+    };
+    let comparison = match column {
+        Filterable::UpdatedAt | Filterable::InsertedAt => ordering(op.opno)?,
+        Filterable::Type | Filterable::PageId | Filterable::Id => equality(op.opno, op.inputcollid)?,
+        Filterable::Tags => array_operator(op.opno, op.inputcollid, swapped)?,
+    };
+    let comparison = if swapped { comparison.commuted() } else { comparison };
+    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack })
+}
+
+/// `column = ANY (operand)`, or `operand = ANY (tags)`.
+fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Understood> {
+    // SAFETY: the node's tag says that it is a ScalarArrayOpExpr.
+    let op = unsafe { &*op };
+    let [scalar, array] = list::<pg_sys::Node>(op.args)[..] else { return None };
+    if !op.useOr || equality(op.opno, op.inputcollid).is_none() {
         return None;
+    }
+    let (column, comparison, operand) = match (columns.find(scalar), columns.find(array)) {
+        (Some(Derived { column, of: pg_sys::TEXTOID, .. }), None) => {
+            (column, Comparison::AnyOf, as_type(array, pg_sys::TEXTARRAYOID)?)
+        }
+        (None, Some(Derived { column: Filterable::Tags, .. })) => {
+            (Filterable::Tags, Comparison::Has, as_type(scalar, pg_sys::TEXTOID)?)
+        }
+        _ => return None,
     };
-    // SAFETY: the operand is a node of the clause.
-    let independent = unsafe { !pg_sys::contain_var_clause(operand.cast()) };
-    (independent && verdict(column, comparison) != Verdict::None).then_some((column, comparison, operand))
+    Some(Understood { column, comparison, operand, slack: Slack::NONE })
 }
 
-struct Sides<'a> {
-    table: &'a ForeignTable,
-    relid: u32,
-}
-
-impl Sides<'_> {
-    /// `column operator operand`, or the other way round.
-    fn operator(&self, op: *mut pg_sys::OpExpr) -> Option<Found> {
-        // SAFETY: the node's tag says that it is an OpExpr.
-        let op = unsafe { &*op };
-        let [left, right] = list::<pg_sys::Node>(op.args)[..] else { return None };
-        let (column, operand, swapped) = match (self.column(left), self.column(right)) {
-            (Some(column), None) => (column, right, false),
-            (None, Some(column)) => (column, left, true),
-            _ => return None,
-        };
-        let comparison = match column {
-            Filterable::UpdatedAt | Filterable::InsertedAt => ordering(op.opno)?,
-            Filterable::Type | Filterable::PageId => equality(op.opno, op.inputcollid)?,
-            // Containment is not symmetric: swapped, it is another operator.
-            Filterable::Tags => {
-                let contains =
-                    if swapped { pg_sys::OID_ARRAY_CONTAINED_OP } else { pg_sys::OID_ARRAY_CONTAINS_OP };
-                (op.opno.to_u32() == contains && deterministic(op.inputcollid))
-                    .then_some(Comparison::Contains)?
-            }
-        };
-        let comparison = if swapped { comparison.commuted() } else { comparison };
-        let wanted = match column {
-            Filterable::UpdatedAt | Filterable::InsertedAt => pg_sys::TIMESTAMPTZOID,
-            Filterable::Tags => pg_sys::TEXTARRAYOID,
-            Filterable::Type | Filterable::PageId => pg_sys::TEXTOID,
-        };
-        Some((column, comparison, as_type(operand, wanted)?))
+/// `column = a OR column = b` is `column = ANY (ARRAY[a, b])`; of tags, `tags && ARRAY[a, b]`.
+fn alternatives(columns: &Columns, either: *mut pg_sys::BoolExpr) -> Option<Understood> {
+    // SAFETY: the node's tag says that it is a BoolExpr.
+    let either = unsafe { &*either };
+    if either.boolop != pg_sys::BoolExprType::OR_EXPR {
+        return None;
     }
-
-    /// `column = ANY (operand)`, or `operand = ANY (tags)`.
-    fn any_of(&self, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Found> {
-        // SAFETY: the node's tag says that it is a ScalarArrayOpExpr.
-        let op = unsafe { &*op };
-        let [scalar, array] = list::<pg_sys::Node>(op.args)[..] else { return None };
-        if !op.useOr || equality(op.opno, op.inputcollid).is_none() {
-            return None;
-        }
-        match (self.column(scalar), self.column(array)) {
-            (Some(column @ (Filterable::Type | Filterable::PageId)), None) => {
-                Some((column, Comparison::AnyOf, as_type(array, pg_sys::TEXTARRAYOID)?))
-            }
-            (None, Some(Filterable::Tags)) => {
-                Some((Filterable::Tags, Comparison::Has, as_type(scalar, pg_sys::TEXTOID)?))
-            }
-            _ => None,
-        }
-    }
-
-    /// The column that a node is, if it is one that filters, as documented.
-    fn column(&self, node: *mut pg_sys::Node) -> Option<Filterable> {
-        let var = cast::<pg_sys::Var>(node, pg_sys::NodeTag::T_Var)?;
-        // SAFETY: the node's tag says that it is a Var.
-        let var = unsafe { &*var };
-        if var.varno as u32 != self.relid || var.varlevelsup != 0 {
-            return None;
-        }
-        let declared = self.table.columns.iter().find(|column| column.number == var.varattno)?;
-        documented(declared, self.table.table.object).then(|| Filterable::by_column(&declared.name))?
-    }
-}
-
-/// Declared with the documented type, and without a path of its own.
-fn documented(declared: &DeclaredColumn, object: Object) -> bool {
-    let Some(column) = object.column(&declared.name) else { return false };
-    let type_id = match column.of {
-        Type::Text => pg_sys::TEXTOID,
-        Type::TextArray => pg_sys::TEXTARRAYOID,
-        Type::Bool => pg_sys::BOOLOID,
-        Type::Int => pg_sys::INT4OID,
-        Type::Time => pg_sys::TIMESTAMPTZOID,
-        Type::Jsonb => pg_sys::JSONBOID,
+    let arms: Vec<Understood> =
+        list::<pg_sys::Node>(either.args).into_iter().map(|arm| read(columns, arm)).collect::<Option<_>>()?;
+    let first = *arms.first()?;
+    let comparison = match first.comparison {
+        Comparison::Equal if first.slack == Slack::NONE => Comparison::AnyOf,
+        Comparison::Has => Comparison::Overlaps,
+        _ => return None,
     };
-    declared.type_id == type_id && declared.path.is_none()
+    let is_time = matches!(first.column, Filterable::UpdatedAt | Filterable::InsertedAt);
+    let alike = arms.iter().all(|arm| arm.column == first.column && arm.comparison == first.comparison);
+    let operands: Vec<_> = arms.iter().map(|arm| arm.operand).collect();
+    let operand = (alike && !is_time).then(|| array_of(&operands))?;
+    Some(Understood { comparison, operand, ..first })
+}
+
+/// A text[] of text expressions.
+fn array_of(elements: &[*mut pg_sys::Expr]) -> *mut pg_sys::Expr {
+    // SAFETY: the tag is that of the type; the elements are texts.
+    let mut array = unsafe { pgrx::PgBox::<pg_sys::ArrayExpr>::alloc_node(pg_sys::NodeTag::T_ArrayExpr) };
+    array.array_typeid = pg_sys::TEXTARRAYOID;
+    array.array_collid = pg_sys::DEFAULT_COLLATION_OID;
+    array.element_typeid = pg_sys::TEXTOID;
+    array.elements = to_list(elements);
+    array.location = -1;
+    array.into_pg().cast()
 }
 
 /// By operator family, so that comparisons with dates and timestamps count too.
@@ -168,6 +196,17 @@ fn equality(operator: pg_sys::Oid, collation: pg_sys::Oid) -> Option<Comparison>
     (strategy == 3 && deterministic(collation)).then_some(Comparison::Equal)
 }
 
+/// `tags @> operand`, `operand <@ tags`, `tags && operand`.
+fn array_operator(operator: pg_sys::Oid, collation: pg_sys::Oid, swapped: bool) -> Option<Comparison> {
+    let comparison = match operator.to_u32() {
+        pg_sys::OID_ARRAY_CONTAINS_OP if !swapped => Comparison::Contains,
+        pg_sys::OID_ARRAY_CONTAINED_OP if swapped => Comparison::Contains,
+        pg_sys::OID_ARRAY_OVERLAP_OP => Comparison::Overlaps,
+        _ => return None,
+    };
+    deterministic(collation).then_some(comparison)
+}
+
 /// Under other collations equal texts may differ in their bytes, which is all that the server compares.
 fn deterministic(collation: pg_sys::Oid) -> bool {
     // SAFETY: a look-up by oid.
@@ -190,16 +229,4 @@ fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sy
         )
     };
     (!cast.is_null()).then_some(cast.cast())
-}
-
-/// The filters of a plan in the order of their operands.
-pub fn filters(clauses: &[(*mut pg_sys::RestrictInfo, Use)]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
-    let found = clauses.iter().filter_map(|(_, found)| match found {
-        Use::Filter { column, comparison, operand } => Some((*column, *comparison, *operand)),
-        Use::None(_) => None,
-    });
-    let numbered = found.enumerate();
-    numbered
-        .map(|(i, (column, comparison, operand))| (Filter { column, comparison, operand: i }, operand))
-        .unzip()
 }

@@ -12,7 +12,7 @@ use pancake::scan::{Event, Outlet, Scan};
 use pancake::walk::End;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::bound::Operands;
+use crate::fdw::bound::{Operands, in_this_zone};
 use crate::fdw::envelope::Envelope;
 use crate::fdw::slot::Filler;
 use crate::pg::catalog::{self, ForeignTable};
@@ -58,6 +58,7 @@ struct Fetch {
     rows: std::vec::IntoIter<Row>,
     batches: usize,
     batch_size: usize,
+    received: u64,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
     progress: Option<&'static Progress>,
@@ -154,7 +155,8 @@ impl ScanState {
     /// Evaluates the operands, binds them into chains, and sets the worker to walk them.
     fn start(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<Fetch> {
         let operands = self.operands.evaluate(node, &self.envelope.filters);
-        let chains = bind(&self.envelope.filters, self.envelope.order, &operands, &self.page_id);
+        let filters = in_this_zone(&self.envelope.filters);
+        let plan = bind(&filters, self.envelope.order, &operands, &self.page_id);
         let bell = Bell::new()?;
         let ring = bell.clone();
         let outlet = Outlet::new(Box::new(move || ring.ring()));
@@ -165,12 +167,13 @@ impl ScanState {
             rows: Vec::new().into_iter(),
             batches: 0,
             batch_size: 0,
+            received: 0,
             ordered: false,
             progress: None,
             last_notice: Instant::now(),
             started: Instant::now(),
         };
-        if chains.is_empty() {
+        if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
             return Ok(fetch);
         }
@@ -188,7 +191,8 @@ impl ScanState {
             server,
             page_id: self.page_id.clone(),
             token,
-            chains,
+            plan,
+            ordered: self.envelope.ordered,
             wanted: self.wanted()?,
             meter,
             tally: self.tally.clone(),
@@ -230,7 +234,8 @@ impl ScanState {
         loop {
             if let Some(row) = fetch.rows.next() {
                 // A long scan orders ahead; the first batch alone must do for a small LIMIT.
-                if fetch.batches > 1 && fetch.rows.len() <= fetch.batch_size / 2 {
+                let enough = self.envelope.limit.is_some_and(|limit| fetch.received >= limit);
+                if fetch.batches > 1 && !enough && fetch.rows.len() <= fetch.batch_size / 2 {
                     fetch.order();
                 }
                 return Ok(Some(row));
@@ -244,6 +249,7 @@ impl ScanState {
                     fetch.ordered = false;
                     fetch.batches += 1;
                     fetch.batch_size = rows.len();
+                    fetch.received += rows.len() as u64;
                     fetch.rows = rows.into_iter();
                     fetch.show(&self.tally);
                     // SAFETY: the datums of the batch before are not used any more: another row is asked for.
@@ -291,10 +297,6 @@ impl ScanState {
         // SAFETY: all values and null flags are set.
         unsafe { pg_sys::ExecStoreVirtualTuple(slot) };
         Ok(())
-    }
-
-    pub fn order(&self) -> pancake::plan::Order {
-        self.envelope.order
     }
 }
 

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn ordered_chains_come_newest_first() {
-        let batches: &[&[&[(&str, i64)]]] = &[&[&[("a", 9), ("b", 5)], &[("c", 1)]], &[&[("d", 7)], &[("e", 3), ("f", 2)]]];
+        let batches: &[&[&[(&str, i64)]]] =
+            &[&[&[("a", 9), ("b", 5)], &[("c", 1)]], &[&[("d", 7)], &[("e", 3), ("f", 2)]]];
         assert_eq!(run(&plan(2, false, None), true, batches), ["a", "d", "b", "e", "f", "c"]);
     }
 

@@ -127,7 +127,9 @@ impl Restriction {
                 let any = values(operand);
                 let possible = !any.is_empty();
                 // Of several such clauses the one with the fewest tags is sent; Postgres checks the others.
-                if any.iter().all(is_tag_id) && self.any_tag.as_ref().is_none_or(|tags| any.len() < tags.len()) {
+                if any.iter().all(is_tag_id)
+                    && self.any_tag.as_ref().is_none_or(|tags| any.len() < tags.len())
+                {
                     self.any_tag = Some(any);
                 }
                 possible
@@ -143,7 +145,8 @@ impl Restriction {
             Order::UpdatedAt => self.updated_at.window(),
             Order::InsertedAt => self.inserted_at.window(),
         };
-        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
+        let sendable =
+            |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
         let kinds = each(self.kinds.filter(sendable));
         let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() <= MAX_CHAINS));
         let overlapping = any_tag.len() > 1;
@@ -222,8 +225,12 @@ impl Limits {
                 self.low = self.low.max(low(at));
                 self.high = self.high.min(high(at));
             }
-            (Comparison::Greater, Bound::At(at)) => self.low = self.low.max(low(at).saturating_add(i64::from(exact))),
-            (Comparison::Less, Bound::At(at)) => self.high = self.high.min(high(at).saturating_sub(i64::from(exact))),
+            (Comparison::Greater, Bound::At(at)) => {
+                self.low = self.low.max(low(at).saturating_add(i64::from(exact)))
+            }
+            (Comparison::Less, Bound::At(at)) => {
+                self.high = self.high.min(high(at).saturating_sub(i64::from(exact)))
+            }
             (Comparison::GreaterOrEqual, Bound::At(at)) => self.low = self.low.max(low(at)),
             (Comparison::LessOrEqual, Bound::At(at)) => self.high = self.high.min(high(at)),
             (Comparison::Greater | Comparison::GreaterOrEqual, Bound::MinusInfinity) => {}
@@ -335,7 +342,10 @@ mod tests {
     fn one_chain_per_tag_of_which_one_is_enough() {
         use Comparison::*;
         let of = |tags: &[Option<&str>]| {
-            chains(&[(Filterable::Tags, Overlaps, texts(tags)), (Filterable::Tags, Contains, texts(&[Some("60")]))])
+            chains(&[
+                (Filterable::Tags, Overlaps, texts(tags)),
+                (Filterable::Tags, Contains, texts(&[Some("60")])),
+            ])
         };
         let tags: Vec<_> = of(&[Some("61"), None, Some("62")]).into_iter().map(|chain| chain.tags).collect();
         assert_eq!(tags, [["60", "61"], ["60", "62"]]);

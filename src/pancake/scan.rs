@@ -142,7 +142,9 @@ impl Scan {
     fn may_move(&self, chain: &Chain) -> bool {
         let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
         // In the server's order each batch is as of its own request: a row that moved up has had its turn.
-        chain.order == Order::UpdatedAt && !self.ordered && chain.window.high.is_none_or(|high| high > settled)
+        chain.order == Order::UpdatedAt
+            && !self.ordered
+            && chain.window.high.is_none_or(|high| high > settled)
     }
 
     /// Asks until there is a reply, and takes it into the walk.

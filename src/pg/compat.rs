@@ -23,35 +23,55 @@ pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_
     }
 }
 
-/// A plain path over a foreign table, without order or parameters of its own.
+/// What a path gives and takes.
+pub struct Costs {
+    pub rows: f64,
+    pub startup: f64,
+    pub total: f64,
+}
+
+/// A path over a foreign table.
 ///
 /// # Safety
-/// `root` and `relation` are the planner's, alive in this call.
+/// `root`, `relation` and the sets and lists are the planner's, alive in this call.
 pub unsafe fn foreign_path(
     root: *mut pg_sys::PlannerInfo,
     relation: *mut pg_sys::RelOptInfo,
-    startup_cost: f64,
-    total_cost: f64,
+    costs: &Costs,
+    pathkeys: *mut pg_sys::List,
+    required_outer: pg_sys::Relids,
+    private: *mut pg_sys::List,
 ) -> *mut pg_sys::Path {
     use std::ptr::null_mut;
-    // SAFETY: as above; null stands for the default target, no path keys, no outer path and no private data.
+    // SAFETY: as above; null stands for the default target and for no outer path.
     let path = unsafe {
         pg_sys::create_foreignscan_path(
             root,
             relation,
             null_mut(),
-            (*relation).rows,
+            costs.rows,
             #[cfg(feature = "pg18")]
             0,
-            startup_cost,
-            total_cost,
-            null_mut(),
-            (*relation).lateral_relids,
+            costs.startup,
+            costs.total,
+            pathkeys,
+            required_outer,
             null_mut(),
             #[cfg(any(feature = "pg17", feature = "pg18"))]
             null_mut(),
-            null_mut(),
+            private,
         )
     };
     path.cast()
+}
+
+/// Whether a path key is a descending order of times.
+pub fn is_descending(key: &pg_sys::PathKey) -> bool {
+    /// The btree family `datetime_ops`.
+    const DATETIME: u32 = 434;
+    #[cfg(not(feature = "pg18"))]
+    let descending = key.pk_strategy == pg_sys::BTGreaterStrategyNumber as i32;
+    #[cfg(feature = "pg18")]
+    let descending = key.pk_cmptype == pg_sys::CompareType::COMPARE_GT;
+    descending && key.pk_opfamily.to_u32() == DATETIME
 }

@@ -1,0 +1,121 @@
+//! What side of a clause is a column: the column itself, or a day, month or local time made of a time column.
+//! It decides how far the time may lie from what the function makes of it; operators are `quals`' matter.
+
+use pancake::catalogue::{Object, Type};
+use pancake::filter::{Filterable, Slack};
+use pgrx::{FromDatum, pg_sys};
+
+use crate::pg::catalog::DeclaredColumn;
+use crate::pg::nodes::{cast, list};
+
+/// A side of a clause that follows from one column.
+#[derive(Clone, Copy)]
+pub struct Derived {
+    pub column: Filterable,
+    /// The type of the side.
+    pub of: pg_sys::Oid,
+    pub slack: Slack,
+}
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+/// No zone of the tz database was ever further from UTC.
+const ANY_ZONE: Slack = Slack { before: 16 * HOUR, after: 16 * HOUR };
+/// A POSIX zone may be written up to 168 hours away from UTC.
+pub const WILD_ZONE: Slack = Slack { before: 8 * DAY, after: 8 * DAY };
+
+/// The columns of a foreign table, as clauses name them.
+pub struct Columns<'a> {
+    pub declared: &'a [DeclaredColumn],
+    pub object: Object,
+    pub relid: u32,
+}
+
+impl Columns<'_> {
+    pub fn find(&self, node: *mut pg_sys::Node) -> Option<Derived> {
+        if let Some(var) = cast::<pg_sys::Var>(node, pg_sys::NodeTag::T_Var) {
+            return self.column(var);
+        }
+        let function = cast::<pg_sys::FuncExpr>(node, pg_sys::NodeTag::T_FuncExpr)?;
+        // SAFETY: the node's tag says that it is a FuncExpr.
+        let function = unsafe { &*function };
+        let arguments = list::<pg_sys::Node>(function.args);
+        let (inside, slack) = match (function.funcid.to_u32(), &arguments[..]) {
+            (pg_sys::F_DATE_TIMESTAMPTZ, [time]) => (*time, ANY_ZONE.and(within(DAY))),
+            (pg_sys::F_DATE_TIMESTAMP, [time]) => (*time, within(DAY)),
+            (pg_sys::F_TIMESTAMP_TIMESTAMPTZ, [time]) => (*time, ANY_ZONE),
+            (pg_sys::F_TIMEZONE_TEXT_TIMESTAMPTZ, [zone, time]) => (*time, zone_slack(*zone)),
+            (pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMP, [unit, time]) => (*time, within(width(*unit)?)),
+            (
+                pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ | pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT,
+                [unit, time, ..],
+            ) => (*time, within(width(*unit)?)),
+            _ => return None,
+        };
+        let inside = self.find(inside)?;
+        let is_time = matches!(inside.column, Filterable::UpdatedAt | Filterable::InsertedAt);
+        is_time.then_some(Derived { of: function.funcresulttype, slack: inside.slack.and(slack), ..inside })
+    }
+
+    /// A column that filters, declared with the documented type and without a path of its own.
+    fn column(&self, var: *mut pg_sys::Var) -> Option<Derived> {
+        // SAFETY: the caller has looked at the node's tag.
+        let var = unsafe { &*var };
+        if var.varno as u32 != self.relid || var.varlevelsup != 0 {
+            return None;
+        }
+        let declared = self.declared.iter().find(|column| column.number == var.varattno)?;
+        let of = type_id(self.object.column(&declared.name)?.of);
+        let documented = declared.type_id == of && declared.path.is_none();
+        let column = Filterable::by_column(&declared.name)?;
+        documented.then_some(Derived { column, of, slack: Slack::NONE })
+    }
+}
+
+fn type_id(of: Type) -> pg_sys::Oid {
+    match of {
+        Type::Text => pg_sys::TEXTOID,
+        Type::TextArray => pg_sys::TEXTARRAYOID,
+        Type::Bool => pg_sys::BOOLOID,
+        Type::Int => pg_sys::INT4OID,
+        Type::Time => pg_sys::TIMESTAMPTZOID,
+        Type::Jsonb => pg_sys::JSONBOID,
+    }
+}
+
+/// The time lies at most this long after the beginning that the function gives.
+fn within(seconds: i64) -> Slack {
+    Slack { before: 0, after: seconds }
+}
+
+/// A name of the tz database, or any text that Postgres takes for a zone.
+fn zone_slack(zone: *mut pg_sys::Node) -> Slack {
+    match constant_text(zone) {
+        Some(name) if name.contains('/') || ["UTC", "GMT"].contains(&name.as_str()) => ANY_ZONE,
+        _ => ANY_ZONE.and(WILD_ZONE),
+    }
+}
+
+/// The longest that a unit of date_trunc can be, a change of the clocks included.
+fn width(unit: *mut pg_sys::Node) -> Option<i64> {
+    let days = match constant_text(unit)?.to_lowercase().as_str() {
+        "microseconds" | "milliseconds" | "second" | "minute" | "hour" | "day" => 1,
+        "week" => 7,
+        "month" => 31,
+        "quarter" => 92,
+        "year" => 366,
+        _ => return None,
+    };
+    Some(days * DAY + 3 * HOUR)
+}
+
+fn constant_text(node: *mut pg_sys::Node) -> Option<String> {
+    let constant = cast::<pg_sys::Const>(node, pg_sys::NodeTag::T_Const)?;
+    // SAFETY: the node's tag says that it is a Const.
+    let constant = unsafe { &*constant };
+    if constant.consttype != pg_sys::TEXTOID {
+        return None;
+    }
+    // SAFETY: the constant is a text.
+    unsafe { String::from_datum(constant.constvalue, constant.constisnull) }
+}

@@ -1,0 +1,228 @@
+//! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
+//! join. What a way costs is counted in requests.
+
+use pancake::catalogue::Object;
+use pancake::filter::{Filter, Filterable, Slack, Verdict};
+use pancake::plan::{Order, bind, fate};
+use pgrx::pg_sys;
+
+use crate::fdw::bound::constant;
+use crate::fdw::derived::Columns;
+use crate::fdw::quals::{self, Clause, Use};
+use crate::pg::catalog::ForeignTable;
+use crate::pg::compat;
+use crate::pg::nodes::{list, to_list};
+
+/// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
+const COST_OF_A_REQUEST: f64 = 100.0;
+/// New rows in a batch of 60: neighbouring batches overlap by a row.
+pub const ROWS_OF_A_REQUEST: f64 = 59.0;
+
+/// One way to scan: by these clauses, walked in this order.
+pub struct Way {
+    pub order: Order,
+    /// Requests of the whole walk, and the chains that they are in.
+    pub requests: f64,
+    pub chains: usize,
+}
+
+/// The planner's relation with what is known of its table.
+pub struct Relation<'a> {
+    pub root: *mut pg_sys::PlannerInfo,
+    pub relation: *mut pg_sys::RelOptInfo,
+    pub table: &'a ForeignTable,
+    pub analyzed: bool,
+}
+
+impl Relation<'_> {
+    pub fn classify(&self, clauses: &[*mut pg_sys::RestrictInfo]) -> Vec<Clause> {
+        quals::classify(self.root, self.table, self.relation, clauses)
+    }
+
+    /// How these clauses are served, in the order that is asked for or in the better one.
+    pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
+        let (filters, operands) = quals::filters(clauses);
+        let order = order.unwrap_or_else(|| Order::choose(&filters));
+        let known: Vec<_> =
+            filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
+        let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
+        let chains = bind(&filters, order, &known, page_id).chains.len();
+        let requests = match chains {
+            0 => 0.0,
+            n => (self.fetched(clauses, &filters, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+        };
+        Way { order, requests, chains }
+    }
+
+    /// Rows that come over the network.
+    fn fetched(&self, clauses: &[Clause], filters: &[Filter], order: Order) -> f64 {
+        let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
+        let sent = used.zip(filters).filter(|(_, filter)| fate(filter, order) == Verdict::Superset);
+        let sent: Vec<_> = sent.map(|(clause, _)| clause.info).collect();
+        // SAFETY: the planner's own structures, alive while it plans.
+        let (tuples, kept) = unsafe {
+            let kept = pg_sys::clauselist_selectivity(
+                self.root,
+                to_list(&sent),
+                (*self.relation).relid as i32,
+                pg_sys::JoinType::JOIN_INNER,
+                std::ptr::null_mut(),
+            );
+            ((*self.relation).tuples, kept)
+        };
+        // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
+        if self.analyzed { tuples * kept } else { (tuples * kept).max(ROWS_OF_A_REQUEST.min(tuples)) }
+    }
+
+    pub fn add_paths(&self) {
+        let base = quals::base_clauses(self.relation);
+        let clauses = self.classify(&base);
+        let way = self.way(&clauses, None);
+        self.add(&way, std::ptr::null_mut(), None, std::ptr::null_mut());
+        if let Some((order, pathkeys)) = self.useful_order() {
+            self.add(&self.way(&clauses, Some(order)), pathkeys, Some(order), std::ptr::null_mut());
+        }
+        for parameters in self.parameterizations() {
+            self.add_parameterized(&base, parameters);
+        }
+    }
+
+    fn add(
+        &self,
+        way: &Way,
+        pathkeys: *mut pg_sys::List,
+        order: Option<Order>,
+        parameters: *mut pg_sys::ParamPathInfo,
+    ) {
+        // SAFETY: the planner's own structures; the parameters are null or what get_baserel_parampathinfo gave.
+        unsafe {
+            let rows = if parameters.is_null() { (*self.relation).rows } else { (*parameters).ppi_rows };
+            let outer = if parameters.is_null() {
+                (*self.relation).lateral_relids
+            } else {
+                (*parameters).ppi_req_outer
+            };
+            let startup = way.chains.max(1) as f64 * COST_OF_A_REQUEST;
+            let total = way.requests.max(1.0) * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
+            let costs = compat::Costs { rows, startup, total };
+            let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
+            let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
+            pg_sys::add_path(self.relation, path);
+        }
+    }
+
+    /// The order that the query wants first, if the server has it: as much of it as the server can give.
+    fn useful_order(&self) -> Option<(Order, *mut pg_sys::List)> {
+        // SAFETY: the planner's own structures, alive while it plans.
+        unsafe {
+            let first = *list::<pg_sys::PathKey>((*self.root).query_pathkeys).first()?;
+            if !compat::is_descending(&*first) || (*(*first).pk_eclass).ec_has_volatile {
+                return None;
+            }
+            let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
+            let columns = self.columns();
+            let order = members.into_iter().find_map(|member| {
+                let found = columns.find((*member).em_expr.cast())?;
+                match found.column {
+                    _ if found.slack != Slack::NONE => None,
+                    Filterable::InsertedAt => Some(Order::InsertedAt),
+                    Filterable::UpdatedAt => Some(Order::UpdatedAt),
+                    _ => None,
+                }
+            })?;
+            // Read to its end, the order of a list that moves is a Sort over the exact walk.
+            let in_part = (*self.root).limit_tuples > 0.0 || (*self.root).tuple_fraction > 0.0;
+            (order == Order::InsertedAt || in_part).then(|| (order, to_list(&[first])))
+        }
+    }
+
+    fn columns(&self) -> Columns<'_> {
+        // SAFETY: the planner's relation, alive while it plans.
+        let relid = unsafe { (*self.relation).relid };
+        Columns { declared: &self.table.columns, object: self.table.table.object, relid }
+    }
+
+    /// The sets of other relations whose values could feed a filter.
+    fn parameterizations(&self) -> Vec<*mut pg_sys::ParamPathInfo> {
+        let mut found: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
+        for clause in self.classify(&self.join_clauses()) {
+            let Use::Filter(understood) = &clause.used else { continue };
+            if matches!(understood.column, Filterable::Id | Filterable::PageId) {
+                continue;
+            }
+            // SAFETY: the planner's own structures; the sets are fresh ones.
+            unsafe {
+                let outer = pg_sys::bms_union((*clause.info).clause_relids, (*self.relation).lateral_relids);
+                let outer = pg_sys::bms_del_member(outer, (*self.relation).relid as i32);
+                if outer.is_null() || pg_sys::bms_next_member(outer, -1) < 0 {
+                    continue;
+                }
+                let parameters = pg_sys::get_baserel_parampathinfo(self.root, self.relation, outer);
+                if !found.contains(&parameters) {
+                    found.push(parameters);
+                }
+            }
+        }
+        found
+    }
+
+    /// Clauses that compare a column with other relations: those of the joins, and those that follow from equality.
+    fn join_clauses(&self) -> Vec<*mut pg_sys::RestrictInfo> {
+        // SAFETY: the planner's own structures, alive while it plans.
+        unsafe {
+            let joins = list::<pg_sys::RestrictInfo>((*self.relation).joininfo);
+            let movable =
+                joins.into_iter().filter(|info| pg_sys::join_clause_is_movable_to(*info, self.relation));
+            let mut clauses: Vec<_> = movable.collect();
+            if (*self.relation).has_eclass_joins {
+                for column in self
+                    .table
+                    .columns
+                    .iter()
+                    .filter(|column| is_filter(self.table.table.object, &column.name))
+                {
+                    let mut number = column.number;
+                    clauses.extend(list::<pg_sys::RestrictInfo>(
+                        pg_sys::generate_implied_equalities_for_column(
+                            self.root,
+                            self.relation,
+                            Some(is_column),
+                            (&raw mut number).cast(),
+                            (*self.relation).lateral_referencers,
+                        ),
+                    ));
+                }
+            }
+            clauses
+        }
+    }
+
+    fn add_parameterized(&self, base: &[*mut pg_sys::RestrictInfo], parameters: *mut pg_sys::ParamPathInfo) {
+        // SAFETY: what get_baserel_parampathinfo gave.
+        let joined: Vec<*mut pg_sys::RestrictInfo> = list(unsafe { (*parameters).ppi_clauses });
+        let clauses = self.classify(&[base, &joined].concat());
+        self.add(&self.way(&clauses, None), std::ptr::null_mut(), None, parameters);
+    }
+}
+
+fn is_filter(object: Object, name: &str) -> bool {
+    object.column(name).is_some() && Filterable::by_column(name).is_some()
+}
+
+/// Whether a member of an equivalence class is the column of that number.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn is_column(
+    _root: *mut pg_sys::PlannerInfo,
+    relation: *mut pg_sys::RelOptInfo,
+    _class: *mut pg_sys::EquivalenceClass,
+    member: *mut pg_sys::EquivalenceMember,
+    number: *mut std::ffi::c_void,
+) -> bool {
+    // SAFETY: the planner's own structures, and the number that join_clauses lends for the call.
+    unsafe {
+        let var = crate::pg::nodes::cast::<pg_sys::Var>((*member).em_expr.cast(), pg_sys::NodeTag::T_Var);
+        var.is_some_and(|var| {
+            (*var).varno as u32 == (*relation).relid && (*var).varattno == *number.cast::<i16>()
+        })
+    }
+}
