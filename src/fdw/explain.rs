@@ -77,7 +77,9 @@ fn planned(envelope: &Envelope, deparser: &Deparser) -> Vec<(&'static str, Strin
 fn spent(state: &ScanState) -> Vec<(&'static str, String)> {
     let tally = &state.tally;
     let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
-    vec![
+    let post_ids = "post_ids does not filter on this page, checked locally".to_owned();
+    let proof = (tally.post_ids_refused.get() > 0).then_some(("Pancake Proof", post_ids));
+    let mut lines = vec![
         (
             "Pancake Requests",
             format!(
@@ -100,7 +102,9 @@ fn spent(state: &ScanState) -> Vec<(&'static str, String)> {
             ),
         ),
         ("Pancake Stopped", stopped(state.stopped).to_owned()),
-    ]
+    ];
+    lines.extend(proof);
+    lines
 }
 
 fn stopped(stopped: Stopped) -> &'static str {

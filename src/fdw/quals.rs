@@ -113,7 +113,9 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
     };
     let comparison = match column {
         Filterable::UpdatedAt | Filterable::InsertedAt => ordering(op.opno)?,
-        Filterable::Type | Filterable::PageId | Filterable::Id => equality(op.opno, op.inputcollid)?,
+        Filterable::Type | Filterable::PostId | Filterable::PageId | Filterable::Id => {
+            equality(op.opno, op.inputcollid)?
+        }
         Filterable::Tags => array_operator(op.opno, op.inputcollid, swapped)?,
     };
     let comparison = if swapped { comparison.commuted() } else { comparison };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pancake::decode::{Row, Source, Wanted};
 use pancake::error::{Error, Kind, Result};
+use pancake::filter::Filterable;
 use pancake::ledger::{Tally, Waiting};
 use pancake::plan::bind;
 use pancake::scan::{Event, Outlet, Scan};
@@ -193,6 +194,7 @@ impl ScanState {
             token,
             plan,
             ordered: self.envelope.ordered,
+            trusts_post_ids: self.table.table.pushdown.trusts(Filterable::PostId),
             wanted: self.wanted()?,
             meter,
             tally: self.tally.clone(),

@@ -85,6 +85,10 @@ impl<'a> Served<'a> {
         Ok(Self { whole, row, spot: Spot { id, at } })
     }
 
+    pub fn post_id(&self) -> Option<String> {
+        self.row.post_id()
+    }
+
     /// The cells that a query needs.
     pub fn cells(&self, wanted: &[Wanted], page_id: &str) -> Result<Row> {
         let cell = |wanted: &Wanted| match &wanted.source {

@@ -10,6 +10,7 @@ use crate::time::Micros;
 pub enum Filterable {
     Type,
     Tags,
+    PostId,
     UpdatedAt,
     InsertedAt,
     PageId,
@@ -21,6 +22,7 @@ impl Filterable {
         Some(match name {
             "type" => Self::Type,
             "tags" => Self::Tags,
+            "post_id" => Self::PostId,
             "updated_at" => Self::UpdatedAt,
             "inserted_at" => Self::InsertedAt,
             "page_id" => Self::PageId,
@@ -33,6 +35,7 @@ impl Filterable {
         match self {
             Self::Type => "type",
             Self::Tags => "tags",
+            Self::PostId => "post_id",
             Self::UpdatedAt => "updated_at",
             Self::InsertedAt => "inserted_at",
             Self::PageId => "page_id",
@@ -87,7 +90,7 @@ pub enum Verdict {
 pub fn verdict(column: Filterable, comparison: Comparison) -> Verdict {
     use Comparison::*;
     match (column, comparison) {
-        (Filterable::Type, Equal | AnyOf) => Verdict::Superset,
+        (Filterable::Type | Filterable::PostId, Equal | AnyOf) => Verdict::Superset,
         (Filterable::Tags, Contains | Has | Overlaps) => Verdict::Superset,
         (
             Filterable::UpdatedAt | Filterable::InsertedAt,
@@ -145,15 +148,19 @@ pub enum Bound {
 
 /// The option `pushdown`: the columns whose clauses may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushdown(Vec<&'static str>);
+pub struct Pushdown {
+    columns: Vec<&'static str>,
+    /// The columns were named one by one: what they promise is believed without proof.
+    named: bool,
+}
 
 const COLUMNS: [&str; 5] = ["type", "tags", "post_id", "updated_at", "inserted_at"];
 
 impl Pushdown {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.trim() {
-            "all" => return Ok(Self(COLUMNS.to_vec())),
-            "none" => return Ok(Self(Vec::new())),
+            "all" => return Ok(Self { columns: COLUMNS.to_vec(), named: false }),
+            "none" => return Ok(Self { columns: Vec::new(), named: false }),
             _ => {}
         }
         let known = |name: &str| {
@@ -163,11 +170,16 @@ impl Pushdown {
                 format!("\"{}\" is none of all, none, {}{perhaps}", name.trim(), COLUMNS.join(", "))
             })
         };
-        text.split(',').map(known).collect::<Result<_, _>>().map(Self)
+        text.split(',').map(known).collect::<Result<_, _>>().map(|columns| Self { columns, named: true })
     }
 
     pub fn allows(&self, column: Filterable) -> bool {
-        matches!(column, Filterable::PageId | Filterable::Id) || self.0.contains(&column.column())
+        matches!(column, Filterable::PageId | Filterable::Id) || self.columns.contains(&column.column())
+    }
+
+    /// Whether the server's filter on this column is believed without proof.
+    pub fn trusts(&self, column: Filterable) -> bool {
+        self.named && self.allows(column)
     }
 }
 

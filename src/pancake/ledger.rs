@@ -200,6 +200,8 @@ pub struct Tally {
     pub limit_wait: Spent,
     pub retry_wait: Spent,
     pub oldest_row: Moment,
+    /// 1 where `post_ids` was not sent because it does not filter on this page.
+    pub post_ids_refused: Count,
     waiting: AtomicU64,
 }
 

@@ -4,12 +4,16 @@
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use crate::decode::Row;
+use crate::error::{Error, Kind, Result};
 use crate::plan::{Chain, RequestPlan};
+use crate::time::Micros;
 use crate::walk::{End, Walk};
 
 pub struct Merge<'a> {
     lanes: Vec<Lane<'a>>,
     ordered: bool,
+    /// The time of the last row that was handed out.
+    last: Option<Micros>,
     /// Ids that came, where a row may come out of several chains.
     came: Option<HashSet<String>>,
     /// Ids that are still to come, where the query names them all.
@@ -34,6 +38,7 @@ impl<'a> Merge<'a> {
         Self {
             lanes: plan.chains.iter().map(lane).collect(),
             ordered,
+            last: None,
             came: plan.overlapping.then(HashSet::new),
             missing: plan.ids.clone(),
         }
@@ -57,10 +62,15 @@ impl<'a> Merge<'a> {
         self.lanes[lane].rows.extend(rows);
     }
 
-    /// The rows that can be handed out now.
-    pub fn ready(&mut self) -> Vec<Row> {
+    /// The rows that can be handed out now. An error where the promised order cannot be kept.
+    pub fn ready(&mut self) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         while let Some(row) = self.next() {
+            if self.ordered && self.last.replace(row.at).is_some_and(|last| last < row.at) {
+                let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
+                return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+                    .detail(detail));
+            }
             if self.came.as_mut().is_none_or(|came| came.insert(row.id.clone())) {
                 if let Some(missing) = &mut self.missing {
                     missing.remove(&row.id);
@@ -68,7 +78,7 @@ impl<'a> Merge<'a> {
                 rows.push(row);
             }
         }
-        rows
+        Ok(rows)
     }
 
     fn next(&mut self) -> Option<Row> {
@@ -97,11 +107,16 @@ impl<'a> Merge<'a> {
 mod tests {
     use super::*;
     use crate::plan::{Order, Window};
-    use crate::time::Micros;
     use crate::walk::Spot;
 
     fn plan(chains: usize, overlapping: bool, ids: Option<&[&str]>) -> RequestPlan {
-        let chain = Chain { order: Order::InsertedAt, kind: None, tags: vec![], window: Window::default() };
+        let chain = Chain {
+            order: Order::InsertedAt,
+            kind: None,
+            tags: vec![],
+            post_id: None,
+            window: Window::default(),
+        };
         let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
         RequestPlan { chains: vec![chain; chains], overlapping, ids }
     }
@@ -122,7 +137,7 @@ mod tests {
                 walk.reply(&[] as &[Spot]).unwrap();
             }
             merge.feed(lane, rows.collect());
-            out.extend(merge.ready().into_iter().map(|row| row.id));
+            out.extend(merge.ready().unwrap().into_iter().map(|row| row.id));
         }
         out
     }

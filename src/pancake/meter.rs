@@ -28,7 +28,9 @@ pub struct Pace {
     /// The widest spacing that a session used within the last minute, and when it did.
     widest: AtomicU64,
     widest_at: AtomicU64,
-    reserved: [AtomicU64; 3],
+    /// What is known of the page's `post_ids`: when it was found out, in seconds of the clock, and a bit: it filters.
+    post_ids: AtomicU64,
+    reserved: [AtomicU64; 2],
 }
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
@@ -36,6 +38,8 @@ pub struct Pace {
 const SPACING_NS: f64 = 1.025e9;
 /// How long the widest spacing of another session holds.
 const MEMORY_NS: u64 = 60_000_000_000;
+/// How long a verdict on a page's filters is believed.
+const PROOF_SECONDS: u64 = 86_400;
 /// A pause is never longer than this, whatever `Retry-After` says.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -125,6 +129,18 @@ impl PageMeter {
     /// Requests per second as they are spaced now.
     pub fn rate(&self) -> f64 {
         SPACING_NS / self.period_for((self.clocks.monotonic_ns)()) as f64
+    }
+
+    /// Whether `post_ids` filters on this page, as some session found out within the last day.
+    pub fn post_ids_filter(&self) -> Option<bool> {
+        let word = self.pace.post_ids.load(SeqCst);
+        let age = ((self.clocks.monotonic_ns)() / 1_000_000_000).saturating_sub(word >> 1);
+        (word != 0 && age < PROOF_SECONDS).then_some(word & 1 == 1)
+    }
+
+    pub fn remember_post_ids(&self, filter: bool) {
+        let seconds = (self.clocks.monotonic_ns)() / 1_000_000_000;
+        self.pace.post_ids.store((seconds.max(1) << 1) | u64::from(filter), SeqCst);
     }
 
     /// Keeps every session of this page from asking for a while.
@@ -272,6 +288,19 @@ mod tests {
         one.pause(Duration::from_secs(2));
         assert_eq!(same.try_grant(), Err(Duration::from_secs(2)));
         assert_eq!(memory.page(&base(), "2", 5.0).unwrap().try_grant(), Ok(()));
+    }
+
+    #[test]
+    fn a_verdict_is_shared_for_a_day() {
+        let memory = memory(8);
+        let [one, same] = [0, 1].map(|_| memory.page(&base(), "1", 5.0).unwrap());
+        assert_eq!(one.post_ids_filter(), None);
+        one.remember_post_ids(true);
+        assert_eq!(same.post_ids_filter(), Some(true));
+        same.remember_post_ids(false);
+        assert_eq!(one.post_ids_filter(), Some(false));
+        advance(86_400_000_000_000);
+        assert_eq!(one.post_ids_filter(), None);
     }
 
     #[test]

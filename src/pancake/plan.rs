@@ -72,6 +72,7 @@ pub struct Chain {
     pub order: Order,
     pub kind: Option<String>,
     pub tags: Vec<String>,
+    pub post_id: Option<String>,
     pub window: Window,
 }
 
@@ -108,6 +109,7 @@ pub fn bind(filters: &[Filter], order: Order, operands: &[Option<Operand>], page
 struct Restriction {
     kinds: Option<BTreeSet<String>>,
     ids: Option<BTreeSet<String>>,
+    posts: Option<BTreeSet<String>>,
     /// Tags that a row must have all of.
     all_tags: BTreeSet<String>,
     /// Tags that a row must have one of.
@@ -121,6 +123,7 @@ impl Restriction {
     fn narrow(&mut self, filter: &Filter, operand: &Operand, page_id: &str) -> bool {
         match (filter.column, filter.comparison) {
             (Filterable::Type, _) => keep(&mut self.kinds, values(operand)),
+            (Filterable::PostId, _) => keep(&mut self.posts, values(operand)),
             (Filterable::Id, _) => keep(&mut self.ids, values(operand)),
             (Filterable::PageId, _) => values(operand).contains(page_id),
             (Filterable::Tags, Comparison::Overlaps) => {
@@ -145,17 +148,41 @@ impl Restriction {
             Order::UpdatedAt => self.updated_at.window(),
             Order::InsertedAt => self.inserted_at.window(),
         };
+        let few = |values: &BTreeSet<String>| values.len() <= MAX_CHAINS;
+        let posts = each(self.posts.filter(few));
         let sendable =
             |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
-        let kinds = each(self.kinds.filter(sendable));
-        let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() <= MAX_CHAINS));
+        // Beside post_ids no type is sent: that is the form that is proven.
+        let kinds = each(self.kinds.filter(|kinds| sendable(kinds) && posts == [None]));
+        let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() * posts.len() <= MAX_CHAINS));
         let overlapping = any_tag.len() > 1;
-        let chain = |kind: &Option<String>, tag: &Option<String>| {
-            let tags: BTreeSet<_> = self.all_tags.iter().chain(tag).cloned().collect();
-            Chain { order, kind: kind.clone(), tags: tags.into_iter().collect(), window }
-        };
-        let chains = kinds.iter().flat_map(|kind| any_tag.iter().map(move |tag| chain(kind, tag)));
-        RequestPlan { chains: chains.collect(), overlapping, ids: self.ids }
+        let mut chains = Vec::new();
+        for (post_id, kind) in posts.iter().flat_map(|post| kinds.iter().map(move |kind| (post, kind))) {
+            for tag in &any_tag {
+                let tags: BTreeSet<_> = self.all_tags.iter().chain(tag).cloned().collect();
+                let (kind, post_id) = (kind.clone(), post_id.clone());
+                chains.push(Chain { order, kind, post_id, tags: tags.into_iter().collect(), window });
+            }
+        }
+        RequestPlan { chains, overlapping, ids: self.ids }
+    }
+}
+
+impl RequestPlan {
+    /// The same rows without the help of `post_ids`: for a page where that parameter does not do what it says.
+    pub fn without_posts(self) -> RequestPlan {
+        let mut chains: Vec<Chain> = Vec::new();
+        for chain in self.chains {
+            let chain = Chain { post_id: None, ..chain };
+            if !chains.contains(&chain) {
+                chains.push(chain);
+            }
+        }
+        RequestPlan { chains, ..self }
+    }
+
+    pub fn filters_posts(&self) -> bool {
+        self.chains.iter().any(|chain| chain.post_id.is_some())
     }
 }
 
@@ -316,8 +343,13 @@ mod tests {
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
             vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
         ] {
-            let expected =
-                Chain { order: Order::InsertedAt, kind: None, tags: vec![], window: Window::default() };
+            let expected = Chain {
+                order: Order::InsertedAt,
+                kind: None,
+                tags: vec![],
+                post_id: None,
+                window: Window::default(),
+            };
             assert_eq!(chains(&everything), [expected], "{everything:?}");
         }
     }
@@ -352,6 +384,23 @@ mod tests {
         let many: Vec<String> = (0..=MAX_CHAINS).map(|tag| tag.to_string()).collect();
         let many: Vec<_> = many.iter().map(|tag| Some(tag.as_str())).collect();
         assert_eq!(of(&many).len(), 1);
+    }
+
+    #[test]
+    fn one_chain_per_post_and_none_of_its_type() {
+        use Comparison::*;
+        let clauses = [
+            (Filterable::PostId, AnyOf, texts(&[Some("p1"), Some("p2")])),
+            (Filterable::Type, Equal, text("COMMENT")),
+        ];
+        let bound = chains(&clauses);
+        assert!(bound.iter().all(|chain| chain.kind.is_none()));
+        assert_eq!(
+            bound.iter().filter_map(|chain| chain.post_id.as_deref()).collect::<Vec<_>>(),
+            ["p1", "p2"]
+        );
+        let plan = RequestPlan { chains: bound, ..RequestPlan::default() }.without_posts();
+        assert!(plan.chains.len() == 1 && !plan.filters_posts());
     }
 
     #[test]

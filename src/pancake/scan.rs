@@ -15,13 +15,13 @@ use crate::ledger::{Tally, Waiting};
 use crate::merge::Merge;
 use crate::meter::PageMeter;
 use crate::options::ServerOptions;
-use crate::plan::{Chain, Order, RequestPlan};
+use crate::plan::{Chain, Order, RequestPlan, Window};
 use crate::reply::Reply;
 use crate::retry::{Again, Failure};
 use crate::secret::Secret;
 use crate::time::Micros;
 use crate::url::Address;
-use crate::walk::{Ask, End, Walk};
+use crate::walk::{Ask, End, Spot, Walk};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
 /// the skew between the clocks.
@@ -35,6 +35,8 @@ pub struct Scan {
     pub plan: RequestPlan,
     /// Rows must come in the order of the chains, newest first.
     pub ordered: bool,
+    /// `post_ids` is believed without proof.
+    pub trusts_post_ids: bool,
     pub wanted: Vec<Wanted>,
     pub meter: PageMeter,
     pub tally: Arc<Tally>,
@@ -115,16 +117,19 @@ impl Scan {
     }
 
     async fn walk_chains(&self) -> Result<Option<End>> {
-        let mut merge =
-            Merge::new(&self.plan, self.ordered, |chain| Walk::new(chain.window, self.may_move(chain)));
         self.next_is_wanted().await;
+        let plan = match self.plan.filters_posts() && !self.post_ids_filter().await? {
+            true => &self.plan.clone().without_posts(),
+            false => &self.plan,
+        };
+        let mut merge = Merge::new(plan, self.ordered, |chain| Walk::new(chain.window, self.may_move(chain)));
         while let Some(next) = merge.hungry() {
             let (chain, walk) = merge.at(next);
             if let Some(ask) = walk.ask() {
                 let rows = self.ask(chain, walk, &ask).await?;
                 merge.feed(next, rows);
             }
-            let rows = merge.ready();
+            let rows = merge.ready()?;
             if !rows.is_empty() {
                 self.outlet.put(Event::Batch(rows));
                 self.next_is_wanted().await;
@@ -145,6 +150,59 @@ impl Scan {
         chain.order == Order::UpdatedAt
             && !self.ordered
             && chain.window.high.is_none_or(|high| high > settled)
+    }
+
+    /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
+    /// within the last day, or by trying it on a post of the newest comments.
+    async fn post_ids_filter(&self) -> Result<bool> {
+        if self.trusts_post_ids {
+            return Ok(true);
+        }
+        let known = match self.meter.post_ids_filter() {
+            Some(known) => known,
+            None => {
+                let found = self.try_post_ids().await?;
+                self.meter.remember_post_ids(found);
+                found
+            }
+        };
+        self.tally.post_ids_refused.set(u64::from(!known));
+        Ok(known)
+    }
+
+    /// The rows of the post must come back, and no others.
+    async fn try_post_ids(&self) -> Result<bool> {
+        let window = Window::default();
+        let all = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
+        let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
+        let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
+        let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
+        let mine = |(_, post): &&(Spot, Option<String>)| post.as_ref() == Some(&post_id);
+        let Some((oldest, _)) = of_post.last() else { return Ok(false) };
+        let mut expected = comments.iter().filter(mine).filter(|(spot, _)| spot.at > oldest.at);
+        let came = |(spot, _): &(Spot, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
+        Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
+    }
+
+    /// The newest rows of a chain with their posts; none where the server does not take the question.
+    async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
+        let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
+        let mut failed_attempts = 0;
+        loop {
+            let failure = match self.fetch(&address).await {
+                Ok(reply) => match reply.rows() {
+                    Ok(rows) => {
+                        let served = spots(&rows, chain.order)?;
+                        return Ok(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect());
+                    }
+                    Err(failure) if failure.cursor_suspect => return Ok(Vec::new()),
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            failed_attempts += 1;
+            self.wait_to_retry(failure, failed_attempts).await?;
+        }
     }
 
     /// Asks until there is a reply, and takes it into the walk.
@@ -201,6 +259,9 @@ impl Scan {
         }
         if !chain.tags.is_empty() {
             address = address.param("tags", &chain.tags.join(","));
+        }
+        if let Some(post_id) = &chain.post_id {
+            address = address.param("post_ids", post_id);
         }
         // since and until act on the order_by column: it is always named.
         address = address.param("order_by", chain.order.column());

@@ -1,7 +1,7 @@
 //! How EXPLAIN says what is sent: the parameters of a request with the operands' own text.
 //! Which labels EXPLAIN has is the extension's matter.
 
-use crate::filter::{Comparison, Filter, Filterable, Verdict};
+use crate::filter::{Comparison, Filter, Filterable, Slack, Verdict};
 use crate::plan::{Order, fate};
 
 /// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`.
@@ -13,6 +13,10 @@ pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
         match (filter.column, filter.comparison) {
             (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
             (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
+            (Filterable::PostId, Comparison::AnyOf) => {
+                parts.push(format!("post_ids=any of {}", text(filter)))
+            }
+            (Filterable::PostId, _) => parts.push(format!("post_ids={}", text(filter))),
             (Filterable::Tags, Comparison::Overlaps) => parts.push(format!("tags=any of {}", text(filter))),
             (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter).trim_matches(['{', '}']))),
             _ => {}
@@ -25,15 +29,23 @@ pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
     ] {
         let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison));
         let bounds = bounds.filter(|f| matches!(f.column, Filterable::UpdatedAt | Filterable::InsertedAt));
-        parts.extend(bounds.map(|filter| format!("{name}={}", text(filter))));
+        parts.extend(bounds.map(|filter| format!("{name}={}{}", text(filter), widened(name, filter.slack))));
     }
     parts.join(", ")
+}
+
+/// How far a bound is moved outwards, so that a day in any time zone lies inside.
+fn widened(name: &str, slack: Slack) -> String {
+    let (sign, seconds) = if name == "since" { ('-', slack.before) } else { ('+', slack.after) };
+    match seconds {
+        0 => String::new(),
+        seconds => format!(" {sign} {} h", seconds / 3600),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter::Slack;
 
     #[test]
     fn reads_like_the_request() {

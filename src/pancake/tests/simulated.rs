@@ -52,10 +52,11 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
         plan: RequestPlan {
-            chains: vec![Chain { order, kind: None, tags: vec![], window: Window::default() }],
+            chains: vec![Chain { order, kind: None, tags: vec![], post_id: None, window: Window::default() }],
             ..RequestPlan::default()
         },
         ordered: false,
+        trusts_post_ids: false,
         wanted: wanted.into(),
         meter,
         tally: Arc::new(Tally::default()),
