@@ -66,7 +66,8 @@ impl Columns<'_> {
         }
         let declared = self.declared.iter().find(|column| column.number == var.varattno)?;
         let of = type_id(self.object.column(&declared.name)?.of);
-        let documented = declared.type_id == of && declared.path.is_none();
+        // A timestamptz(0) shows other times than are served.
+        let documented = declared.type_id == of && declared.type_modifier == -1 && declared.path.is_none();
         let column = Filterable::by_column(&declared.name)?;
         documented.then_some(Derived { column, of, slack: Slack::NONE })
     }

@@ -29,6 +29,7 @@ pub mod reply;
 pub mod retry;
 pub mod scan;
 pub mod secret;
+pub mod seen;
 pub mod sent;
 pub mod time;
 pub mod token;

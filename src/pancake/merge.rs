@@ -1,11 +1,12 @@
 //! The union of chains as one stream: each row once, newest first where that is promised.
 //! What a chain asks is its walk's matter; requests are made by [`crate::scan`].
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::decode::Row;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Chain, RequestPlan};
+use crate::seen::Seen;
 use crate::time::Micros;
 use crate::walk::{End, Walk};
 
@@ -14,8 +15,8 @@ pub struct Merge<'a> {
     ordered: bool,
     /// The time of the last row that was handed out.
     last: Option<Micros>,
-    /// Ids that came, where a row may come out of several chains.
-    came: Option<HashSet<String>>,
+    /// Ids that came, where there are several chains: their filters may overlap, and a server may ignore one.
+    came: Option<Seen>,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
 }
@@ -39,7 +40,7 @@ impl<'a> Merge<'a> {
             lanes: plan.chains.iter().map(lane).collect(),
             ordered,
             last: None,
-            came: plan.overlapping.then(HashSet::new),
+            came: (plan.chains.len() > 1).then(Seen::default),
             missing: plan.ids.clone(),
         }
     }
@@ -71,7 +72,7 @@ impl<'a> Merge<'a> {
                 return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
                     .detail(detail));
             }
-            if self.came.as_mut().is_none_or(|came| came.insert(row.id.clone())) {
+            if self.came.as_mut().is_none_or(|came| came.is_new(&row.id)) {
                 if let Some(missing) = &mut self.missing {
                     missing.remove(&row.id);
                 }
@@ -109,7 +110,7 @@ mod tests {
     use crate::plan::{Order, Window};
     use crate::walk::Spot;
 
-    fn plan(chains: usize, overlapping: bool, ids: Option<&[&str]>) -> RequestPlan {
+    fn plan(chains: usize, ids: Option<&[&str]>) -> RequestPlan {
         let chain = Chain {
             order: Order::InsertedAt,
             kind: None,
@@ -118,7 +119,7 @@ mod tests {
             window: Window::default(),
         };
         let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
-        RequestPlan { chains: vec![chain; chains], overlapping, ids }
+        RequestPlan { chains: vec![chain; chains], ids }
     }
 
     /// Serves each chain its batches, then the end; tells what came out.
@@ -146,20 +147,20 @@ mod tests {
     fn ordered_chains_come_newest_first() {
         let batches: &[&[&[(&str, i64)]]] =
             &[&[&[("a", 9), ("b", 5)], &[("c", 1)]], &[&[("d", 7)], &[("e", 3), ("f", 2)]]];
-        assert_eq!(run(&plan(2, false, None), true, batches), ["a", "d", "b", "e", "f", "c"]);
+        assert_eq!(run(&plan(2, None), true, batches), ["a", "d", "b", "e", "f", "c"]);
     }
 
     #[test]
     fn a_row_of_several_chains_comes_once() {
         let batches: &[&[&[(&str, i64)]]] = &[&[&[("a", 9), ("b", 5)]], &[&[("a", 9), ("c", 4)]]];
         for ordered in [true, false] {
-            assert_eq!(run(&plan(2, true, None), ordered, batches), ["a", "b", "c"]);
+            assert_eq!(run(&plan(2, None), ordered, batches), ["a", "b", "c"]);
         }
     }
 
     #[test]
     fn the_stream_is_over_when_all_ids_have_come() {
         let batches: &[&[&[(&str, i64)]]] = &[&[&[("a", 9), ("b", 5)], &[("c", 1)]]];
-        assert_eq!(run(&plan(1, false, Some(&["b", "a"])), false, batches), ["a", "b"]);
+        assert_eq!(run(&plan(1, Some(&["b", "a"])), false, batches), ["a", "b"]);
     }
 }

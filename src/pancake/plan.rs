@@ -81,8 +81,6 @@ pub struct Chain {
 pub struct RequestPlan {
     /// None where no row can match.
     pub chains: Vec<Chain>,
-    /// A row may come out of more than one chain.
-    pub overlapping: bool,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
 }
@@ -155,7 +153,6 @@ impl Restriction {
         // Beside post_ids no type is sent: that is the form that is proven.
         let kinds = each(self.kinds.filter(|kinds| sendable(kinds) && posts == [None]));
         let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() * posts.len() <= MAX_CHAINS));
-        let overlapping = any_tag.len() > 1;
         let mut chains = Vec::new();
         for (post_id, kind) in posts.iter().flat_map(|post| kinds.iter().map(move |kind| (post, kind))) {
             for tag in &any_tag {
@@ -164,7 +161,7 @@ impl Restriction {
                 chains.push(Chain { order, kind, post_id, tags: tags.into_iter().collect(), window });
             }
         }
-        RequestPlan { chains, overlapping, ids: self.ids }
+        RequestPlan { chains, ids: self.ids }
     }
 }
 

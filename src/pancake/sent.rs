@@ -8,9 +8,12 @@ use crate::plan::{Order, fate};
 pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
     let text = |filter: &Filter| operands.get(filter.operand).cloned().unwrap_or_default();
     let asked: Vec<_> = filters.iter().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
+    let posts = asked.iter().any(|filter| filter.column == Filterable::PostId);
     let mut parts = Vec::new();
     for filter in &asked {
         match (filter.column, filter.comparison) {
+            // Beside post_ids no type is sent.
+            (Filterable::Type, _) if posts => {}
             (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
             (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
             (Filterable::PostId, Comparison::AnyOf) => {

@@ -25,12 +25,10 @@
 //! looks know all ids. **Why it ends.** Steps only go down; asks around one place that bring nothing new are counted.
 
 use std::collections::HashSet;
-use std::hash::BuildHasher;
-
-use foldhash::quality::RandomState;
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Window;
+use crate::seen::Seen;
 use crate::time::{Micros, UnixSeconds};
 
 /// A row of a reply as far as the walk is concerned.
@@ -59,6 +57,9 @@ pub enum End {
 
 /// A server's batch is never larger than this (API notes, section B).
 pub const FULL_BATCH: usize = 60;
+/// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
+/// late, so a later bound is as good as none.
+const LAST_SECOND: i64 = 99_999_999_999;
 /// A message surfaces at most this long after its `updated_at`.
 const LATE_SECONDS: i64 = 60;
 /// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
@@ -108,8 +109,7 @@ struct Floor {
 
 #[derive(Debug)]
 struct Looks {
-    hashers: [RandomState; 2],
-    seen: HashSet<u128, RandomState>,
+    seen: Seen,
     newest: Option<Micros>,
     current: Option<Box<Walk>>,
     count: u32,
@@ -130,8 +130,7 @@ impl Walk {
 
     pub fn with_batch(window: Window, looks: bool, full_batch: usize) -> Self {
         let looks = looks.then(|| Looks {
-            hashers: [RandomState::default(), RandomState::default()],
-            seen: HashSet::default(),
+            seen: Seen::default(),
             newest: None,
             current: None,
             count: 0,
@@ -187,8 +186,9 @@ impl Walk {
     fn after_nothing(&self) -> Ask {
         let low = self.window.low.filter(|_| self.since_sent);
         // ±1 s: right whether the bounds are inclusive or not, and whether rows are compared in whole seconds.
-        let since = low.map(|low| low.floor_second().0 - 1).filter(|since| *since > 0);
+        let since = low.map(|low| (low.floor_second().0 - 1).min(LAST_SECOND)).filter(|since| *since > 0);
         let until = self.window.high.map(|high| (high.ceil_second().0 + 1).max(1));
+        let until = until.filter(|until| *until <= LAST_SECOND);
         // `until` alone was never measured: give it a `since` that excludes nothing.
         let since = since.or(until.map(|_| 1));
         Ask { cursor: None, since: since.map(UnixSeconds), until: until.map(UnixSeconds) }
@@ -230,7 +230,7 @@ impl Walk {
                 looks.newest = rows.first().map(|row| row.at);
             }
             for i in &fresh {
-                looks.is_new(&rows[*i].id);
+                looks.seen.is_new(&rows[*i].id);
             }
         }
         if matches!(self.state, State::Ended(_)) {
@@ -393,7 +393,7 @@ impl Walk {
         // from below in between.
         let unmoved = looks.head.is_some() && looks.head == looks.quiet_head;
         let rest = look.ended().filter(|_| looks.replies == 1).or(unmoved.then_some(End::ListEnded));
-        fresh.retain(|i| looks.is_new(&rows[*i].id));
+        fresh.retain(|i| looks.seen.is_new(&rows[*i].id));
         looks.found += fresh.len();
         match (rest, look.ended(), looks.newest) {
             (Some(end), _, _) | (None, Some(end), None) => self.state = State::Ended(end),
@@ -412,12 +412,6 @@ impl Walk {
 }
 
 impl Looks {
-    /// True once for each id.
-    fn is_new(&mut self, id: &str) -> bool {
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(id)));
-        self.seen.insert(high << 64 | low)
-    }
-
     fn begin(&mut self, down_to: Micros, window: Window, full_batch: usize) {
         let low = Some(window.low.map_or(down_to, |low| low.max(down_to)));
         let mut look = Walk::with_batch(Window { low, high: window.high }, false, full_batch);
