@@ -122,6 +122,7 @@ impl ScanState {
             (plan, (*(*node).ss.ss_currentRelation).rd_id, (*node).ss.ps.state)
         };
         let table = ForeignTable::read(relation)?;
+        catalog::must_be_utf8()?;
         let envelope = Envelope::unpack(plan.fdw_private).ok_or_else(|| {
             Error::new(Kind::NotUnderstood, "the plan was made by another release of pancake_fdw")
         })?;

@@ -5,7 +5,7 @@ use pancake::decode::misfit;
 use pancake::error::{Error, Result};
 use pancake::time::Micros;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{IntoDatum, PgTryBuilder, pg_sys};
+use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_sys};
 
 use crate::fdw::bound::POSTGRES_EPOCH;
 use crate::pg::catalog::DeclaredColumn;
@@ -113,10 +113,20 @@ impl Filler {
     }
 
     fn refused(&self, caught: CaughtError, value: &str, row_id: &str) -> Error {
-        let report = match caught {
+        let report = match &caught {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
             CaughtError::RustPanic { ereport, .. } => ereport,
         };
+        // A cancelled statement, a shutdown or a lack of memory says nothing of the value.
+        if matches!(
+            report.sql_error_code(),
+            PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                | PgSqlErrorCode::ERRCODE_ADMIN_SHUTDOWN
+                | PgSqlErrorCode::ERRCODE_CRASH_SHUTDOWN
+                | PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+        ) {
+            caught.rethrow();
+        }
         // SAFETY: a look-up by oid; the result is palloc'd.
         let expected =
             unsafe { pg_sys::format_type_with_typemod(self.column.type_id, self.column.type_modifier) };

@@ -128,7 +128,7 @@ impl Restriction {
                 let any = values(operand);
                 let possible = !any.is_empty();
                 // Of several such clauses the one with the fewest tags is sent; Postgres checks the others.
-                if any.iter().all(is_tag_id)
+                if any.iter().all(|text| is_tag_id(text))
                     && self.any_tag.as_ref().is_none_or(|tags| any.len() < tags.len())
                 {
                     self.any_tag = Some(any);
@@ -209,7 +209,7 @@ fn values(operand: &Operand) -> BTreeSet<String> {
 }
 
 /// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API notes, section B).
-fn is_tag_id(text: &String) -> bool {
+fn is_tag_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 

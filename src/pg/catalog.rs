@@ -85,6 +85,16 @@ fn columns(relation: pg_sys::Oid) -> Vec<DeclaredColumn> {
     live.map(column).collect()
 }
 
+/// Customers write Vietnamese, emoji and everything else: no other encoding holds it.
+pub fn must_be_utf8() -> Result<()> {
+    // SAFETY: reads a variable of the backend.
+    match unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 {
+        true => Ok(()),
+        false => Err(Error::new(Kind::BadDefinition, "database encoding must be UTF8")
+            .hint("Create a database for this: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.")),
+    }
+}
+
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: with missing_ok a dropped role gives null.
     text(unsafe { pg_sys::GetUserNameFromId(role, true) })
