@@ -3,7 +3,7 @@
 
 use pgrx::{PgBox, pg_guard, pg_sys};
 
-use crate::fdw::{explain, import, relation, scan};
+use crate::fdw::{analyze, explain, import, relation, scan};
 
 /// Registers a C function for `LANGUAGE c`: Postgres looks for `pg_finfo_` beside it.
 #[macro_export]
@@ -35,5 +35,6 @@ pub extern "C-unwind" fn pancake_fdw_handler(_call: pg_sys::FunctionCallInfo) ->
     routine.EndForeignScan = Some(scan::end_foreign_scan);
     routine.ExplainForeignScan = Some(explain::explain_foreign_scan);
     routine.ImportForeignSchema = Some(import::import_foreign_schema);
+    routine.AnalyzeForeignTable = Some(analyze::analyze_foreign_table);
     pg_sys::Datum::from(routine.into_pg())
 }

@@ -1,5 +1,6 @@
 //! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call, result out.
 
+mod analyze;
 mod bound;
 mod derived;
 mod envelope;

@@ -8,7 +8,7 @@ use pancake::decode::{Row, Source, Wanted};
 use pancake::error::{Error, Kind, Result};
 use pancake::filter::Filterable;
 use pancake::ledger::{Tally, Waiting};
-use pancake::plan::bind;
+use pancake::plan::{RequestPlan, bind};
 use pancake::scan::{Event, Outlet, Scan};
 use pancake::walk::End;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
@@ -180,41 +180,12 @@ impl ScanState {
             return Ok(fetch);
         }
         self.stopped = Stopped::EnoughRows;
-        let token = catalog::token(&self.table, self.user, &self.page_id)?;
-        let shared = shared()?;
-        let server = self.table.server.clone();
-        let meter = shared
-            .memory
-            .page(&server.base_url, &self.page_id, server.requests_per_second)
-            .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
-        fetch.progress = self.show_progress(shared.scans);
-        let worker = Worker::get()?;
-        let scan = Scan {
-            server,
-            page_id: self.page_id.clone(),
-            token,
-            plan,
-            ordered: self.envelope.ordered,
-            trusts_post_ids: self.table.table.pushdown.trusts(Filterable::PostId),
-            wanted: self.wanted()?,
-            meter,
-            tally: self.tally.clone(),
-            client: worker.client.clone(),
-            outlet,
-        };
-        fetch._running = Some(worker.spawn(scan.run()));
+        fetch.progress = self.show_progress(shared()?.scans);
+        let wanted = wanted(&self.table, &self.fillers)?;
+        let (ordered, tally) = (self.envelope.ordered, self.tally.clone());
+        let scan = prepare(&self.table, self.user, plan, ordered, wanted, tally, outlet)?;
+        fetch._running = Some(Worker::get()?.spawn(scan.run()));
         Ok(fetch)
-    }
-
-    fn wanted(&self) -> Result<Vec<Wanted>> {
-        let object = self.table.table.object;
-        let wanted = |filler: &Filler| {
-            let (name, path) = (&filler.column.name, filler.column.path.as_deref());
-            let source =
-                Source::find(object, name, path).ok_or_else(|| unknown_column(name, object.name()))?;
-            Ok(Wanted { name: name.clone(), source })
-        };
-        self.fillers.iter().map(wanted).collect()
     }
 
     fn show_progress(&self, slots: &'static [Progress]) -> Option<&'static Progress> {
@@ -336,6 +307,39 @@ impl Fetch {
             progress.release();
         }
     }
+}
+
+/// The columns that a scan fetches.
+pub fn wanted(table: &ForeignTable, fillers: &[Filler]) -> Result<Vec<Wanted>> {
+    let object = table.table.object;
+    let wanted = |filler: &Filler| {
+        let (name, path) = (&filler.column.name, filler.column.path.as_deref());
+        let source = Source::find(object, name, path).ok_or_else(|| unknown_column(name, object.name()))?;
+        Ok(Wanted { name: name.clone(), source })
+    };
+    fillers.iter().map(wanted).collect()
+}
+
+/// A scan that lacks only a thread to run in.
+pub fn prepare(
+    table: &ForeignTable,
+    user: pg_sys::Oid,
+    plan: RequestPlan,
+    ordered: bool,
+    wanted: Vec<Wanted>,
+    tally: Arc<Tally>,
+    outlet: Arc<Outlet>,
+) -> Result<Scan> {
+    let page_id = table.table.page_id.clone().unwrap_or_default();
+    let token = catalog::token(table, user, &page_id)?;
+    let server = table.server.clone();
+    let meter = shared()?
+        .memory
+        .page(&server.base_url, &page_id, server.requests_per_second)
+        .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
+    let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
+    let client = Worker::get()?.client.clone();
+    Ok(Scan { server, page_id, token, plan, ordered, trusts_post_ids, wanted, meter, tally, client, outlet })
 }
 
 fn batch_memory(estate: *mut pg_sys::EState) -> PgMemoryContexts {

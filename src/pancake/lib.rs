@@ -27,6 +27,7 @@ pub mod options;
 pub mod plan;
 pub mod reply;
 pub mod retry;
+pub mod sample;
 pub mod scan;
 pub mod secret;
 pub mod seen;

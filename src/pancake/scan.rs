@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -42,6 +43,13 @@ pub struct Scan {
     pub tally: Arc<Tally>,
     pub client: Arc<Client>,
     pub outlet: Arc<Outlet>,
+}
+
+/// What a request came to.
+pub(crate) enum Answer<'a> {
+    Rows(&'a Reply, &'a [&'a RawValue]),
+    /// A failure that may be the cursor's: nothing in it speaks of the token, the page or the rate.
+    Suspect,
 }
 
 /// What comes out of a scan, in order.
@@ -187,50 +195,59 @@ impl Scan {
     /// The newest rows of a chain with their posts; none where the server does not take the question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
         let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
-        let mut failed_attempts = 0;
-        loop {
-            let failure = match self.fetch(&address).await {
-                Ok(reply) => match reply.rows() {
-                    Ok(rows) => {
-                        let served = spots(&rows, chain.order)?;
-                        return Ok(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect());
-                    }
-                    Err(failure) if failure.cursor_suspect => return Ok(Vec::new()),
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            failed_attempts += 1;
-            self.wait_to_retry(failure, failed_attempts).await?;
-        }
+        let take = |answer: Answer| match answer {
+            Answer::Suspect => Ok(Some(Vec::new())),
+            Answer::Rows(_, rows) => {
+                let served = spots(rows, chain.order)?;
+                Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
+            }
+        };
+        self.answer(&address, take).await
     }
 
     /// Asks until there is a reply, and takes it into the walk.
-    async fn ask(&self, chain: &Chain, walk: &mut Walk, ask: &Ask) -> Result<Vec<Row>> {
-        let address = self.address(chain, ask);
+    pub(crate) async fn ask(&self, chain: &Chain, walk: &mut Walk, ask: &Ask) -> Result<Vec<Row>> {
+        let take = |answer: Answer| match answer {
+            Answer::Suspect => Ok(walk.lost()?.then(Vec::new)),
+            Answer::Rows(reply, rows) => {
+                let served = spots(rows, chain.order)?;
+                let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
+                let fresh = walk.reply(&spots)?;
+                let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
+                let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
+                // The row that must come back is no repeat.
+                let repeats = known.saturating_sub(usize::from(ask.cursor.is_some()));
+                self.count(reply, repeats, fresh.iter().map(|i| spots[*i].at));
+                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id));
+                rows.collect::<Result<_>>().map(Some)
+            }
+        };
+        self.answer(&self.address(chain, ask), take).await
+    }
+
+    /// Asks until there is an answer, or no more tries are allowed. `take` makes of the answer what is wanted; where
+    /// it makes nothing of a suspect failure, that is one like any other.
+    pub(crate) async fn answer<T>(
+        &self,
+        address: &Address,
+        mut take: impl FnMut(Answer) -> Result<Option<T>>,
+    ) -> Result<T> {
         let mut failed_attempts = 0;
         loop {
-            let failure = match self.fetch(&address).await {
+            let failure = match self.fetch(address).await {
                 Ok(reply) => match reply.rows() {
-                    Ok(rows) => {
-                        let served = spots(&rows, chain.order)?;
-                        let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                        let fresh = walk.reply(&spots)?;
-                        let known = spots
-                            .iter()
-                            .enumerate()
-                            .filter(|(i, spot)| !fresh.contains(i) && chain.window.holds(spot.at));
-                        // The row that must come back is no repeat.
-                        let repeats = known.count().saturating_sub(usize::from(ask.cursor.is_some()));
-                        self.count(&reply, repeats, fresh.iter().map(|i| spots[*i].at));
-                        return fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id)).collect();
-                    }
+                    Ok(rows) => match take(Answer::Rows(&reply, &rows))? {
+                        Some(taken) => return Ok(taken),
+                        None => continue,
+                    },
                     Err(failure) => failure,
                 },
                 Err(failure) => failure,
             };
-            if failure.cursor_suspect && walk.lost()? {
-                return Ok(Vec::new());
+            if failure.cursor_suspect
+                && let Some(taken) = take(Answer::Suspect)?
+            {
+                return Ok(taken);
             }
             failed_attempts += 1;
             self.wait_to_retry(failure, failed_attempts).await?;
@@ -251,7 +268,7 @@ impl Scan {
         fetched
     }
 
-    fn address(&self, chain: &Chain, ask: &Ask) -> Address {
+    pub(crate) fn address(&self, chain: &Chain, ask: &Ask) -> Address {
         let mut address =
             Address::new("public_api/v2").segment("pages").segment(&self.page_id).segment("conversations");
         if let Some(kind) = &chain.kind {

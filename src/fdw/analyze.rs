@@ -1,0 +1,91 @@
+//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn is said in `pancake::sample`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pancake::error::Result;
+use pancake::plan::RequestPlan;
+use pancake::sample::{BUDGET, Sample};
+use pancake::scan::Outlet;
+use pgrx::{pg_guard, pg_sys};
+
+use crate::fdw::scan::{prepare, wanted};
+use crate::fdw::slot::Filler;
+use crate::pg::catalog::ForeignTable;
+use crate::pg::report::OrRaise;
+use crate::pg::wait::Bell;
+use crate::pg::worker::Worker;
+
+#[pg_guard]
+pub unsafe extern "C-unwind" fn analyze_foreign_table(
+    _relation: pg_sys::Relation,
+    function: *mut pg_sys::AcquireSampleRowsFunc,
+    pages: *mut pg_sys::BlockNumber,
+) -> bool {
+    // SAFETY: Postgres lends both for the answer. A table has no disk pages here; what is read is counted in requests.
+    unsafe {
+        *function = Some(acquire_sample_rows);
+        *pages = BUDGET as u32;
+    }
+    true
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn acquire_sample_rows(
+    relation: pg_sys::Relation,
+    _level: i32,
+    rows: *mut pg_sys::HeapTuple,
+    wanted_rows: i32,
+    total: *mut f64,
+    dead: *mut f64,
+) -> i32 {
+    // SAFETY: ANALYZE holds the relation open.
+    let (table_id, descriptor) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
+    let table = ForeignTable::read(table_id).or_raise();
+    let mut fillers: Vec<Filler> = table.columns.iter().cloned().map(Filler::new).collect();
+    let sample = read(&table, &fillers).or_raise();
+    let count = sample.rows.len().min(wanted_rows.max(0) as usize);
+    for (place, row) in sample.rows.iter().take(count).enumerate() {
+        // SAFETY: the descriptor has as many attributes as the two arrays, and the output room for every wanted row.
+        unsafe {
+            let width = (*descriptor).natts as usize;
+            let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![true; width]);
+            for (filler, cell) in fillers.iter_mut().zip(&row.cells) {
+                let at = (filler.column.number - 1) as usize;
+                if let Some(datum) = filler.datum(cell, &row.id).or_raise() {
+                    (values[at], nulls[at]) = (datum, false);
+                }
+            }
+            *rows.add(place) = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        }
+    }
+    // SAFETY: Postgres lends both for the answer.
+    unsafe {
+        *total = sample.total;
+        *dead = 0.0;
+    }
+    count as i32
+}
+
+fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
+    let bell = Bell::new()?;
+    let ring = bell.clone();
+    let outlet = Outlet::new(Box::new(|| ()));
+    // SAFETY: reads a variable of the backend.
+    let user = unsafe { pg_sys::GetUserId() };
+    let scan =
+        prepare(table, user, RequestPlan::default(), false, wanted(table, fillers)?, Arc::default(), outlet)?;
+    let result: Arc<Mutex<Option<Result<Sample>>>> = Arc::default();
+    let place = result.clone();
+    let _running = Worker::get()?.spawn(async move {
+        let sample = scan.sample().await;
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
+        ring.ring();
+    });
+    loop {
+        if let Some(sample) = result.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return sample;
+        }
+        bell.wait(Duration::from_secs(1));
+    }
+}
