@@ -26,6 +26,9 @@ use crate::pg::{compat, settings};
 /// How often a waiting backend shows how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// A result up to this size is kept for a rescan with the same parameters: a few megabytes at most.
+const KEPT_ROWS: usize = 1_000;
+
 /// A foreign scan from Begin to End.
 pub struct ScanState {
     table: ForeignTable,
@@ -37,6 +40,10 @@ pub struct ScanState {
     /// Holds the datums of one batch. A child of the query's memory, which deletes it.
     batch_memory: PgMemoryContexts,
     fetch: Option<Fetch>,
+    /// The rows of a small result, where the plan may want them again; None where it does not, or they are many.
+    kept: Option<Vec<Row>>,
+    /// The next of the kept rows to hand out again.
+    again: Option<usize>,
     pub tally: Arc<Tally>,
     pub stopped: Stopped,
 }
@@ -80,7 +87,8 @@ pub unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignSca
     if flags & pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32 != 0 {
         return;
     }
-    let state = ScanState::begin(node).or_raise();
+    let may_rewind = flags & pg_sys::EXEC_FLAG_REWIND as i32 != 0;
+    let state = ScanState::begin(node, may_rewind).or_raise();
     // SAFETY: Postgres's own node; the state is dropped with the query's memory, also when End is skipped by an error.
     unsafe {
         let memory = (*(*node).ss.ps.state).es_query_cxt;
@@ -100,10 +108,10 @@ pub unsafe extern "C-unwind" fn iterate_foreign_scan(
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignScanState) {
-    // SAFETY: Begin set the state.
-    let state = unsafe { &mut *(*node).fdw_state.cast::<ScanState>() };
-    // A read of its own: operands are evaluated anew at the next row.
-    state.fetch = None;
+    // SAFETY: Begin set the state; the node knows whether its parameters have changed.
+    let (state, changed) =
+        unsafe { (&mut *(*node).fdw_state.cast::<ScanState>(), !(*node).ss.ps.chgParam.is_null()) };
+    state.rescan(changed);
 }
 
 #[pg_guard]
@@ -115,7 +123,7 @@ pub unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanS
 }
 
 impl ScanState {
-    fn begin(node: *mut pg_sys::ForeignScanState) -> Result<Self> {
+    fn begin(node: *mut pg_sys::ForeignScanState, may_rewind: bool) -> Result<Self> {
         // SAFETY: Postgres's own node, its plan and its relation, alive until End.
         let (plan, relation, estate) = unsafe {
             let plan = &*(*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
@@ -134,6 +142,8 @@ impl ScanState {
             fillers: declared.cloned().map(Filler::new).collect(),
             batch_memory: batch_memory(estate),
             fetch: None,
+            kept: may_rewind.then(Vec::new),
+            again: None,
             tally: Arc::default(),
             stopped: Stopped::NeverStarted,
             envelope,
@@ -141,17 +151,42 @@ impl ScanState {
         })
     }
 
+    /// With new parameters a read of its own: operands are evaluated anew at the next row. With the same ones, a
+    /// small result that was read to its end is handed out again.
+    fn rescan(&mut self, changed: bool) {
+        let finished = matches!(self.stopped, Stopped::Ended(_) | Stopped::NothingCanMatch);
+        self.fetch = None;
+        if changed || !finished || self.kept.is_none() {
+            self.again = None;
+            self.kept = self.kept.take().map(|_| Vec::new());
+        } else {
+            self.again = Some(0);
+        }
+    }
+
     /// Puts the next row into the slot; leaves it empty at the end.
     fn next(&mut self, node: *mut pg_sys::ForeignScanState, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
+        // SAFETY: the node's own slot.
+        unsafe { pg_sys::ExecClearTuple(slot) };
+        if let (Some(next), Some(kept)) = (self.again, self.kept.take_if(|_| self.again.is_some())) {
+            if next == 0 {
+                // SAFETY: the slot is clear: nobody uses the datums of the run before.
+                unsafe { pg_sys::MemoryContextReset(self.batch_memory.value()) };
+            }
+            let filled = kept.get(next).map_or(Ok(()), |row| self.fill(slot, row));
+            (self.again, self.kept) = (Some(next + 1), Some(kept));
+            return filled;
+        }
         if self.fetch.is_none() {
             self.fetch = Some(self.start(node)?);
         }
-        // SAFETY: the node's own slot.
-        unsafe { pg_sys::ExecClearTuple(slot) };
-        match self.next_row()? {
-            Some(row) => self.fill(slot, &row),
-            None => Ok(()),
+        let Some(row) = self.next_row()? else { return Ok(()) };
+        self.fill(slot, &row)?;
+        self.kept = self.kept.take().filter(|kept| kept.len() < KEPT_ROWS);
+        if let Some(kept) = &mut self.kept {
+            kept.push(row);
         }
+        Ok(())
     }
 
     /// Evaluates the operands, binds them into chains, and sets the worker to walk them.
