@@ -192,7 +192,7 @@ impl Scan {
             let failure = match self.fetch(&address).await {
                 Ok(reply) => match reply.rows() {
                     Ok(rows) => {
-                        let served = spots(&rows, chain.order)?;
+                        let served = spots(&rows, chain.order).map_err(|error| reply.trace(error))?;
                         return Ok(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect());
                     }
                     Err(failure) if failure.cursor_suspect => return Ok(Vec::new()),
@@ -213,9 +213,10 @@ impl Scan {
             let failure = match self.fetch(&address).await {
                 Ok(reply) => match reply.rows() {
                     Ok(rows) => {
-                        let served = spots(&rows, chain.order)?;
+                        let trace = |error| reply.trace(error);
+                        let served = spots(&rows, chain.order).map_err(trace)?;
                         let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                        let fresh = walk.reply(&spots)?;
+                        let fresh = walk.reply(&spots).map_err(trace)?;
                         let known = spots
                             .iter()
                             .enumerate()
@@ -223,7 +224,8 @@ impl Scan {
                         // The row that must come back is no repeat.
                         let repeats = known.count().saturating_sub(usize::from(ask.cursor.is_some()));
                         self.count(&reply, repeats, fresh.iter().map(|i| spots[*i].at));
-                        return fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id)).collect();
+                        let cells = |i: &usize| served[*i].cells(&self.wanted, &self.page_id);
+                        return fresh.iter().map(cells).collect::<Result<_>>().map_err(trace);
                     }
                     Err(failure) => failure,
                 },
