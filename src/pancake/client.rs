@@ -108,11 +108,12 @@ impl Lane {
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| unusable("proxy", &error))?);
         }
         if let Some(path) = &route.ca_file {
-            let pem = std::fs::read(path).map_err(|error| unusable("ca_file", &error))?;
+            let unusable = |error: &dyn std::fmt::Display| unusable("ca_file", &format!("{path}: {error}"));
+            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
             let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable("ca_file", &error))?;
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
             if certificates.is_empty() {
-                return Err(unusable("ca_file", &format!("The file {path} holds no PEM certificate")));
+                return Err(unusable(&"no certificate in PEM form"));
             }
             builder = builder.tls_certs_merge(certificates);
         }
@@ -125,9 +126,8 @@ impl Lane {
     /// The reply, and whether the connection can be used again.
     async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Failure> {
         let url = request.address.with_token(&request.server.base_url, request.token_name, request.token);
-        let broken = |error: reqwest::Error| self.broken(error, request);
         let sent = self.http.get(url).header(ACCEPT, HeaderValue::from_static("application/json")).send();
-        let mut response = sent.await.map_err(broken)?;
+        let mut response = sent.await.map_err(|error| self.broken(error, request))?;
         self.gate.enter(Phase::Body);
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -135,15 +135,21 @@ impl Lane {
         let mut reply = Reply {
             status: response.status().as_u16(),
             content_type: header(CONTENT_TYPE.as_str()).unwrap_or_default(),
-            request_id: header("x-request-id"),
+            request_id: header("x-request-id").map(|id| request.token.scrub(&id)),
             retry_after: header(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(&value, SystemTime::now())),
             body: String::new(),
         };
         let keep = header(CONNECTION.as_str()).is_none_or(|value| !value.eq_ignore_ascii_case("close"));
+        let body = self.body(request, &mut response).await;
+        reply.body = body.map_err(|failure| Failure { error: reply.trace(failure.error), ..failure })?;
+        Ok((reply, keep))
+    }
+
+    async fn body(&self, request: &Request<'_>, response: &mut reqwest::Response) -> Result<String, Failure> {
         let limit = request.server.max_response_bytes;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(error, request))? {
             if body.len() + chunk.len() > limit {
                 return Err(Failure::for_good(
                     Error::new(Kind::NotUnderstood, "reply is too large")
@@ -160,8 +166,7 @@ impl Lane {
         })?;
         // A reply that echoes the token must not show it later, in `raw` or in a quotation.
         let text = request.token.scrub(&text);
-        reply.body = mend_escapes(&text).into_owned();
-        Ok((reply, keep))
+        Ok(mend_escapes(&text).into_owned())
     }
 
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
@@ -181,7 +186,8 @@ impl Lane {
                 .hint(
                     "If the certificate is signed by a CA of your own, name it in the server option ca_file.",
                 ),
-                () if lower.contains("tls") || lower.contains("handshake") => {
+                // What rustls says of a peer that does not speak TLS.
+                () if ["tls", "handshake", "corrupt message"].iter().any(|word| lower.contains(word)) => {
                     unreachable("cannot agree on TLS with the API")
                 }
                 () => unreachable("cannot connect to the API"),

@@ -63,7 +63,7 @@ pub fn spots<'a>(rows: &[&'a RawValue], order: Order) -> Result<Vec<Served<'a>>>
 impl<'a> Served<'a> {
     fn read(whole: &'a RawValue, order: Order) -> Result<Self> {
         let odd = |what: String| {
-            let shown = format!("The row begins with: {}", quote(whole.get()));
+            let shown = format!("The row begins with \"{}\".", quote(whole.get()));
             Error::new(Kind::NotUnderstood, "row of the reply is not a conversation")
                 .detail(format!("{what} {shown}"))
         };

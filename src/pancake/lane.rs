@@ -165,7 +165,7 @@ where
             }
             let connection = tokio::time::timeout(gate.connect_timeout, connecting)
                 .await
-                .map_err(|_| Box::new(ConnectTimeout))??;
+                .map_err(|_| ConnectTimeout)??;
             if let Some(turn) = &turn {
                 turn.take().await;
             }

@@ -91,9 +91,11 @@ pub fn validate(place: Place, name: &str, value: &str) -> Result<&'static Option
     };
     (option.check)(value).map_err(|reason| {
         let error = Error::new(Kind::BadOption, format!("invalid value for option \"{name}\""));
-        match place {
-            Place::UserMapping => error.detail(format!("The value is not shown here: {reason}.")),
-            _ => error.detail(format!("The value is \"{value}\": {reason}.")),
+        // An address may have been copied with the token, or the password of a proxy, in it.
+        let may_be_secret = place == Place::UserMapping || value.contains(['?', '@']);
+        match may_be_secret {
+            true => error.detail(format!("The value is not shown here: {reason}.")),
+            false => error.detail(format!("The value is \"{value}\": {reason}.")),
         }
     })?;
     Ok(option)

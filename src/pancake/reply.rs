@@ -35,13 +35,15 @@ struct Envelope<'a> {
 impl Reply {
     /// The rows of the list, or what the reply means instead.
     pub fn rows(&self) -> Result<Vec<&RawValue>, Failure> {
-        self.judge().map_err(|failure| match &self.request_id {
-            Some(id) => Failure {
-                error: failure.error.also(format!("Pancake's x-request-id is {}.", quote(id))),
-                ..failure
-            },
-            None => failure,
-        })
+        self.judge().map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
+    }
+
+    /// An error about this reply, with the id by which Pancake's side can find it.
+    pub fn trace(&self, error: Error) -> Error {
+        match &self.request_id {
+            Some(id) => error.also(format!("Pancake's x-request-id is {}.", quote(id))),
+            None => error,
+        }
     }
 
     fn judge(&self) -> Result<Vec<&RawValue>, Failure> {
@@ -60,7 +62,7 @@ impl Reply {
             _ if self.is_html() => not_understood(
                 "reply is a web page, not JSON",
                 format!(
-                    "The API answers so to an unknown path. It begins with: {}",
+                    "The API answers so to an unknown path. It begins with \"{}\".",
                     quote(self.body.trim_start())
                 ),
             ),
@@ -68,7 +70,7 @@ impl Reply {
                 "reply is truncated",
                 format!("The JSON breaks off after {} bytes.", self.body.len()),
             ),
-            _ => not_understood("reply is not JSON", format!("It begins with: {}", quote(&self.body))),
+            _ => not_understood("reply is not JSON", format!("It begins with \"{}\".", quote(&self.body))),
         })?;
         let list = envelope.conversations.filter(|_| is_object);
         let rows = list.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
@@ -76,7 +78,7 @@ impl Reply {
             not_understood(
                 "reply has no list of conversations",
                 format!(
-                    "A JSON object with the list \"conversations\" was expected. It begins with: {}",
+                    "A JSON object with the list \"conversations\" was expected. It begins with \"{}\".",
                     quote(&self.body)
                 ),
             )
@@ -112,7 +114,8 @@ impl Reply {
                 Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
             }
             Some("429") => self.throttled(&said),
-            None if matches!(self.status, 401 | 403 | 404 | 429 | 500..=599) => return None,
+            // No code that is known: an HTTP status other than success says more.
+            _ if !(200..300).contains(&self.status) => return None,
             None if message.to_lowercase().contains("try again") => {
                 Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
             }
@@ -130,8 +133,11 @@ impl Reply {
     }
 
     fn status(&self) -> Result<(), Failure> {
-        let said =
-            format!("Pancake answered HTTP {}. The reply begins with: {}", self.status, quote(&self.body));
+        let said = format!(
+            "Pancake answered HTTP {}. The reply begins with \"{}\".",
+            self.status,
+            quote(&self.body)
+        );
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
             200..=299 => return Ok(()),
@@ -193,6 +199,9 @@ mod tests {
             (403, EMPTY, "42501"),
             (404, "{}", "HV00R"),
             (400, "{}", "HV000"),
+            (400, r#"{"success":false,"message":"m"}"#, "HV000"),
+            (401, r#"{"success":false,"error_code":999,"message":"m"}"#, "28000"),
+            (503, r#"{"success":false,"error_code":999,"message":"m"}"#, "HV00M"),
             (302, "", "HV000"),
             (429, "", "53400"),
             (503, EMPTY, "HV00M"),

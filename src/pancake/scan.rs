@@ -236,10 +236,12 @@ impl Scan {
         loop {
             let failure = match self.fetch(address).await {
                 Ok(reply) => match reply.rows() {
-                    Ok(rows) => match take(Answer::Rows(&reply, &rows))? {
-                        Some(taken) => return Ok(taken),
-                        None => continue,
-                    },
+                    Ok(rows) => {
+                        match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
+                            Some(taken) => return Ok(taken),
+                            None => continue,
+                        }
+                    }
                     Err(failure) => failure,
                 },
                 Err(failure) => failure,

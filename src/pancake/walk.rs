@@ -258,7 +258,7 @@ impl Walk {
             }
             State::Step { confirming } | State::Around { confirming } => match found {
                 Some(last) if last + 1 == rows.len() => {
-                    self.nothing_behind(rows, confirming);
+                    self.nothing_behind(rows, confirming)?;
                     Ok(Vec::new())
                 }
                 None if matches!(self.state, State::Step { .. }) => {
@@ -284,12 +284,17 @@ impl Walk {
     }
 
     /// The last row came back as the last one of the reply.
-    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) {
+    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) -> Result<()> {
         let asked_from = self.anchor();
         self.place_at(rows);
-        // A full batch has no room for what may follow: ask from nearer by, if there is such a row.
+        // A full batch has no room for what may follow: ask from nearer by, if there is such a row. If not, the
+        // reply began above the row that was asked from: the cursor was ignored, and would be again.
         let full = rows.len() >= self.largest.max(2);
-        self.state = if full || self.anchor() != asked_from {
+        let nearer = self.anchor() != asked_from;
+        if full && !nearer {
+            return self.go_around(confirming);
+        }
+        self.state = if nearer {
             State::Step { confirming }
         } else if confirming {
             State::Ended(End::ListEnded)
@@ -299,6 +304,7 @@ impl Walk {
         } else {
             State::Probe
         };
+        Ok(())
     }
 
     fn since_is_sent(&self) -> bool {

@@ -4,7 +4,7 @@ use pancake::error::{Error, Kind, Result, quote};
 use pancake::options::{ServerOptions, TableOptions};
 use pancake::secret::Secret;
 use pancake::token;
-use pgrx::{IntoDatum, PgRelation, PgTupleDesc, pg_sys};
+use pgrx::{PgRelation, PgTupleDesc, pg_sys};
 
 use crate::pg::nodes::{identifier, list, text};
 
@@ -115,7 +115,7 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
         let (role, server) = (identifier(&role_name(user)), identifier(&table.server_name));
         format!("CREATE USER MAPPING FOR {role} SERVER {server} OPTIONS (page_access_token '…');")
     };
-    let Some(options) = mapping(user, table.server_id) else {
+    let Some((options, own)) = mapping(user, table.server_id) else {
         let message =
             format!("no user mapping for \"{}\" on server \"{}\"", role_name(user), table.server_name);
         return Err(Error::new(Kind::NoToken, message).hint(statement()));
@@ -125,9 +125,15 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
         return Ok(Secret::new(token.trim()));
     }
     let Some(path) = option("page_access_token_file") else {
-        let message = format!("user mapping for \"{}\" has no page access token", role_name(user));
-        return Err(Error::new(Kind::NoToken, message)
-            .hint(statement().replace("CREATE", "ALTER").replace("(page", "(ADD page")));
+        let (whose, hint) = match own {
+            true => (
+                format!("\"{}\"", role_name(user)),
+                statement().replacen("CREATE", "ALTER", 1).replace("(page", "(ADD page"),
+            ),
+            false => ("PUBLIC".to_owned(), statement()),
+        };
+        let message = format!("user mapping for {whose} has no page access token");
+        return Err(Error::new(Kind::NoToken, message).hint(hint));
     };
     if !may_read_server_files(table.server_owner) {
         return Err(Error::new(Kind::NotPermitted, "page_access_token_file is not allowed on this server")
@@ -147,15 +153,15 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
     token::from_file(&file, page_id)
 }
 
-/// The options of the role's mapping, or of the one for PUBLIC.
-fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<Given> {
+/// The options of the role's mapping, or of the one for PUBLIC; and whether it is the role's own.
+fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<(Given, bool)> {
     let find = |user: pg_sys::Oid| {
         // SAFETY: the cache is keyed by these two oids; a tuple found is released below, after its last use.
         let tuple = unsafe {
             pg_sys::SearchSysCache2(
                 pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32,
-                user.into_datum()?,
-                server.into_datum()?,
+                user.to_u32().into(),
+                server.to_u32().into(),
             )
         };
         if tuple.is_null() {
@@ -176,5 +182,6 @@ fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<Given> {
         unsafe { pg_sys::ReleaseSysCache(tuple) };
         Some(options)
     };
-    find(user).or_else(|| find(pg_sys::InvalidOid))
+    let own = find(user).map(|options| (options, true));
+    own.or_else(|| find(pg_sys::InvalidOid).map(|options| (options, false)))
 }
