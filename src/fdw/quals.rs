@@ -132,7 +132,8 @@ impl Sides<'_> {
     }
 }
 
-/// Declared with the documented type, and without a path of its own.
+/// Declared with the documented type, and without a path of its own. A `timestamptz(0)` shows other times than are
+/// served.
 fn documented(declared: &DeclaredColumn, object: Object) -> bool {
     let Some(column) = object.column(&declared.name) else { return false };
     let type_id = match column.of {
@@ -143,7 +144,7 @@ fn documented(declared: &DeclaredColumn, object: Object) -> bool {
         Type::Time => pg_sys::TIMESTAMPTZOID,
         Type::Jsonb => pg_sys::JSONBOID,
     };
-    declared.type_id == type_id && declared.path.is_none()
+    declared.type_id == type_id && declared.type_modifier == -1 && declared.path.is_none()
 }
 
 /// By operator family, so that comparisons with dates and timestamps count too.
