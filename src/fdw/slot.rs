@@ -16,6 +16,8 @@ pub struct Filler {
     pub column: DeclaredColumn,
     input: pg_sys::FmgrInfo,
     io_parameter: pg_sys::Oid,
+    /// The type's own, or under domains and arrays.
+    scalar: pg_sys::Oid,
 }
 
 impl Filler {
@@ -28,7 +30,7 @@ impl Filler {
             pg_sys::getTypeInputInfo(column.type_id, &mut function, &mut io_parameter);
             pg_sys::fmgr_info(function, &mut input);
         }
-        Self { column, input, io_parameter }
+        Self { scalar: scalar(column.type_id), column, input, io_parameter }
     }
 
     /// The datum, in the current memory context; None for NULL.
@@ -57,7 +59,7 @@ impl Filler {
     }
 
     fn is_time(&self) -> bool {
-        matches!(self.column.type_id, pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID | pg_sys::DATEOID)
+        matches!(self.scalar, pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID | pg_sys::DATEOID)
     }
 
     /// JSON as served: whole for json and jsonb, a string's content for any other type.
@@ -67,7 +69,7 @@ impl Filler {
         }
         let unquoted = match json.as_bytes().first() {
             Some(b'"') => serde_json::from_str::<String>(json).unwrap_or_default(),
-            Some(b'[') if self.takes_arrays() => array_literal(json),
+            Some(b'[') if self.takes_arrays() => self.array_literal(json),
             _ => json.to_owned(),
         };
         // A time without zone is UTC wherever it stands.
@@ -79,7 +81,22 @@ impl Filler {
 
     fn takes_arrays(&self) -> bool {
         // SAFETY: a look-up by oid.
-        unsafe { pg_sys::get_element_type(self.column.type_id) != pg_sys::InvalidOid }
+        unsafe { pg_sys::get_base_element_type(self.column.type_id) != pg_sys::InvalidOid }
+    }
+
+    /// The elements of a JSON list as an array literal of Postgres.
+    fn array_literal(&self, json: &str) -> String {
+        let elements: Vec<serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
+        let text = |element| match element {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) if self.is_time() => {
+                Some(Micros::parse(&text).map_or(text, Micros::iso))
+            }
+            serde_json::Value::String(text) => Some(text),
+            other => Some(other.to_string()),
+        };
+        let texts: Vec<_> = elements.into_iter().map(text).collect();
+        literal(texts.iter().map(Option::as_deref))
     }
 
     /// A cell as the text that its column's type reads.
@@ -98,11 +115,13 @@ impl Filler {
         }
     }
 
-    /// Through the type's own input function.
+    /// Through the type's own input function, in a session whose zone is UTC: a time without zone is UTC also as a day
+    /// alone, under a domain, in an array.
     fn input(&mut self, value: &str, row_id: &str) -> Result<pg_sys::Datum> {
         let string = c_string(value);
         let (modifier, parameter) = (self.column.type_modifier, self.io_parameter);
         let function: *mut pg_sys::FmgrInfo = &mut self.input;
+        let _utc = InUtc::begin();
         let call = std::panic::AssertUnwindSafe(|| {
             // SAFETY: the function is the type's input; it copies what it keeps.
             unsafe {
@@ -135,6 +154,38 @@ impl Filler {
     }
 }
 
+/// While it lives the session's TimeZone is UTC; dropped, also by an error, what it was before.
+struct InUtc(*mut pg_sys::pg_tz);
+
+impl InUtc {
+    fn begin() -> Self {
+        // SAFETY: a variable of this backend; zones once loaded stay, and GMT can always be.
+        unsafe {
+            let before = pg_sys::session_timezone;
+            pg_sys::session_timezone = pg_sys::pg_tzset(c"GMT".as_ptr());
+            Self(before)
+        }
+    }
+}
+
+impl Drop for InUtc {
+    fn drop(&mut self) {
+        // SAFETY: the zone was this variable's value before.
+        unsafe { pg_sys::session_timezone = self.0 }
+    }
+}
+
+/// What a type is under domains and arrays.
+fn scalar(type_id: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: look-ups by oid.
+    unsafe {
+        match pg_sys::get_base_element_type(type_id) {
+            pg_sys::InvalidOid => pg_sys::getBaseType(type_id),
+            element => pg_sys::getBaseType(element),
+        }
+    }
+}
+
 fn text_datum(text: &str) -> pg_sys::Datum {
     // SAFETY: pointer and length are those of a str; the bytes are copied.
     unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32) }.into()
@@ -142,20 +193,6 @@ fn text_datum(text: &str) -> pg_sys::Datum {
 
 fn time_datum(at: Micros) -> pg_sys::Datum {
     pg_sys::Datum::from(at.0 - POSTGRES_EPOCH)
-}
-
-/// The elements of a JSON list as an array literal of Postgres.
-fn array_literal(json: &str) -> String {
-    let elements: Vec<serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
-    let texts: Vec<_> = elements
-        .into_iter()
-        .map(|element| match element {
-            serde_json::Value::Null => None,
-            serde_json::Value::String(text) => Some(text),
-            other => Some(other.to_string()),
-        })
-        .collect();
-    literal(texts.iter().map(Option::as_deref))
 }
 
 fn literal<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> String {
