@@ -3,6 +3,7 @@
 use pancake::catalogue::Object;
 use pancake::error::{Error, Kind, Result};
 use pancake::options::{self, Place};
+use pancake::spelling::closest;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::pg::catalog::{Given, given};
@@ -51,7 +52,7 @@ fn commands(schema: &str, server: &str, limit: &Limit, given: &Given) -> Result<
     }
     for (name, value) in given {
         if !ALLOWED.contains(&name.as_str()) {
-            let closest = options::closest(name, &ALLOWED).map(|c| format!("Perhaps you meant \"{c}\". "));
+            let closest = closest(name, &ALLOWED).map(|c| format!("Perhaps you meant \"{c}\". "));
             let hint =
                 format!("{}IMPORT takes the options {}.", closest.unwrap_or_default(), ALLOWED.join(", "));
             return Err(Error::new(Kind::UnknownOption, format!("invalid option \"{name}\"")).hint(hint));
@@ -74,14 +75,13 @@ fn known(name: &str) -> Result<()> {
         return Ok(());
     }
     let names: Vec<_> = Object::ALL.iter().map(|object| object.name()).collect();
-    let closest =
-        options::closest(name, &names).map(|c| format!("Perhaps you meant \"{c}\". ")).unwrap_or_default();
+    let closest = closest(name, &names).map(|c| format!("Perhaps you meant \"{c}\". ")).unwrap_or_default();
     Err(Error::new(Kind::PageNotFound, format!("no foreign table \"{name}\" in schema \"{SCHEMA}\""))
         .hint(format!("{closest}The tables are: {}.", names.join(", "))))
 }
 
 fn create(object: Object, server: &str, given: &Given) -> String {
-    let column = |column: &pancake::catalogue::Column| {
+    let column = |column: &pancake::column::Column| {
         let not_null = if column.not_null { " NOT NULL" } else { "" };
         format!("{} {}{not_null}", identifier(column.name), column.of.sql())
     };

@@ -398,7 +398,7 @@ fn unknown_column(name: &str, object: &str) -> Error {
         .iter()
         .map(|c| c.name)
         .collect();
-    let closest = pancake::options::closest(name, &names);
+    let closest = pancake::spelling::closest(name, &names);
     let perhaps = closest.map(|closest| format!("Perhaps you meant \"{closest}\". ")).unwrap_or_default();
     Error::new(Kind::BadDefinition, format!("column \"{name}\" is not a column of {object}"))
         .detail(format!("The columns are: {}.", names.join(", ")))

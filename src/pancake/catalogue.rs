@@ -2,42 +2,13 @@
 //! One table entry per object; IMPORT FOREIGN SCHEMA, the planner and README's tables come from it.
 //! How a column is read from a reply is said in the object's own module.
 
+use crate::column::Column;
 use crate::conversation;
 
 /// What a foreign table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     Conversations,
-}
-
-/// The types that documented columns have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    Text,
-    TextArray,
-    Bool,
-    Int,
-    Time,
-    Jsonb,
-}
-
-impl Type {
-    pub fn sql(self) -> &'static str {
-        match self {
-            Type::Text => "text",
-            Type::TextArray => "text[]",
-            Type::Bool => "boolean",
-            Type::Int => "integer",
-            Type::Time => "timestamp with time zone",
-            Type::Jsonb => "jsonb",
-        }
-    }
-}
-
-pub struct Column {
-    pub name: &'static str,
-    pub of: Type,
-    pub not_null: bool,
 }
 
 impl Object {

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::catalogue::{Column, Type};
 use crate::cell::{Cell, Misfit, Raw, list, text, texts};
+use crate::column::{Column, Type};
 use crate::time::Micros;
 
 macro_rules! columns {

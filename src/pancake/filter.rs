@@ -1,4 +1,4 @@
-//! Filters: the clauses of a query that the API can help with, and which of them a table lets out.
+//! Filters: the clauses of a query that the API can help with.
 //! Turning Postgres's clauses into filters is the extension's matter; turning filters into requests, [`crate::plan`]'s.
 
 use serde::{Deserialize, Serialize};
@@ -146,43 +146,6 @@ pub enum Bound {
     Infinity,
 }
 
-/// The option `pushdown`: the columns whose clauses may be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushdown {
-    columns: Vec<&'static str>,
-    /// The columns were named one by one: what they promise is believed without proof.
-    named: bool,
-}
-
-const COLUMNS: [&str; 5] = ["type", "tags", "post_id", "updated_at", "inserted_at"];
-
-impl Pushdown {
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text.trim() {
-            "all" => return Ok(Self { columns: COLUMNS.to_vec(), named: false }),
-            "none" => return Ok(Self { columns: Vec::new(), named: false }),
-            _ => {}
-        }
-        let known = |name: &str| {
-            COLUMNS.into_iter().find(|column| *column == name.trim()).ok_or_else(|| {
-                let closest = crate::options::closest(name, &COLUMNS);
-                let perhaps = closest.map(|c| format!(" (perhaps \"{c}\" is meant)")).unwrap_or_default();
-                format!("\"{}\" is none of all, none, {}{perhaps}", name.trim(), COLUMNS.join(", "))
-            })
-        };
-        text.split(',').map(known).collect::<Result<_, _>>().map(|columns| Self { columns, named: true })
-    }
-
-    pub fn allows(&self, column: Filterable) -> bool {
-        matches!(column, Filterable::PageId | Filterable::Id) || self.columns.contains(&column.column())
-    }
-
-    /// Whether the server's filter on this column is believed without proof.
-    pub fn trusts(&self, column: Filterable) -> bool {
-        self.named && self.allows(column)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,15 +168,5 @@ mod tests {
             assert_eq!(comparison.commuted().commuted(), comparison);
         }
         assert_eq!(Comparison::Less.commuted(), Comparison::Greater);
-    }
-
-    #[test]
-    fn pushdown_is_all_none_or_a_list() {
-        assert!(Pushdown::parse("all").unwrap().allows(Filterable::Type));
-        assert!(!Pushdown::parse("none").unwrap().allows(Filterable::Type));
-        let list = Pushdown::parse("type, updated_at").unwrap();
-        assert!(list.allows(Filterable::UpdatedAt) && !list.allows(Filterable::Tags));
-        assert!(Pushdown::parse("tag").unwrap_err().contains("perhaps \"tags\""));
-        assert!(Pushdown::parse("").is_err());
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::catalogue::Object;
 use crate::duration::{parse_duration, parse_size};
 use crate::error::{Error, Kind, Result};
-use crate::filter::Pushdown;
-use crate::url::BaseUrl;
+use crate::pushdown::Pushdown;
+use crate::spelling::closest;
+use crate::url::{BaseUrl, DEFAULT_BASE_URL};
 
 /// The things that take options. `Wrapper` takes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ macro_rules! options {
 }
 
 options! {
-    "base_url", [Server], Some("https://pages.fm/api"), Anyone, |v| BaseUrl::parse(v).map(drop);
+    "base_url", [Server], Some(DEFAULT_BASE_URL), Anyone, |v| BaseUrl::parse(v).map(drop);
     "proxy", [Server], None, Superuser, |v| BaseUrl::parse_proxy(v).map(drop);
     "page_id", [Server, Table], None, Anyone, |v| not_empty(v);
     "requests_per_second", [Server], Some("4"), Anyone, |v| requests_per_second(v).map(drop);
@@ -115,12 +116,6 @@ fn unknown(place: Place, name: &str, here: &[&str]) -> Error {
         Some(closest) => format!("Perhaps you meant the option \"{closest}\". {valid}"),
         None => valid,
     })
-}
-
-/// The candidate that a mistyped name most probably means, if one is near enough.
-pub fn closest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let near = candidates.iter().map(|c| (strsim::jaro_winkler(&name.to_lowercase(), c), *c));
-    near.filter(|(similarity, _)| *similarity > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c)
 }
 
 fn not_empty(value: &str) -> Result<(), String> {

@@ -11,6 +11,9 @@ use crate::secret::Secret;
 /// All but the unreserved characters of RFC 3986: page ids hold `:` and `@`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Pancake's own API.
+pub const DEFAULT_BASE_URL: &str = "https://pages.fm/api";
+
 /// The root of the API, in the one form under which it is compared and metered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(String);
@@ -43,7 +46,7 @@ impl BaseUrl {
     }
 
     pub fn is_default(&self) -> bool {
-        crate::options::find("base_url").and_then(|option| option.default) == Some(&self.0)
+        self.0 == DEFAULT_BASE_URL
     }
 }
 
