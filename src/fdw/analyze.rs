@@ -9,7 +9,7 @@ use pancake::sample::{BUDGET, Sample};
 use pancake::scan::Outlet;
 use pgrx::{pg_guard, pg_sys};
 
-use crate::fdw::scan::{prepare, wanted};
+use crate::fdw::fetch::prepare;
 use crate::fdw::slot::Filler;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
@@ -73,8 +73,7 @@ fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
     let outlet = Outlet::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
-    let scan =
-        prepare(table, user, RequestPlan::default(), false, wanted(table, fillers)?, Arc::default(), outlet)?;
+    let scan = prepare(table, user, RequestPlan::default(), false, fillers, Arc::default(), outlet)?;
     let result: Arc<Mutex<Option<Result<Sample>>>> = Arc::default();
     let place = result.clone();
     let _running = Worker::get()?.spawn(async move {

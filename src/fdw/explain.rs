@@ -9,7 +9,8 @@ use pancake::walk::End;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::fdw::envelope::Envelope;
-use crate::fdw::scan::{ScanState, Stopped};
+use crate::fdw::fetch::Stopped;
+use crate::fdw::scan::ScanState;
 use crate::pg::nodes::{c_string, cast, list, text};
 
 /// Seconds that a request takes of the page's budget at one request per second.

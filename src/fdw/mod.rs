@@ -5,6 +5,7 @@ mod bound;
 mod derived;
 mod envelope;
 mod explain;
+mod fetch;
 mod functions;
 mod handler;
 mod import;

@@ -1,0 +1,239 @@
+//! The backend's side of a scan that runs in the worker thread: it is prepared, its batches are ordered and awaited,
+//! and it shows how far it is. What becomes of the rows is `scan`'s matter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pancake::decode::{Row, Source, Wanted};
+use pancake::error::{Error, Kind, Result};
+use pancake::filter::Filterable;
+use pancake::ledger::{Tally, Waiting};
+use pancake::plan::RequestPlan;
+use pancake::scan::{Event, Outlet, Scan};
+use pancake::spelling::closest;
+use pancake::walk::End;
+use pgrx::pg_sys;
+
+use crate::fdw::slot::Filler;
+use crate::pg::catalog::{self, ForeignTable};
+use crate::pg::report::notice;
+use crate::pg::settings;
+use crate::pg::shared::{CLOCKS, Progress, shared};
+use crate::pg::wait::Bell;
+use crate::pg::worker::{Running, Worker};
+
+/// How often a waiting backend shows how far it is.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Why a scan asks for nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nobody wanted another row.
+    EnoughRows,
+    NeverStarted,
+    NothingCanMatch,
+    Ended(End),
+}
+
+/// A scan that runs, and the batch that is being handed out.
+pub struct Fetch {
+    outlet: Arc<Outlet>,
+    bell: Bell,
+    tally: Arc<Tally>,
+    _running: Running,
+    rows: std::vec::IntoIter<Row>,
+    batches: usize,
+    batch_size: usize,
+    received: u64,
+    /// Rows that the query wants at most; beyond them nothing is fetched ahead.
+    limit: Option<u64>,
+    /// Another batch has been ordered and has not come yet.
+    ordered: bool,
+    over: Option<Stopped>,
+    progress: Option<&'static Progress>,
+    last_notice: Instant,
+    started: Instant,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// What a fetch has to give.
+pub enum Next {
+    /// The first row of a new batch: the rows before it are not used any more.
+    FirstOfBatch(Row),
+    Row(Row),
+    Over(Stopped),
+}
+
+impl Fetch {
+    /// Sets the worker to a plan. Nothing is asked before the first row is wanted.
+    pub fn start(
+        table: &ForeignTable,
+        user: pg_sys::Oid,
+        plan: RequestPlan,
+        ordered: bool,
+        limit: Option<u64>,
+        fillers: &[Filler],
+        tally: &Arc<Tally>,
+    ) -> Result<Self> {
+        let bell = Bell::new()?;
+        let ring = bell.clone();
+        let outlet = Outlet::new(Box::new(move || ring.ring()));
+        let scan = prepare(table, user, plan, ordered, fillers, tally.clone(), outlet.clone())?;
+        Ok(Self {
+            progress: show_progress(table, tally)?,
+            _running: Worker::get()?.spawn(scan.run()),
+            outlet,
+            bell,
+            tally: tally.clone(),
+            rows: Vec::new().into_iter(),
+            batches: 0,
+            batch_size: 0,
+            received: 0,
+            limit,
+            ordered: false,
+            over: None,
+            last_notice: Instant::now(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Waits for the next row, if need be. Raises where the statement is cancelled meanwhile.
+    pub fn next(&mut self) -> Result<Next> {
+        if let Some(row) = self.rows.next() {
+            // A long scan orders ahead; the first batch alone must do for a small LIMIT.
+            let enough = self.limit.is_some_and(|limit| self.received >= limit);
+            if self.batches > 1 && !enough && self.rows.len() <= self.batch_size / 2 {
+                self.order();
+            }
+            return Ok(Next::Row(row));
+        }
+        loop {
+            if let Some(over) = self.over {
+                return Ok(Next::Over(over));
+            }
+            self.order();
+            match self.outlet.take() {
+                Some(Event::Batch(rows)) => {
+                    self.ordered = false;
+                    self.batches += 1;
+                    self.batch_size = rows.len();
+                    self.received += rows.len() as u64;
+                    self.rows = rows.into_iter();
+                    self.show();
+                    if let Some(first) = self.rows.next() {
+                        return Ok(Next::FirstOfBatch(first));
+                    }
+                }
+                Some(Event::Ended(end)) => {
+                    self.over = Some(end.map_or(Stopped::NothingCanMatch, Stopped::Ended));
+                    self.finish();
+                }
+                Some(Event::Failed(error)) => {
+                    self.finish();
+                    return Err(error);
+                }
+                None => {
+                    self.show();
+                    self.bell
+                        .wait(settings::progress_interval().map_or(HEARTBEAT, |every| every.min(HEARTBEAT)));
+                }
+            }
+        }
+    }
+
+    fn order(&mut self) {
+        if !self.ordered {
+            self.ordered = true;
+            self.outlet.want();
+        }
+    }
+
+    fn show(&mut self) {
+        if let Some(progress) = self.progress {
+            progress.show(&self.tally);
+        }
+        let Some(every) = settings::progress_interval() else { return };
+        if self.last_notice.elapsed() < every {
+            return;
+        }
+        self.last_notice = Instant::now();
+        let (requests, rows) = (self.tally.requests.get(), self.tally.rows.get());
+        let rate = rows as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        let back =
+            self.tally.oldest_row.get().map(|at| format!(", back to {}", at.iso())).unwrap_or_default();
+        let waiting = match self.tally.waiting_for() {
+            Waiting::Nothing | Waiting::Consumer => String::new(),
+            waiting => format!(", waiting for {}", waiting.text()),
+        };
+        notice(format!("pancake_fdw: {requests} requests, {rows} rows, {rate:.0} rows/s{back}{waiting}"));
+    }
+
+    /// The scan is over: nothing is shown as running any more.
+    fn finish(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            progress.release();
+        }
+    }
+}
+
+/// A scan that lacks only a thread to run in.
+pub fn prepare(
+    table: &ForeignTable,
+    user: pg_sys::Oid,
+    plan: RequestPlan,
+    ordered: bool,
+    fillers: &[Filler],
+    tally: Arc<Tally>,
+    outlet: Arc<Outlet>,
+) -> Result<Scan> {
+    let page_id = table.table.page_id.clone().unwrap_or_default();
+    let token = catalog::token(table, user, &page_id)?;
+    let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
+    let server = table.server.clone();
+    let meter = shared()?
+        .memory
+        .page(&server.base_url, &page_id, server.requests_per_second)
+        .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
+    let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
+    let client = Worker::get()?.client.clone();
+    Ok(Scan { server, page_id, token, plan, ordered, trusts_post_ids, wanted, meter, tally, client, outlet })
+}
+
+fn wanted(table: &ForeignTable, filler: &Filler) -> Result<Wanted> {
+    let object = table.table.object;
+    let (name, path) = (&filler.column.name, filler.column.path.as_deref());
+    let source = Source::find(object, name, path).ok_or_else(|| {
+        let names: Vec<_> = object.columns().iter().map(|column| column.name).collect();
+        let perhaps =
+            closest(name, &names).map(|c| format!("Perhaps you meant \"{c}\". ")).unwrap_or_default();
+        Error::new(Kind::BadDefinition, format!("column \"{name}\" is not a column of {}", object.name()))
+            .detail(format!("The columns are: {}.", names.join(", ")))
+            .hint(format!(
+                "{perhaps}To read anything else of a row, give the column the option path, \
+                 such as OPTIONS (path '/page_customer/gender')."
+            ))
+    })?;
+    Ok(Wanted { name: name.clone(), source })
+}
+
+fn show_progress(table: &ForeignTable, tally: &Tally) -> Result<Option<&'static Progress>> {
+    // SAFETY: a look-up in shared memory.
+    let alive = |pid: u64| unsafe { !pg_sys::BackendPidGetProc(pid as i32).is_null() };
+    let Some(progress) = Progress::claim(shared()?.scans, u64::from(std::process::id()), alive) else {
+        return Ok(None);
+    };
+    // SAFETY: variables of this backend.
+    let (database, role) = unsafe { (pg_sys::MyDatabaseId, pg_sys::GetUserId()) };
+    progress.database.set(u64::from(database.to_u32()));
+    progress.role.set(u64::from(role.to_u32()));
+    progress.object.write(table.table.object.name());
+    progress.page_id.write(table.table.page_id.as_deref().unwrap_or_default());
+    progress.started_at.set((CLOCKS.wall_micros)());
+    progress.show(tally);
+    Ok(Some(progress))
+}
