@@ -47,7 +47,7 @@ enum Limit {
 fn commands(schema: &str, server: &str, limit: &Limit, given: &Given) -> Result<Vec<String>> {
     if schema != SCHEMA {
         return Err(Error::new(Kind::PageNotFound, format!("no foreign schema \"{schema}\"")).hint(format!(
-            "The one schema of a Pancake server is \"{SCHEMA}\": IMPORT FOREIGN SCHEMA {SCHEMA} FROM SERVER …"
+            "The one schema of a Pancake server is \"{SCHEMA}\": IMPORT FOREIGN SCHEMA {SCHEMA} FROM SERVER … INTO …;"
         )));
     }
     for (name, value) in given {

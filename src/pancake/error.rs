@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The situations of the error table in README.md. Each has one SQLSTATE.
@@ -119,6 +121,12 @@ impl Error {
             detail.push(' ');
         }
         detail.push_str(sentence.as_ref());
+        self
+    }
+
+    /// The same without a token that a reply may have spelt in a way of its own.
+    pub fn without(mut self, secret: &Secret) -> Self {
+        self.0.detail = self.0.detail.map(|detail| secret.scrub(&detail));
         self
     }
 

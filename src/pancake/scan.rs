@@ -116,7 +116,7 @@ impl Scan {
             Ok(end) => Event::Ended(end),
             Err(error) => {
                 self.meter.stats.failed(&error, (self.meter.clocks.wall_micros)());
-                Event::Failed(error)
+                Event::Failed(error.without(&self.token))
             }
         };
         self.tally.waiting(Waiting::Nothing);

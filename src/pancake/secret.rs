@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::url::encoded;
+
 /// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from [`Secret::reveal`] alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -16,12 +18,20 @@ impl Secret {
         &self.0
     }
 
-    /// Removes the token from a text that came from outside and is about to be shown.
+    /// Removes the token from a text that came from outside and is about to be shown: as it is, as a JSON string and as
+    /// a URL spell it.
     pub fn scrub(&self, text: &str) -> String {
-        match self.0.is_empty() {
-            true => text.to_owned(),
-            false => text.replace(&self.0, "***"),
+        if self.0.is_empty() {
+            return text.to_owned();
         }
+        let json = serde_json::Value::from(self.0.as_str()).to_string();
+        let inner = &json[1..json.len() - 1];
+        let spellings = [inner.replace('/', "\\/"), inner.to_owned(), encoded(&self.0)];
+        let mut scrubbed = text.replace(&self.0, "***");
+        for spelling in spellings.iter().filter(|spelling| **spelling != self.0) {
+            scrubbed = scrubbed.replace(spelling, "***");
+        }
+        scrubbed
     }
 }
 
@@ -50,5 +60,9 @@ mod tests {
     #[test]
     fn is_scrubbed_from_a_foreign_text() {
         assert_eq!(Secret::new("MARKER").scrub("echo MARKER"), "echo ***");
+        let odd = Secret::new("a/b\"é");
+        for spelling in ["a/b\"é", r#"a/b\"é"#, r#"a\/b\"é"#, "a%2Fb%22%C3%A9"] {
+            assert_eq!(odd.scrub(&format!("<{spelling}>")), "<***>", "{spelling}");
+        }
     }
 }

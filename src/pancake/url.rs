@@ -14,6 +14,11 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// Pancake's own API.
 pub const DEFAULT_BASE_URL: &str = "https://pages.fm/api";
 
+/// A text as a segment of a path or the value of a parameter.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
 /// The root of the API, in the one form under which it is compared and metered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(String);
@@ -106,7 +111,7 @@ impl Address {
     /// The whole URL, the token last. It must never be shown.
     pub(crate) fn with_token(&self, base: &BaseUrl, token_name: &str, token: &Secret) -> String {
         let separator = if self.query.is_empty() { "" } else { "&" };
-        let token = utf8_percent_encode(token.reveal(), ENCODED);
+        let token = encoded(token.reveal());
         format!("{}{}?{}{separator}{token_name}={token}", base.0, self.path, self.query)
     }
 }
