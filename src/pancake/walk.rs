@@ -57,6 +57,9 @@ pub enum End {
 
 /// A server's batch is never larger than this (API notes, section B).
 pub const FULL_BATCH: usize = 60;
+/// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
+/// late, so a later bound is as good as none.
+const LAST_SECOND: i64 = 99_999_999_999;
 /// A message surfaces at most this long after its `updated_at`.
 const LATE_SECONDS: i64 = 60;
 /// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
@@ -185,8 +188,9 @@ impl Walk {
     fn after_nothing(&self) -> Ask {
         let low = self.window.low.filter(|_| self.since_sent);
         // ±1 s: right whether the bounds are inclusive or not, and whether rows are compared in whole seconds.
-        let since = low.map(|low| low.floor_second().0 - 1).filter(|since| *since > 0);
+        let since = low.map(|low| (low.floor_second().0 - 1).min(LAST_SECOND)).filter(|since| *since > 0);
         let until = self.window.high.map(|high| (high.ceil_second().0 + 1).max(1));
+        let until = until.filter(|until| *until <= LAST_SECOND);
         // `until` alone was never measured: give it a `since` that excludes nothing.
         let since = since.or(until.map(|_| 1));
         Ask { cursor: None, since: since.map(UnixSeconds), until: until.map(UnixSeconds) }
