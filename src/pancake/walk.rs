@@ -260,7 +260,7 @@ impl Walk {
             }
             State::Step { confirming } | State::Around { confirming } => match found {
                 Some(last) if last + 1 == rows.len() => {
-                    self.nothing_behind(rows, confirming);
+                    self.nothing_behind(rows, confirming)?;
                     Ok(Vec::new())
                 }
                 None if matches!(self.state, State::Step { .. }) => {
@@ -286,13 +286,16 @@ impl Walk {
     }
 
     /// The last row came back as the last one of the reply.
-    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) {
+    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) -> Result<()> {
         let asked_from = self.anchor();
         self.place_at(rows);
-        // A full batch has no room for what may follow: ask from nearer by, if there is such a row.
         let full = rows.len() >= self.largest.max(2);
-        self.state = if full || self.anchor() != asked_from {
+        self.state = if self.anchor() != asked_from {
+            // There is a row to ask from that is nearer by.
             State::Step { confirming }
+        } else if full {
+            // No room for what may follow, though it was asked from the nearest row: that cursor was not honoured.
+            return self.go_around(confirming);
         } else if confirming {
             State::Ended(End::ListEnded)
         } else if self.since_is_sent() {
@@ -301,6 +304,7 @@ impl Walk {
         } else {
             State::Probe
         };
+        Ok(())
     }
 
     fn since_is_sent(&self) -> bool {
