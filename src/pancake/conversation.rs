@@ -128,6 +128,10 @@ fn inner(raw: Raw<'_>) -> Inner<'_> {
 }
 
 impl Conversation<'_> {
+    pub fn kind(&self) -> Option<String> {
+        text(self.kind)
+    }
+
     /// The cell of a documented column.
     pub fn cell(&self, column: &str, page_id: &str, whole: &RawValue) -> Result<Cell, Misfit> {
         Ok(match column {

@@ -83,6 +83,11 @@ impl<'a> Served<'a> {
         Ok(Self { whole, row, spot: Spot { id, at } })
     }
 
+    /// Whether the row has this value of `type`.
+    pub fn is_of(&self, kind: &str) -> bool {
+        self.row.kind().as_deref() == Some(kind)
+    }
+
     /// The cells that a query needs.
     pub fn cells(&self, wanted: &[Wanted], page_id: &str) -> Result<Row> {
         let cell = |wanted: &Wanted| match &wanted.source {

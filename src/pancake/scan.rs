@@ -133,13 +133,17 @@ impl Scan {
                     Ok(rows) => {
                         let served = spots(&rows, chain.order)?;
                         let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                        let fresh = walk.reply(&spots)?;
+                        let mut fresh = walk.reply(&spots)?;
                         let known = spots
                             .iter()
                             .enumerate()
                             .filter(|(i, spot)| !fresh.contains(i) && chain.window.holds(spot.at));
                         // The row that must come back is no repeat.
                         let repeats = known.count().saturating_sub(usize::from(ask.cursor.is_some()));
+                        // A server that ignores the parameter would give each chain the rows of all of them.
+                        if let Some(kind) = &chain.kind {
+                            fresh.retain(|i| served[*i].is_of(kind));
+                        }
                         self.count(&reply, repeats, fresh.iter().map(|i| spots[*i].at));
                         return fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id)).collect();
                     }
