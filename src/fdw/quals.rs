@@ -175,14 +175,20 @@ fn deterministic(collation: pg_sys::Oid) -> bool {
     collation == pg_sys::InvalidOid || unsafe { pg_sys::get_collation_isdeterministic(collation) }
 }
 
-/// The operand as the column's own type; None where Postgres knows no implicit cast.
+/// The operand as the column's own type; None where Postgres knows no implicit cast. Dates and timestamps stay what
+/// they are: `bound` reads them without an error for those that are out of a timestamptz's range.
 fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sys::Expr> {
+    // SAFETY: the operand is a node of the clause.
+    let type_id = unsafe { pg_sys::exprType(operand) };
+    if wanted == pg_sys::TIMESTAMPTZOID && [pg_sys::DATEOID, pg_sys::TIMESTAMPOID].contains(&type_id) {
+        return Some(operand.cast());
+    }
     // SAFETY: the operand is a node of the clause; a cast is put around it, the node itself stays as it is.
     let cast = unsafe {
         pg_sys::coerce_to_target_type(
             std::ptr::null_mut(),
             operand,
-            pg_sys::exprType(operand),
+            type_id,
             wanted,
             -1,
             pg_sys::CoercionContext::COERCION_IMPLICIT,
