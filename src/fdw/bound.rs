@@ -73,7 +73,7 @@ fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool
         return Operand::Null;
     }
     match (filter.column, filter.comparison) {
-        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => Operand::Time(time(of, datum)),
+        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => Operand::Time(time(filter.wall, of, datum)),
         (_, Comparison::AnyOf | Comparison::Contains | Comparison::Overlaps) => {
             // SAFETY: quals made the operand a text[]; it is not null.
             let texts = unsafe { Vec::<Option<String>>::from_datum(datum, false) };
@@ -84,22 +84,28 @@ fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool
     }
 }
 
-/// A date or a timestamp without zone is read as UTC; the filter's slack knows how far that may be off.
-fn time(of: pg_sys::Oid, datum: pg_sys::Datum) -> Bound {
+/// A date or a timestamp without zone is what the session's TimeZone makes of it; that of a wall clock is read as UTC.
+/// A cast would fail for dates that no timestamptz reaches: they are later or earlier than every row.
+fn time(wall: bool, of: pg_sys::Oid, datum: pg_sys::Datum) -> Bound {
     const DAY: i64 = 86_400_000_000;
-    let (micros, least, most) = match of {
-        pg_sys::DATEOID => {
-            let days = datum.value() as i32;
-            (i64::from(days).saturating_mul(DAY), days == i32::MIN, days == i32::MAX)
-        }
-        _ => {
-            let micros = datum.value() as i64;
-            (micros, micros == i64::MIN, micros == i64::MAX)
-        }
+    let mut overflow = 0;
+    let micros = match (of, datum.value()) {
+        (pg_sys::DATEOID, days) if days as i32 == i32::MIN => i64::MIN,
+        (pg_sys::DATEOID, days) if days as i32 == i32::MAX => i64::MAX,
+        (pg_sys::DATEOID, days) if wall => i64::from(days as i32).saturating_mul(DAY),
+        // SAFETY: the datum is of the type; overflow is told in the variable and not raised.
+        (pg_sys::DATEOID, days) => unsafe {
+            pg_sys::date2timestamptz_opt_overflow(days as i32, &mut overflow)
+        },
+        // SAFETY: as above.
+        (pg_sys::TIMESTAMPOID, micros) if !wall => unsafe {
+            pg_sys::timestamp2timestamptz_opt_overflow(micros as i64, &mut overflow)
+        },
+        (_, micros) => micros as i64,
     };
-    match (least, most) {
-        (true, _) => Bound::MinusInfinity,
-        (_, true) => Bound::Infinity,
+    match (overflow.signum(), micros) {
+        (-1, _) | (0, i64::MIN) => Bound::MinusInfinity,
+        (1, _) | (0, i64::MAX) => Bound::Infinity,
         _ => Bound::At(Micros(micros.saturating_add(POSTGRES_EPOCH))),
     }
 }

@@ -26,6 +26,8 @@ pub struct Understood {
     pub comparison: Comparison,
     pub operand: *mut pg_sys::Expr,
     pub slack: Slack,
+    /// The column's side shows the time of a clock on a wall: it has no zone.
+    pub wall: bool,
 }
 
 pub const NO_SERVER_FILTER: &str = "no server filter";
@@ -69,8 +71,8 @@ pub fn filters(clauses: &[Clause]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
         Use::None(_) => None,
     });
     let filter = |(operand, found): (usize, &Understood)| {
-        let Understood { column, comparison, slack, .. } = *found;
-        (Filter { column, comparison, operand, slack }, found.operand)
+        let Understood { column, comparison, slack, wall, .. } = *found;
+        (Filter { column, comparison, operand, slack, wall }, found.operand)
     };
     found.enumerate().map(filter).unzip()
 }
@@ -119,7 +121,8 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
         Filterable::Tags => array_operator(op.opno, op.inputcollid, swapped)?,
     };
     let comparison = if swapped { comparison.commuted() } else { comparison };
-    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack })
+    let wall = matches!(of, pg_sys::DATEOID | pg_sys::TIMESTAMPOID);
+    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack, wall })
 }
 
 /// `column = ANY (operand)`, or `operand = ANY (tags)`.
@@ -139,7 +142,7 @@ fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Under
         }
         _ => return None,
     };
-    Some(Understood { column, comparison, operand, slack: Slack::NONE })
+    Some(Understood { column, comparison, operand, slack: Slack::NONE, wall: false })
 }
 
 /// `column = a OR column = b` is `column = ANY (ARRAY[a, b])`; of tags, `tags && ARRAY[a, b]`.
@@ -215,14 +218,25 @@ fn deterministic(collation: pg_sys::Oid) -> bool {
     collation == pg_sys::InvalidOid || unsafe { pg_sys::get_collation_isdeterministic(collation) }
 }
 
-/// The operand as the column's own type; None where Postgres knows no implicit cast.
+/// The operand as the column's own type; None where Postgres knows no implicit cast. Dates and timestamps stay what
+/// they are: `bound` reads them without an error for those that are out of the other type's range.
 fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sys::Expr> {
+    // SAFETY: the operand is a node of the clause.
+    let type_id = unsafe { pg_sys::exprType(operand) };
+    let stays = match wanted {
+        pg_sys::TIMESTAMPTZOID => [pg_sys::DATEOID, pg_sys::TIMESTAMPOID].contains(&type_id),
+        pg_sys::TIMESTAMPOID => type_id == pg_sys::DATEOID,
+        _ => false,
+    };
+    if stays {
+        return Some(operand.cast());
+    }
     // SAFETY: the operand is a node of the clause; a cast is put around it, the node itself stays as it is.
     let cast = unsafe {
         pg_sys::coerce_to_target_type(
             std::ptr::null_mut(),
             operand,
-            pg_sys::exprType(operand),
+            type_id,
             wanted,
             -1,
             pg_sys::CoercionContext::COERCION_IMPLICIT,

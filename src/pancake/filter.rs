@@ -109,6 +109,9 @@ pub struct Filter {
     pub operand: usize,
     #[serde(default)]
     pub slack: Slack,
+    /// The operand is the time of a clock on a wall, read as UTC; the slack knows how far that may be off.
+    #[serde(default)]
+    pub wall: bool,
 }
 
 /// How far a time may lie from what a function makes of it: a day's rows lie up to a day after the day's beginning.

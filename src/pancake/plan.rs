@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     fn filter(column: Filterable, comparison: Comparison, operand: usize) -> Filter {
-        Filter { column, comparison, operand, slack: Slack::NONE }
+        Filter { column, comparison, operand, slack: Slack::NONE, wall: false }
     }
 
     fn chains(clauses: &[(Filterable, Comparison, Operand)]) -> Vec<Chain> {

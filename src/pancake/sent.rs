@@ -52,7 +52,13 @@ mod tests {
 
     #[test]
     fn reads_like_the_request() {
-        let filter = |column, comparison, operand| Filter { column, comparison, operand, slack: Slack::NONE };
+        let filter = |column, comparison, operand| Filter {
+            column,
+            comparison,
+            operand,
+            slack: Slack::NONE,
+            wall: false,
+        };
         let filters = [
             filter(Filterable::UpdatedAt, Comparison::Greater, 0),
             filter(Filterable::Type, Comparison::Equal, 1),

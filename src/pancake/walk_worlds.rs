@@ -35,6 +35,7 @@ struct Reading {
     lost: Lost,
     /// A cursor row that moved is resolved by its new place; else it counts as lost.
     follows_moved: bool,
+    ignores_cursor: bool,
 }
 
 struct World {
@@ -76,7 +77,7 @@ impl World {
         let below = |at: i64| at / unit < until || (self.reading.until_inclusive && at / unit == until);
         let mut rows = self.visible();
         rows.retain(|(_, at)| ask.since.is_none_or(|since| *at >= since.0 * SECOND) && below(*at));
-        if let Some(cursor) = &ask.cursor {
+        if let Some(cursor) = ask.cursor.as_ref().filter(|_| !self.reading.ignores_cursor) {
             let id: usize = cursor.parse().ok()?;
             let moved = self.rows[id].is_some_and(|at| at != self.served[id]);
             match self.rows[id].filter(|_| !moved || self.reading.follows_moved) {
@@ -140,6 +141,7 @@ fn readings() -> Vec<Reading> {
                 strict_cursor: bit(2),
                 lost,
                 follows_moved: bit(3),
+                ignores_cursor: false,
             });
         }
     }
@@ -224,6 +226,23 @@ fn only_a_batch_of_ties_under_a_strict_cursor_cannot_be_walked() {
             let ties_fill_a_batch = times.chunk_by(|a, b| a == b).any(|ties| ties.len() >= BATCH);
             let hopeless = reading.strict_cursor && ties_fill_a_batch;
             assert!(result.is_ok() || hopeless, "{times:?} {reading:?}: {result:?}");
+        }
+    }
+}
+
+/// Every reply to a cursor is the first batch again: the walk gives up rather than ask for ever or leave rows out.
+#[test]
+fn an_ignored_cursor_ends_honestly() {
+    for reading in readings() {
+        let reading = Reading { ignores_cursor: true, ..reading };
+        for rows in 0..9 {
+            for apart in [0, 1, 10 * SECOND] {
+                let times: Vec<i64> = (0..rows).map(|i| i * apart).collect();
+                for order_moves in [false, true] {
+                    let gave_up = walk(order_moves, &times, reading, &[]).is_err();
+                    assert_eq!(gave_up, rows > 0, "{rows} rows {apart} apart, {reading:?}");
+                }
+            }
         }
     }
 }
