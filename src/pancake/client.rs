@@ -135,7 +135,7 @@ impl Lane {
         let mut reply = Reply {
             status: response.status().as_u16(),
             content_type: header(CONTENT_TYPE.as_str()).unwrap_or_default(),
-            request_id: header("x-request-id").map(|id| request.token.scrub(&id)),
+            request_id: header("x-request-id").map(|id| request.token.scrub(&id).into_owned()),
             retry_after: header(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(&value, SystemTime::now())),
             body: String::new(),
@@ -171,11 +171,12 @@ impl Lane {
 
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
         let error = error.without_url();
-        let causes = request.token.scrub(&chain(&error));
+        let causes = chain(&error);
+        let causes = request.token.scrub(&causes);
         if is_connect_timeout(&error) {
             return timed_out(Phase::Connecting, self.route.connect_timeout);
         }
-        let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
+        let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(causes.as_ref());
         if error.is_connect() {
             let lower = causes.to_lowercase();
             return Failure::for_good(match () {

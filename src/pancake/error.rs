@@ -138,7 +138,7 @@ impl Error {
 
     /// The same without a token that a reply may have spelt in a way of its own.
     pub fn without(mut self, secret: &Secret) -> Self {
-        self.0.detail = self.0.detail.map(|detail| secret.scrub(&detail));
+        self.0.detail = self.0.detail.map(|detail| secret.scrub(&detail).into_owned());
         self
     }
 

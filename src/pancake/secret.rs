@@ -1,5 +1,6 @@
 //! A token that cannot be printed. Who may hold one is decided elsewhere; here it only stays unseen.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::url::encoded;
@@ -18,18 +19,20 @@ impl Secret {
         &self.0
     }
 
-    /// Removes the token from a text that came from outside and is about to be shown: as it is, as a JSON string and as
-    /// a URL spell it.
-    pub fn scrub(&self, text: &str) -> String {
-        if self.0.is_empty() {
-            return text.to_owned();
+    /// Removes the token from a text that came from outside and may be shown: as it is, as a JSON string and as a URL
+    /// spell it. A text so short that it stands in any reply is no token of Pancake, and would spoil the reply.
+    pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        const SHORTEST: usize = 8;
+        let mut scrubbed = Cow::Borrowed(text);
+        if self.0.len() < SHORTEST {
+            return scrubbed;
         }
         let json = serde_json::Value::from(self.0.as_str()).to_string();
         let inner = &json[1..json.len() - 1];
-        let spellings = [inner.replace('/', "\\/"), inner.to_owned(), encoded(&self.0)];
-        let mut scrubbed = text.replace(&self.0, "***");
-        for spelling in spellings.iter().filter(|spelling| **spelling != self.0) {
-            scrubbed = scrubbed.replace(spelling, "***");
+        for spelling in [&self.0, &inner.replace('/', "\\/"), inner, &encoded(&self.0)] {
+            if scrubbed.contains(spelling) {
+                scrubbed = Cow::Owned(scrubbed.replace(spelling, "***"));
+            }
         }
         scrubbed
     }
@@ -59,9 +62,10 @@ mod tests {
 
     #[test]
     fn is_scrubbed_from_a_foreign_text() {
-        assert_eq!(Secret::new("MARKER").scrub("echo MARKER"), "echo ***");
-        let odd = Secret::new("a/b\"é");
-        for spelling in ["a/b\"é", r#"a/b\"é"#, r#"a\/b\"é"#, "a%2Fb%22%C3%A9"] {
+        assert_eq!(Secret::new("MARKER-1").scrub("echo MARKER-1"), "echo ***");
+        assert_eq!(Secret::new("x").scrub("xyz"), "xyz");
+        let odd = Secret::new("long/b\"é");
+        for spelling in ["long/b\"é", r#"long/b\"é"#, r#"long\/b\"é"#, "long%2Fb%22%C3%A9"] {
             assert_eq!(odd.scrub(&format!("<{spelling}>")), "<***>", "{spelling}");
         }
     }
