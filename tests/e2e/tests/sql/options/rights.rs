@@ -90,7 +90,8 @@ fn a_token_file_is_named_by_those_who_may_read_it() {
         ))
         .unwrap();
     for statement in [
-        format!("CREATE USER MAPPING FOR PUBLIC SERVER mine OPTIONS (page_access_token_file '/etc/passwd')"),
+        "CREATE USER MAPPING FOR PUBLIC SERVER mine OPTIONS (page_access_token_file '/etc/passwd')"
+            .to_owned(),
         format!(
             "ALTER USER MAPPING FOR {owner} SERVER mine OPTIONS (DROP page_access_token, ADD page_access_token_file '/etc/passwd')"
         ),

@@ -118,7 +118,7 @@ fn a_file_that_cannot_be_read_is_named() {
     if nix::unistd::geteuid().is_root() {
         std::fs::set_permissions(&closed.0, std::fs::Permissions::from_mode(0o600)).unwrap();
     } else {
-        std::fs::set_permissions(&closed.0, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed.0, std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     for (path, reason) in [
         (format!("{home}/nowhere"), "No such file"),
