@@ -80,10 +80,7 @@ fn explain_needs_neither_network_nor_mapping() {
              CREATE SCHEMA dead; IMPORT FOREIGN SCHEMA pancake FROM SERVER dead INTO dead",
         )
         .unwrap();
-    for options in
-        ["COSTS", "VERBOSE", "GENERIC_PLAN off", "FORMAT JSON", "FORMAT XML", "FORMAT YAML, VERBOSE"]
-    {
-        let options = if options.starts_with("GENERIC") { "SETTINGS" } else { options };
+    for options in ["COSTS", "VERBOSE", "SETTINGS", "FORMAT JSON", "FORMAT XML", "FORMAT YAML, VERBOSE"] {
         let plan = session
             .explain_with(options, "SELECT * FROM dead.conversations WHERE type = 'INBOX' AND NOT seen")
             .unwrap();
