@@ -7,9 +7,21 @@ use crate::secret::Secret;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The situations of the error table in README.md. Each has one SQLSTATE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+macro_rules! kinds {
+    ($($kind:ident,)+) => {
+        /// The situations of the error table in README.md. Each has one SQLSTATE.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($kind,)+
+        }
+
+        impl Kind {
+            pub const ALL: &[Kind] = &[$(Kind::$kind),+];
+        }
+    };
+}
+
+kinds! {
     UnknownOption,
     MissingOption,
     BadOption,

@@ -63,6 +63,18 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    pub const ALL: [Comparison; 9] = [
+        Self::Equal,
+        Self::Less,
+        Self::LessOrEqual,
+        Self::Greater,
+        Self::GreaterOrEqual,
+        Self::AnyOf,
+        Self::Contains,
+        Self::Has,
+        Self::Overlaps,
+    ];
+
     /// The same clause with its sides swapped; twice is where it began.
     pub fn commuted(self) -> Self {
         match self {
@@ -150,21 +162,9 @@ pub enum Bound {
 mod tests {
     use super::*;
 
-    const ALL: [Comparison; 9] = [
-        Comparison::Equal,
-        Comparison::Less,
-        Comparison::LessOrEqual,
-        Comparison::Greater,
-        Comparison::GreaterOrEqual,
-        Comparison::AnyOf,
-        Comparison::Contains,
-        Comparison::Has,
-        Comparison::Overlaps,
-    ];
-
     #[test]
     fn commuted_twice_is_the_same() {
-        for comparison in ALL {
+        for comparison in Comparison::ALL {
             assert_eq!(comparison.commuted().commuted(), comparison);
         }
         assert_eq!(Comparison::Less.commuted(), Comparison::Greater);

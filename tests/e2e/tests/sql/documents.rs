@@ -1,1 +1,297 @@
-//! (to be written)
+//! What the documents say is so: README's tables are those of the code, its SQL runs, its quotations are real.
+//! Whether the sentences are true beyond that is left to the tests of each promise.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use e2e::{Cluster, Shop, page::literal, tree};
+use pancake::catalogue::Object;
+use pancake::error::Kind;
+use pancake::filter::{Comparison, Filterable, Verdict, verdict};
+use pancake::options::{OPTIONS, Permission, Place};
+use pancake_simulator::{PageSettings, Settings};
+
+fn document(name: &str) -> String {
+    fs::read_to_string(tree::repository().join(name)).unwrap()
+}
+
+/// The rows of the Markdown table with this header.
+fn table(document: &str, header: &str) -> Vec<Vec<String>> {
+    let cells =
+        |line: &str| line.trim_matches(['|', ' ']).split('|').map(|cell| cell.trim().to_owned()).collect();
+    let mut lines = document.lines().skip_while(|line| *line != header);
+    assert!(lines.next().is_some(), "no table with the header {header}");
+    lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// Fenced blocks: the line of the first one's text, the word behind the fence, the text.
+fn blocks(document: &str) -> Vec<(usize, String, String)> {
+    let mut found: Vec<(usize, String, String)> = Vec::new();
+    let mut inside = false;
+    for (number, line) in document.lines().enumerate() {
+        match line.strip_prefix("```") {
+            Some(_) if inside => inside = false,
+            Some(word) => {
+                inside = true;
+                found.push((number + 2, word.to_owned(), String::new()));
+            }
+            None if inside => found.last_mut().unwrap().2.extend([line, "\n"]),
+            None => {}
+        }
+    }
+    assert!(!inside, "a block has no end");
+    found
+}
+
+#[test]
+fn the_option_table_is_the_codes() {
+    let documented = table(&document("README.md"), "| where | option | default | meaning |");
+    let said: Vec<_> = documented
+        .iter()
+        .map(|row| (row[0].clone(), quoted(&row[1])[0].to_owned(), quoted(&row[2]).join("")))
+        .collect();
+    let place = |place: &Place| match place {
+        Place::Table => "table",
+        other => other.noun(),
+    };
+    let coded: Vec<_> = OPTIONS
+        .iter()
+        .map(|option| {
+            let places: Vec<_> = option.places.iter().map(place).collect();
+            (places.join(", "), option.name.to_owned(), option.default.unwrap_or_default().to_owned())
+        })
+        .collect();
+    let sorted = |list: Vec<(String, String, String)>| list.into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(sorted(said), sorted(coded));
+
+    for option in OPTIONS {
+        let meaning = &documented.iter().find(|row| quoted(&row[1])[0] == option.name).unwrap()[3];
+        let superusers = option.permission == Permission::Superuser || option.name == "base_url";
+        assert_eq!(meaning.contains("superusers only"), superusers, "{}", option.name);
+        let files = option.permission == Permission::ReadServerFiles;
+        assert_eq!(meaning.contains("pg_read_server_files"), files, "{}", option.name);
+    }
+    let objects: Vec<_> = Object::ALL.iter().map(|object| object.name()).collect();
+    let object = documented.iter().find(|row| row[1] == "`object`").unwrap();
+    assert_eq!(quoted(&object[3]), objects);
+}
+
+#[test]
+fn the_column_table_is_the_codes() {
+    for object in Object::ALL {
+        let readme = document("README.md");
+        let start = readme.find(&format!("## Columns of {}", object.name())).unwrap();
+        let documented = table(&readme[start..], "| column | type | from the reply |");
+        let said: Vec<_> = documented
+            .iter()
+            .map(|row| (quoted(&row[0])[0].to_owned(), quoted(&row[1])[0].to_owned()))
+            .collect();
+        let coded: Vec<_> = object
+            .columns()
+            .iter()
+            .map(|column| {
+                let not_null = if column.not_null { " not null" } else { "" };
+                (column.name.to_owned(), format!("{}{not_null}", column.of.sql()))
+            })
+            .collect();
+        assert_eq!(said, coded);
+    }
+}
+
+#[test]
+fn the_table_of_what_is_sent_is_the_codes() {
+    let documented = table(&document("README.md"), "| column | comparison | becomes |");
+    let sign = |comparison| match comparison {
+        Comparison::Equal => "=",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+        Comparison::AnyOf => "= ANY",
+        Comparison::Contains => "@>",
+        Comparison::Has => "x = ANY (tags)",
+    };
+    let columns = Object::ALL.iter().flat_map(|object| object.columns()).map(|column| column.name);
+    for column in columns {
+        let row = documented.iter().find(|row| quoted(&row[0]) == [column]);
+        let Some(filterable) = Filterable::by_column(column) else {
+            assert!(row.is_none(), "{column}");
+            continue;
+        };
+        let row = row.unwrap_or_else(|| panic!("{column} is not in the table"));
+        for comparison in Comparison::ALL {
+            let said = quoted(&row[1]).contains(&sign(comparison));
+            let coded = verdict(filterable, comparison);
+            assert_eq!(said, coded != Verdict::None, "{column} {}", sign(comparison));
+            if said {
+                assert_eq!(
+                    row[2].starts_with("nothing"),
+                    coded == Verdict::Guard,
+                    "{column} {}",
+                    sign(comparison)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_error_tables_hold_every_sqlstate() {
+    let coded: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.sqlstate().to_owned()).collect();
+    for (name, header) in [
+        ("README.md", "| SQLSTATE | what happened | what to do |"),
+        ("README.vi.md", "| SQLSTATE | Lỗi | Cách xử lý |"),
+    ] {
+        let documented = table(&document(name), header);
+        let said: BTreeSet<_> = documented.iter().map(|row| quoted(&row[0])[0].to_owned()).collect();
+        match name {
+            "README.md" => assert_eq!(said, coded),
+            _ => assert!(said.is_subset(&coded), "{said:?}"),
+        }
+    }
+}
+
+/// A document's statements with the simulator in Pancake's place.
+fn staged(sql: &str, shop: &Shop, token_file: &str) -> String {
+    let base_url = format!("base_url {}, requests_per_second '1000'", literal(&shop.simulator.base_url()));
+    let line = |line: &str| {
+        let line = match line.strip_prefix("CREATE SERVER ") {
+            Some(_) if line.contains("OPTIONS (") => {
+                line.replace("OPTIONS (", &format!("OPTIONS ({base_url}, "))
+            }
+            Some(_) => line.replace(';', &format!(" OPTIONS ({base_url});")),
+            None => line.to_owned(),
+        };
+        line.replace("'…'", &literal(&shop.simulator.first_page().token()))
+            .replace("/etc/pancake.tokens", token_file)
+    };
+    sql.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// As in the demo, so that what is quoted can be compared.
+fn settings() -> Settings {
+    let page = |ordinal| PageSettings { conversations: 4_800, days: 30, ..PageSettings::numbered(ordinal) };
+    Settings { pages: vec![page(0), page(1)], ..Settings::default() }
+}
+
+/// Every block marked `sql`, in order, in one psql; those marked `sql later` after all others. Blocks with another mark
+/// (another extension's) are left out.
+#[test]
+fn the_sql_of_the_documents_runs() {
+    // Roles belong to the whole cluster.
+    let cluster = Cluster::start().unwrap();
+    for name in ["README.md", "README.vi.md"] {
+        let shop = Shop::open_in(&cluster, settings(), &[]).unwrap();
+        let database = cluster.empty_database("documents").unwrap();
+        let token_file = cluster.socket_dir().join("tokens");
+        fs::write(&token_file, shop.simulator.token_file()).unwrap();
+
+        let blocks = blocks(&document(name));
+        let marked = |mark: &'static str| blocks.iter().filter(move |(_, word, _)| word == mark);
+        assert!(marked("sql").count() > 5, "{name} has lost its SQL");
+        let mut script = String::new();
+        for (line, _, sql) in marked("sql").chain(marked("sql later")) {
+            script +=
+                &format!("\\echo '{name}:{line}'\n{}\n", staged(sql, &shop, token_file.to_str().unwrap()));
+        }
+        let output = database.psql(&script).unwrap();
+        let last = output.stdout.lines().rfind(|line| line.starts_with(name));
+        assert_eq!(output.status, 0, "after {last:?}:\n{}", output.stderr);
+        assert_eq!(output.stderr, "", "{name}");
+        shop.honest().unwrap();
+    }
+}
+
+/// Figures differ from run to run, words do not.
+fn masked(text: &str) -> String {
+    let mut digits = false;
+    let figure = |c: char| match c.is_ascii_digit() || (digits && c == '.') {
+        true => (!std::mem::replace(&mut digits, true)).then_some('#'),
+        false => {
+            digits = false;
+            Some(c)
+        }
+    };
+    text.chars().filter_map(figure).collect()
+}
+
+#[test]
+fn the_quotations_are_real() {
+    let mut settings = settings();
+    settings.pages.truncate(1);
+    let shop = Shop::open_with(settings, &[("requests_per_second", "4")]).unwrap();
+    let mut session = shop.connect().unwrap();
+    let blocks = blocks(&document("README.md"));
+    let quotations = || blocks.iter().filter(|(_, word, _)| word == "text").map(|(_, _, text)| text);
+
+    let (statement, plan) =
+        quotations().find_map(|text| text.strip_prefix("EXPLAIN (")?.split_once(";\n\n")).unwrap();
+    let (options, query) = statement.split_once(") ").unwrap();
+    let plan: Vec<_> = plan.lines().map(|line| masked(line.strip_prefix(' ').unwrap_or(line))).collect();
+    let real = session.explain_with(&format!("{options}, SUMMARY OFF"), query).unwrap();
+    let real: Vec<_> = real.lines().map(masked).collect();
+    assert_eq!(plan, real);
+
+    let tour = document("tests/e2e/tour.sql");
+    let (title, rest) =
+        quotations().find(|text| text.starts_with("━━━")).unwrap().split_once("\n\n").unwrap();
+    let (statement, _) = rest.split_once(";\n").unwrap();
+    assert!(tour.contains(&format!("'{title}'")) && tour.contains(statement), "{title}");
+
+    session
+        .execute("ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (SET page_access_token 'x')")
+        .unwrap();
+    let error = session.error("SELECT id FROM shop.conversations").unwrap();
+    let shown = quotations().find(|text| text.starts_with("ERROR:")).unwrap();
+    let detail = error.detail.unwrap();
+    let detail = detail.rsplit_once(' ').unwrap().0;
+    for part in [error.message.as_str(), detail, error.hint.as_deref().unwrap()] {
+        assert!(shown.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for name in ["README.md", "README.vi.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let text = document(name);
+        let anchor = |heading: &str| {
+            let kept = heading.to_lowercase().replace(' ', "-");
+            kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect::<String>()
+        };
+        let fenced: BTreeSet<usize> = blocks(&text)
+            .iter()
+            .flat_map(|(line, _, block)| (line - 1)..(line - 1 + block.lines().count()))
+            .collect();
+        let headings = text.lines().enumerate().filter(|(number, _)| !fenced.contains(number));
+        let anchors: BTreeSet<_> = headings
+            .filter_map(|(_, line)| line.strip_prefix('#'))
+            .map(|line| anchor(line.trim_start_matches('#').trim()))
+            .collect();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links {
+            if let Some(wanted) = link.strip_prefix('#') {
+                assert!(anchors.contains(wanted), "{name}: {link} of {anchors:?}");
+            } else if !link.starts_with("https://") {
+                assert!(tree::repository().join(link.split('#').next().unwrap()).exists(), "{name}: {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_agree() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(document("CHANGELOG.md").contains(version));
+    let control = document("pancake_fdw.control");
+    let default = control
+        .lines()
+        .find_map(|line| line.strip_prefix("default_version = '")?.strip_suffix('\''))
+        .unwrap();
+    assert!(document(&format!("sql/pancake_fdw--{default}.sql")).contains(default));
+    assert_eq!(version.rsplit_once('.').map(|(minor, _)| minor), Some(default));
+}
