@@ -1,0 +1,96 @@
+//! The loop that everybody writes first: reqwest and serde_json, one page, a typed row. The measure of what the
+//! extension adds. It believes whatever it gets.
+
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_gettime};
+use pancake_simulator::PageHandle;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+
+#[derive(Deserialize)]
+struct Reply<R> {
+    conversations: Vec<R>,
+}
+
+pub trait Row: DeserializeOwned {
+    fn id(&self) -> &str;
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "decoding is what is measured")]
+pub struct Two {
+    id: String,
+    updated_at: String,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "decoding is what is measured")]
+pub struct All {
+    id: String,
+    r#type: String,
+    post_id: Option<String>,
+    snippet: Option<String>,
+    seen: Option<bool>,
+    has_phone: Option<bool>,
+    message_count: Option<i64>,
+    inserted_at: String,
+    updated_at: String,
+    customer_id: Option<String>,
+    tags: Vec<Option<Tag>>,
+    ad_ids: Option<Vec<String>>,
+    assignee_ids: Option<Vec<String>>,
+    last_sent_by: Option<Value>,
+    page_customer: Option<Value>,
+    recent_phone_numbers: Option<Vec<Value>>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "decoding is what is measured")]
+struct Tag {
+    id: i64,
+    text: String,
+}
+
+impl Row for Two {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Row for All {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Reads the whole page on this thread: rows, and the thread's CPU time.
+pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duration)> {
+    let begun = cpu()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rows = runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!(
+            "{base_url}/public_api/v2/pages/{}/conversations?order_by=inserted_at&page_access_token={}",
+            page.id(),
+            page.token()
+        );
+        let (mut rows, mut cursor) = (0, String::new());
+        loop {
+            let body = client.get(format!("{url}{cursor}")).send().await?.bytes().await?;
+            let reply: Reply<R> = serde_json::from_slice(&body)?;
+            let Some(last) = reply.conversations.last() else { break };
+            rows += reply.conversations.len();
+            cursor = format!("&last_conversation_id={}", last.id());
+        }
+        anyhow::Ok(rows)
+    })?;
+    Ok((rows, cpu()?.checked_sub(begun).context("the clock runs backwards")?))
+}
+
+fn cpu() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}

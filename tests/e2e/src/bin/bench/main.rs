@@ -1,0 +1,50 @@
+//! `make bench`: what cancelling, the budget, a row and a small LIMIT cost, as a Markdown table for each section.
+//! Decides which sections run (all, or those named as arguments); what a section measures is left to its file.
+
+mod budget;
+mod cancel;
+mod limit;
+mod loops;
+mod table;
+mod throughput;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use e2e::folder;
+
+use table::Table;
+
+type Section = fn() -> Result<Table>;
+
+const SECTIONS: [(&str, Section); 4] = [
+    ("cancel", cancel::measure),
+    ("budget", budget::measure),
+    ("throughput", throughput::measure),
+    ("limit", limit::measure),
+];
+
+fn main() -> ExitCode {
+    let done = run(std::env::args().skip(1).collect());
+    folder::close();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chosen: Vec<String>) -> Result<()> {
+    for name in &chosen {
+        let names = SECTIONS.map(|(name, _)| name);
+        ensure!(names.contains(&name.as_str()), "no section \"{name}\"; there are {}", names.join(", "));
+    }
+    for (name, measure) in SECTIONS {
+        if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
+            println!("{}", measure()?);
+        }
+    }
+    Ok(())
+}
