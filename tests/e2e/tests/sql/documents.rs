@@ -240,7 +240,9 @@ fn the_quotations_are_real() {
     assert!(tour.contains(&format!("'{title}'")) && tour.contains(statement), "{title}");
 
     session
-        .execute("ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (SET page_access_token 'x')")
+        .execute(
+            "ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (SET page_access_token 'not-the-token')",
+        )
         .unwrap();
     let error = session.error("SELECT id FROM shop.conversations").unwrap();
     let shown = quotations().find(|text| text.starts_with("ERROR:")).unwrap();
