@@ -2,8 +2,8 @@
 //! join. What a way costs is counted in requests.
 
 use pancake::catalogue::Object;
-use pancake::filter::{Filter, Filterable, Slack, Verdict};
-use pancake::plan::{Order, bind, fate};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict};
+use pancake::plan::{Order, bind, fate, unsendable};
 use pgrx::pg_sys;
 
 use crate::fdw::bound::constant;
@@ -49,16 +49,25 @@ impl Relation<'_> {
         let chains = bind(&filters, order, &known, page_id).chains.len();
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
         };
         Way { order, requests, chains }
     }
 
     /// Rows that come over the network.
-    fn fetched(&self, clauses: &[Clause], filters: &[Filter], order: Order) -> f64 {
+    fn fetched(
+        &self,
+        clauses: &[Clause],
+        filters: &[Filter],
+        known: &[Option<Operand>],
+        order: Order,
+    ) -> f64 {
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
-        let sent = used.zip(filters).filter(|(_, filter)| fate(filter, order) == Verdict::Superset);
-        let sent: Vec<_> = sent.map(|(clause, _)| clause.info).collect();
+        let sent = used.zip(filters).zip(known).filter(|((_, filter), value)| {
+            let sendable = value.as_ref().is_none_or(|value| unsendable(filter, value).is_none());
+            sendable && fate(filter, order) == Verdict::Superset
+        });
+        let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
             let kept = pg_sys::clauselist_selectivity(

@@ -1,10 +1,11 @@
 //! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
 //! help in `quals`, what the plan carries in `envelope`.
 
-use pancake::filter::{Filterable, Verdict};
-use pancake::plan::{Order, fate};
+use pancake::filter::{Filter, Filterable, Verdict};
+use pancake::plan::{Order, fate, unsendable};
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
+use crate::fdw::bound::constant;
 use crate::fdw::envelope::{Envelope, unpack_order};
 use crate::fdw::paths::{ROWS_OF_A_REQUEST, Relation};
 use crate::fdw::quals::{self, Clause, Use};
@@ -86,10 +87,12 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let clauses = known.classify(&checked);
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
+    let unsendable = unsendable_constants(&filters, &operands);
     let envelope = Envelope {
         order: way.order,
         ordered: ordered.is_some(),
-        not_sent: not_sent(&clauses, way.order),
+        not_sent: not_sent(&clauses, way.order, &unsendable),
+        unsendable: unsendable.into_iter().map(|(place, _)| place).collect(),
         columns: needed(relation, &planned.table, &checked),
         requests: way.requests as u64,
         chains: way.chains as u64,
@@ -113,14 +116,16 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(clauses: &[Clause], order: Order) -> Vec<(usize, String)> {
+fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> Vec<(usize, String)> {
     let (filters, _) = quals::filters(clauses);
     let mut filters = filters.iter();
     let reason = |(place, clause): (usize, &Clause)| {
         let reason = match &clause.used {
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
-                filter if fate(filter, order) == Verdict::Superset => return None,
+                filter if fate(filter, order) == Verdict::Superset => {
+                    unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.to_owned()
+                }
                 filter if filter.column == Filterable::PageId => return None,
                 filter if filter.column == Filterable::Id => "stops the scan when all are found".to_owned(),
                 _ => format!("the walk goes by {}", order.column()),
@@ -129,6 +134,15 @@ fn not_sent(clauses: &[Clause], order: Order) -> Vec<(usize, String)> {
         Some((place, reason))
     };
     clauses.iter().enumerate().filter_map(reason).collect()
+}
+
+/// The filters whose constant value cannot be sent, and why.
+fn unsendable_constants(filters: &[Filter], operands: &[*mut pg_sys::Expr]) -> Vec<(usize, &'static str)> {
+    let reason = |(filter, node): (&Filter, &*mut pg_sys::Expr)| {
+        let value = constant(filter, *node)?;
+        Some((filter.operand, unsendable(filter, &value)?))
+    };
+    filters.iter().zip(operands).filter_map(reason).collect()
 }
 
 /// The columns that the query reads: in its target, in joins, and in clauses that Postgres checks.

@@ -90,6 +90,22 @@ const SENDABLE_TYPES: [&str; 2] = ["INBOX", "COMMENT"];
 /// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
 pub const MAX_CHAINS: usize = 32;
 
+/// Why a filter is not sent although its column has a parameter, where its operand's value is to blame.
+pub fn unsendable(filter: &Filter, operand: &Operand) -> Option<&'static str> {
+    let texts = values(operand);
+    match (filter.column, filter.comparison) {
+        (Filterable::Type, _) if texts.iter().any(|kind| !SENDABLE_TYPES.contains(&kind.as_str())) => {
+            Some("only INBOX and COMMENT are sent")
+        }
+        (Filterable::Tags, Comparison::Overlaps) if !texts.iter().all(|tag| is_tag_id(tag)) => {
+            Some("not tag ids")
+        }
+        (Filterable::Tags, _) if !texts.iter().any(|tag| is_tag_id(tag)) => Some("no tag id"),
+        (Filterable::Tags | Filterable::PostId, _) if texts.len() > MAX_CHAINS => Some("too many chains"),
+        _ => None,
+    }
+}
+
 /// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
 pub fn bind(filters: &[Filter], order: Order, operands: &[Option<Operand>], page_id: &str) -> RequestPlan {
     let mut limits = Restriction::default();
@@ -398,6 +414,17 @@ mod tests {
         );
         let plan = RequestPlan { chains: bound, ..RequestPlan::default() }.without_posts();
         assert!(plan.chains.len() == 1 && !plan.filters_posts());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_sent_is_told() {
+        use Comparison::*;
+        let why = |column, comparison, operand| unsendable(&filter(column, comparison, 0), &operand);
+        assert!(why(Filterable::Type, Equal, text("RATING")).is_some());
+        assert!(why(Filterable::Type, AnyOf, texts(&[Some("INBOX"), Some("COMMENT")])).is_none());
+        assert!(why(Filterable::Tags, Contains, texts(&[Some("61"), Some("VIP")])).is_none());
+        assert!(why(Filterable::Tags, Overlaps, texts(&[Some("61"), Some("VIP")])).is_some());
+        assert!(why(Filterable::Tags, Has, text("VIP")).is_some());
     }
 
     #[test]

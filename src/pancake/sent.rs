@@ -5,9 +5,10 @@ use crate::filter::{Comparison, Filter, Filterable, Slack, Verdict};
 use crate::plan::{Order, fate};
 
 /// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`.
-pub fn sent(filters: &[Filter], order: Order, operands: &[String]) -> String {
+pub fn sent<'a>(filters: impl IntoIterator<Item = &'a Filter>, order: Order, operands: &[String]) -> String {
     let text = |filter: &Filter| operands.get(filter.operand).cloned().unwrap_or_default();
-    let asked: Vec<_> = filters.iter().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
+    let asked: Vec<_> =
+        filters.into_iter().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
     let posts = asked.iter().any(|filter| filter.column == Filterable::PostId);
     let mut parts = Vec::new();
     for filter in &asked {
