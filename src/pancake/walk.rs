@@ -73,7 +73,8 @@ pub struct Walk {
     since_sent: bool,
     place: Option<Place>,
     floor: Option<Floor>,
-    largest: usize,
+    /// A probe showed rows that have not been seen behind the last one yet.
+    more_follows: bool,
     fruitless: u32,
     looks: Option<Looks>,
 }
@@ -146,7 +147,7 @@ impl Walk {
             since_sent: true,
             place: None,
             floor: None,
-            largest: 0,
+            more_follows: false,
             fruitless: 0,
             looks,
         }
@@ -179,7 +180,8 @@ impl Walk {
         let place = self.place.as_ref()?;
         // A batch that is all one time would show the same rows again: rely on the cursor's own row then. A server
         // that skips a cursor's ties does not bring the last row back, and is found out.
-        let row = if place.ties < self.largest { &place.above } else { &place.before };
+        let room = place.ties < self.full_batch && !(self.more_follows && place.above.is_none());
+        let row = if room { &place.above } else { &place.before };
         row.clone()
     }
 
@@ -223,7 +225,6 @@ impl Walk {
         let unique = without_repeats(rows);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         in_order(&rows)?;
-        self.largest = self.largest.max(rows.len());
         let fresh = self.take(&rows)?;
         if let Some(looks) = &mut self.looks {
             if looks.newest.is_none() {
@@ -249,11 +250,10 @@ impl Walk {
             }
             State::Head => self.settle(rows),
             State::Probe => {
-                match rows.is_empty() {
-                    true => self.state = State::Step { confirming: true },
-                    // More rows, but nothing says from where: the cursor may have been ignored.
-                    false => self.go_around(false)?,
-                }
+                // More rows prove nothing by themselves, for the cursor may have been ignored: they must come behind
+                // the last row.
+                self.more_follows = !rows.is_empty();
+                self.state = State::Step { confirming: rows.is_empty() };
                 Ok(Vec::new())
             }
             State::Step { confirming } | State::Around { confirming } => match found {
@@ -289,9 +289,9 @@ impl Walk {
         self.place_at(rows);
         // A full batch has no room for what may follow: ask from nearer by, if there is such a row. If not, the
         // reply began above the row that was asked from: the cursor was ignored, and would be again.
-        let full = rows.len() >= self.largest.max(2);
+        let full = rows.len() >= self.full_batch;
         let nearer = self.anchor() != asked_from;
-        if full && !nearer {
+        if (full || std::mem::take(&mut self.more_follows)) && !nearer {
             return self.go_around(confirming);
         }
         self.state = if nearer {
@@ -328,6 +328,7 @@ impl Walk {
             self.fruitless = 0;
         }
         self.place_at(rows);
+        self.more_follows = false;
         self.state = if beyond {
             State::Ended(End::PassedBound)
         } else if rows.len() >= self.full_batch {

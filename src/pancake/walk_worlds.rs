@@ -33,6 +33,8 @@ struct Reading {
     whole_seconds: bool,
     strict_cursor: bool,
     lost: Lost,
+    /// What the walk takes for a full batch; the server's may be smaller.
+    full_batch: usize,
     /// A cursor row that moved is resolved by its new place; else it counts as lost.
     follows_moved: bool,
     ignores_cursor: bool,
@@ -102,7 +104,7 @@ impl World {
 fn walk(order_moves: bool, times: &[i64], reading: Reading, changes: &[(usize, Change)]) -> Result<usize> {
     let rows: Vec<_> = times.iter().map(|t| Some(START - t)).collect();
     let mut world = World { order_moves, served: vec![0; rows.len()], rows, reading, short_next: false };
-    let mut walk = Walk::with_batch(Window::default(), order_moves, BATCH);
+    let mut walk = Walk::with_batch(Window::default(), order_moves, reading.full_batch);
     let mut handed = vec![];
     let mut requests = 0;
     while let Some(ask) = walk.ask() {
@@ -140,6 +142,7 @@ fn readings() -> Vec<Reading> {
                 whole_seconds: bit(1),
                 strict_cursor: bit(2),
                 lost,
+                full_batch: BATCH,
                 follows_moved: bit(3),
                 ignores_cursor: false,
             });
@@ -209,6 +212,25 @@ fn exactly_once_in_every_small_world_by_updated_at() {
     let (runs, failures) = every_world(true, 2, 6);
     assert!(runs > 100_000, "{runs}");
     assert!(failures * 3 < runs, "{failures} of {runs} walks gave up");
+}
+
+#[test]
+fn exactly_once_where_the_server_gives_less_than_a_full_batch() {
+    for reading in readings().into_iter().filter(|reading| !reading.strict_cursor) {
+        let reading = Reading { full_batch: BATCH + 1, ..reading };
+        for times in TIMES {
+            for (when, change) in
+                (0..8).flat_map(|when| changes(times.len()).into_iter().map(move |c| (when, c)))
+            {
+                for order_moves in [true, false] {
+                    assert!(
+                        walk(order_moves, times, reading, &[(when, change)]).is_ok(),
+                        "{times:?} {reading:?} {change:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]
