@@ -15,6 +15,8 @@ use crate::pg::nodes::{list, to_list};
 
 /// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
 const COST_OF_A_REQUEST: f64 = 100.0;
+/// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
+const PROOFS_OF_A_CHAIN: f64 = 2.0;
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
 pub const ROWS_OF_A_REQUEST: f64 = 59.0;
 
@@ -112,7 +114,8 @@ impl Relation<'_> {
                 (*parameters).ppi_req_outer
             };
             let startup = way.chains.max(1) as f64 * COST_OF_A_REQUEST;
-            let total = way.requests.max(1.0) * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
+            let proofs = way.chains as f64 * PROOFS_OF_A_CHAIN;
+            let total = (way.requests + proofs).max(1.0) * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
             let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);

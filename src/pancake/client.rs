@@ -172,11 +172,11 @@ impl Lane {
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
         let error = error.without_url();
         let causes = chain(&error);
-        let causes = request.token.scrub(&causes);
+        let causes = format!("{}: {}", request.server.base_url.authority(), request.token.scrub(&causes));
         if is_connect_timeout(&error) {
             return timed_out(Phase::Connecting, self.route.connect_timeout);
         }
-        let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(causes.as_ref());
+        let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
         if error.is_connect() {
             let lower = causes.to_lowercase();
             return Failure::for_good(match () {

@@ -81,7 +81,10 @@ impl<'a> Served<'a> {
         };
         let time = cell::text(time).ok_or_else(|| odd(format!("It has no {column}.")))?;
         let at =
-            Micros::parse(&time).ok_or_else(|| misfit(&id, column, "timestamp with time zone", &time))?;
+            Micros::parse(&time).ok_or_else(|| {
+                misfit(&id, column, "timestamp with time zone", &time)
+                    .hint("Every scan needs this time of every row: it is what the list is ordered by. Please report the value.")
+            })?;
         Ok(Self { whole, row, spot: Spot { id, at } })
     }
 

@@ -66,6 +66,10 @@ impl Reply {
                     quote(self.body.trim_start())
                 ),
             ),
+            _ if self.body.trim().is_empty() => not_understood(
+                "reply is empty",
+                format!("Pancake answered HTTP {} without a body.", self.status),
+            ),
             serde_json::error::Category::Eof => not_understood(
                 "reply is truncated",
                 format!("The JSON breaks off after {} bytes.", self.body.len()),

@@ -50,6 +50,11 @@ impl BaseUrl {
         &self.0
     }
 
+    /// Host and port, as a message names the API.
+    pub fn authority(&self) -> &str {
+        self.0.split('/').nth(2).unwrap_or_default()
+    }
+
     pub fn is_default(&self) -> bool {
         self.0 == DEFAULT_BASE_URL
     }

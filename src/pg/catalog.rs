@@ -145,12 +145,20 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
                 "Grant pg_read_server_files to the server's owner, or give the server to a role that has it.",
             ));
     }
-    let file = std::fs::read_to_string(path).map_err(|error| {
+    let file = read_file(path).map_err(|error| {
         Error::new(Kind::NoToken, "cannot read the page access token file")
             .detail(format!("{}: {error}.", quote(path)))
             .hint("The file must be readable by the operating system user that runs Postgres, and by nobody else.")
     })?;
     token::from_file(&file, page_id)
+}
+
+/// Only a regular file is read: a pipe would keep the backend waiting, deaf to a cancel.
+fn read_file(path: &str) -> std::io::Result<String> {
+    match std::fs::metadata(path)?.is_file() {
+        true => std::fs::read_to_string(path),
+        false => Err(std::io::Error::other("it is not a regular file")),
+    }
 }
 
 /// The options of the role's mapping, or of the one for PUBLIC; and whether it is the role's own.

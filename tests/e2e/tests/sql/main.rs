@@ -6,6 +6,7 @@
 mod answers;
 mod cancel;
 mod columns;
+mod cost;
 mod documents;
 mod errors;
 mod harness;

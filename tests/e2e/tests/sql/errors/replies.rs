@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
         (Fault::Html200, "HV000", "reply is a web page, not JSON", "<!DOCTYPE html>", ""),
         (Fault::NotJson, "HV000", "reply is not JSON", "upstream connect error", ""),
         (Fault::Truncated, "HV000", "reply is truncated", "breaks off after", ""),
-        (Fault::EmptyBody, "HV000", "reply is truncated", "after 0 bytes", ""),
+        (Fault::EmptyBody, "HV000", "reply is empty", "without a body", ""),
         (Fault::NonObject, "HV000", "reply has no list of conversations", "\"conversations\"", ""),
         (Fault::MissingArray, "HV000", "reply has no list of conversations", "\"conversations\"", ""),
         (Fault::WrongShape, "HV000", "reply has no list of conversations", "not in a list", ""),

@@ -122,7 +122,7 @@ fn a_file_that_cannot_be_read_is_named() {
     }
     for (path, reason) in [
         (format!("{home}/nowhere"), "No such file"),
-        (home, "Is a directory"),
+        (home, "not a regular file"),
         (binary.path().to_string(), "UTF-8"),
         (closed.path().to_string(), "Permission denied"),
     ] {
