@@ -451,3 +451,7 @@ mod tests {
         assert_eq!(Order::choose(&both[..1]), Order::UpdatedAt);
     }
 }
+
+#[cfg(test)]
+#[path = "plan_worlds.rs"]
+mod worlds;

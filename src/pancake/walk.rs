@@ -17,7 +17,8 @@
 //!    out, and one more reply proves both the cursor and the bound.
 //! 5. *Looks*, in `updated_at` order: a row that moved during the walk is newer than W₀ − 60 s, where W₀ is the newest
 //!    row of the first reply. The head is read down to there after the walk; as long as a look took more than one
-//!    reply (rows may have moved meanwhile), another follows, down to the newest row of the look before.
+//!    reply (rows may have moved meanwhile), another follows, down to the newest row of the look before, until one is a
+//!    single reply, or begins as the look before did, which had found nothing new.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
 //! is skipped; a row that left its place went to the head, where a look sees it. **Why nothing comes twice.** Below
