@@ -170,9 +170,15 @@ fn changes(rows: usize) -> Vec<Change> {
 
 /// Runs every placement of `events` changes; tells how many runs there were and how many failed honestly, which only
 /// ties under a strict cursor may.
-fn every_world(order_moves: bool, events: usize, last_request: usize) -> (usize, usize) {
+fn every_world(
+    order_moves: bool,
+    events: usize,
+    last_request: usize,
+    worlds: &[&[i64]],
+    readings: &[Reading],
+) -> (usize, usize) {
     let (mut runs, mut failures) = (0, 0);
-    for times in TIMES {
+    for times in worlds {
         let single: Vec<_> = (0..last_request)
             .flat_map(|when| changes(times.len()).into_iter().map(move |c| (when, c)))
             .collect();
@@ -188,10 +194,10 @@ fn every_world(order_moves: bool, events: usize, last_request: usize) -> (usize,
             sets = longer.chain([vec![]]).collect();
             sets.retain(|set| set.iter().filter(|(_, change)| *change == Change::Short).count() <= 1);
         }
-        for reading in readings() {
+        for reading in readings {
             for set in &sets {
                 runs += 1;
-                let gave_up = walk(order_moves, times, reading, set).is_err();
+                let gave_up = walk(order_moves, times, *reading, set).is_err();
                 assert!(!gave_up || reading.strict_cursor, "gave up: {times:?} {reading:?} {set:?}");
                 failures += usize::from(gave_up);
             }
@@ -202,16 +208,24 @@ fn every_world(order_moves: bool, events: usize, last_request: usize) -> (usize,
 
 #[test]
 fn exactly_once_in_every_small_world_by_inserted_at() {
-    let (runs, failures) = every_world(false, 2, 6);
+    let (runs, failures) = every_world(false, 2, 6, &TIMES, &readings());
     assert!(runs > 100_000, "{runs}");
     assert!(failures * 3 < runs, "{failures} of {runs} walks gave up");
 }
 
 #[test]
 fn exactly_once_in_every_small_world_by_updated_at() {
-    let (runs, failures) = every_world(true, 2, 6);
+    let (runs, failures) = every_world(true, 2, 6, &TIMES, &readings());
     assert!(runs > 100_000, "{runs}");
     assert!(failures * 3 < runs, "{failures} of {runs} walks gave up");
+}
+
+#[test]
+fn exactly_once_whatever_three_things_happen() {
+    let of_cursors = |reading: &Reading| reading.until_inclusive && reading.whole_seconds;
+    let readings: Vec<_> = readings().into_iter().filter(of_cursors).collect();
+    let (runs, failures) = every_world(true, 3, 5, &TIMES[2..3], &readings);
+    assert!(runs > 500_000 && failures * 10 < runs, "{failures} of {runs} walks gave up");
 }
 
 #[test]
