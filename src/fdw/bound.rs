@@ -5,7 +5,7 @@ use pancake::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
 use pancake::time::Micros;
 use pgrx::{FromDatum, pg_sys};
 
-use crate::fdw::derived::WILD_ZONE;
+use crate::fdw::derived::{WILD_ZONE, is_place};
 use crate::pg::nodes::{cast, list, text};
 
 /// Microseconds from 1970 to 2000, where Postgres's times begin.
@@ -51,7 +51,7 @@ impl Operands {
 pub fn in_this_zone(filters: &[Filter]) -> Vec<Filter> {
     // SAFETY: the session's own zone, which is always set; its name ends with NUL.
     let zone = text(unsafe { pg_sys::pg_get_timezone_name(pg_sys::session_timezone) });
-    let tame = zone.contains('/') || ["UTC", "GMT"].contains(&zone.as_str());
+    let tame = is_place(&zone);
     let widened = |filter: &Filter| match filter.slack {
         slack if tame || slack == Slack::NONE => *filter,
         slack => Filter { slack: slack.and(WILD_ZONE), ..*filter },

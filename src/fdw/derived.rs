@@ -20,6 +20,9 @@ pub struct Derived {
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
+/// Where the clocks go back over midnight, a day begins for Postgres at the second of two midnights: up to an hour of
+/// its rows lie before that.
+const SECOND_MIDNIGHT: Slack = Slack { before: 3 * HOUR, after: 0 };
 /// No zone of the tz database was ever further from UTC.
 const ANY_ZONE: Slack = Slack { before: 16 * HOUR, after: 16 * HOUR };
 /// A POSIX zone may be written up to 168 hours away from UTC.
@@ -50,7 +53,7 @@ impl Columns<'_> {
             (
                 pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ | pg_sys::F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT,
                 [unit, time, ..],
-            ) => (*time, within(width(*unit)?)),
+            ) => (*time, within(width(*unit)?).and(SECOND_MIDNIGHT)),
             _ => return None,
         };
         let inside = self.find(inside)?;
@@ -93,9 +96,15 @@ fn within(seconds: i64) -> Slack {
 /// A name of the tz database, or any text that Postgres takes for a zone.
 fn zone_slack(zone: *mut pg_sys::Node) -> Slack {
     match constant_text(zone) {
-        Some(name) if name.contains('/') || ["UTC", "GMT"].contains(&name.as_str()) => ANY_ZONE,
+        Some(name) if is_place(&name) => ANY_ZONE,
         _ => ANY_ZONE.and(WILD_ZONE),
     }
+}
+
+/// Whether a zone is one of the tz database, by its name. A POSIX zone may hold a slash too, but it has digits.
+pub fn is_place(zone: &str) -> bool {
+    let named = zone.contains('/') && zone.chars().all(|c| c.is_ascii_alphabetic() || "/_-".contains(c));
+    named || ["UTC", "GMT"].contains(&zone)
 }
 
 /// The longest that a unit of date_trunc can be, a change of the clocks included.

@@ -170,7 +170,8 @@ impl Fetch {
             Waiting::Nothing | Waiting::Consumer => String::new(),
             waiting => format!(", waiting for {}", waiting.text()),
         };
-        notice(format!("pancake_fdw: {requests} requests, {rows} rows, {rate:.0} rows/s{back}{waiting}"));
+        let noun = if requests == 1 { "request" } else { "requests" };
+        notice(format!("pancake_fdw: {requests} {noun}, {rows} rows, {rate:.0} rows/s{back}{waiting}"));
     }
 
     /// The scan is over: nothing is shown as running any more.

@@ -88,13 +88,21 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
     let unsendable = unsendable_constants(&filters, &operands);
+    let not_sent = not_sent(&clauses, way.order, &unsendable);
+    // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
+    // SAFETY: the planner's own structure.
+    let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
+    let requests = match limit > 0.0 && not_sent.is_empty() && as_it_comes {
+        true => way.requests.min((limit / ROWS_OF_A_REQUEST).ceil().max(way.chains as f64)),
+        false => way.requests,
+    };
     let envelope = Envelope {
         order: way.order,
         ordered: ordered.is_some(),
-        not_sent: not_sent(&clauses, way.order, &unsendable),
+        not_sent,
         unsendable: unsendable.into_iter().map(|(place, _)| place).collect(),
         columns: needed(relation, &planned.table, &checked),
-        requests: way.requests as u64,
+        requests: requests as u64,
         chains: way.chains as u64,
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
@@ -118,11 +126,13 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
 fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> Vec<(usize, String)> {
     let (filters, _) = quals::filters(clauses);
+    let posts = filters.iter().any(|filter| filter.column == Filterable::PostId);
     let mut filters = filters.iter();
     let reason = |(place, clause): (usize, &Clause)| {
         let reason = match &clause.used {
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
+                filter if filter.column == Filterable::Type && posts => "post_ids is sent instead".to_owned(),
                 filter if fate(filter, order) == Verdict::Superset => {
                     unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.to_owned()
                 }

@@ -114,6 +114,7 @@ impl ScanState {
         if changed || !finished || self.kept.is_none() {
             self.again = None;
             self.kept = self.kept.take().map(|_| Vec::new());
+            self.stopped = Stopped::NeverStarted;
         } else {
             self.again = Some(0);
         }

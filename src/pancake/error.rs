@@ -69,9 +69,9 @@ impl Kind {
             Kind::PageRefused => {
                 Some("Switch the API on for this page in Cài đặt → Công cụ, and check its subscription.")
             }
-            Kind::PageNotFound => {
-                Some("Check the option page_id, for example against the foreign table \"pages\".")
-            }
+            Kind::PageNotFound => Some(
+                "Check the option page_id, for example against the pages that GET https://pages.fm/api/v1/pages lists.",
+            ),
             Kind::ServerFault => {
                 Some("The fault is on Pancake's side: try later, and check its status page if it lasts.")
             }

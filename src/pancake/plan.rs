@@ -101,7 +101,9 @@ pub fn unsendable(filter: &Filter, operand: &Operand) -> Option<&'static str> {
             Some("not tag ids")
         }
         (Filterable::Tags, _) if !texts.iter().any(|tag| is_tag_id(tag)) => Some("no tag id"),
-        (Filterable::Tags | Filterable::PostId, _) if texts.len() > MAX_CHAINS => Some("too many chains"),
+        (Filterable::Tags, Comparison::Overlaps) | (Filterable::PostId, _) if texts.len() > MAX_CHAINS => {
+            Some("too many chains")
+        }
         _ => None,
     }
 }
@@ -166,9 +168,10 @@ impl Restriction {
         let posts = each(self.posts.filter(few));
         let sendable =
             |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
-        // Beside post_ids no type is sent: that is the form that is proven.
-        let kinds = each(self.kinds.filter(|kinds| sendable(kinds) && posts == [None]));
-        let any_tag = each(self.any_tag.filter(|tags| tags.len() * kinds.len() * posts.len() <= MAX_CHAINS));
+        let any_tag = each(self.any_tag.filter(|tags| tags.len() * posts.len() <= MAX_CHAINS));
+        // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
+        let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
+        let kinds = each(self.kinds.filter(|kinds| sendable(kinds) && posts == [None] && few_enough(kinds)));
         let mut chains = Vec::new();
         for (post_id, kind) in posts.iter().flat_map(|post| kinds.iter().map(move |kind| (post, kind))) {
             for tag in &any_tag {
@@ -425,6 +428,10 @@ mod tests {
         assert!(why(Filterable::Tags, Contains, texts(&[Some("61"), Some("VIP")])).is_none());
         assert!(why(Filterable::Tags, Overlaps, texts(&[Some("61"), Some("VIP")])).is_some());
         assert!(why(Filterable::Tags, Has, text("VIP")).is_some());
+        let many: Vec<String> = (0..=MAX_CHAINS).map(|tag| tag.to_string()).collect();
+        let many: Vec<_> = many.iter().map(|tag| Some(tag.as_str())).collect();
+        assert!(why(Filterable::Tags, Overlaps, texts(&many)).is_some());
+        assert!(why(Filterable::Tags, Contains, texts(&many)).is_none());
     }
 
     #[test]
