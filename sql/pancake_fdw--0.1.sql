@@ -12,16 +12,16 @@ CREATE FOREIGN DATA WRAPPER pancake_fdw HANDLER pancake_fdw_handler VALIDATOR pa
 -- ---------------------------------------------------------------------------------------------------------------
 -- For a bug report
 -- ---------------------------------------------------------------------------------------------------------------
-CREATE FUNCTION library_version() RETURNS text
+CREATE FUNCTION build_versions() RETURNS text
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_library_version';
-COMMENT ON FUNCTION library_version() IS 'internal: what version() is made of';
+COMMENT ON FUNCTION build_versions() IS 'internal: what version() is made of';
 
 CREATE FUNCTION version(OUT extension text, OUT library text, OUT postgres text, OUT pgrx text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT e.extversion, v.j ->> 'library', pg_catalog.current_setting('server_version'), v.j ->> 'pgrx'
-        FROM pg_catalog.pg_extension e, (SELECT pancake.library_version()::jsonb) v (j)
+        FROM pg_catalog.pg_extension e, (SELECT pancake.build_versions()::jsonb) v (j)
         WHERE e.extname = 'pancake_fdw'
     $$;
 COMMENT ON FUNCTION version() IS 'versions of extension, library, Postgres and pgrx, for a bug report';

@@ -23,14 +23,11 @@ impl Operands {
             let states = pg_sys::ExecInitExprList((*plan).fdw_exprs, &mut (*node).ss.ps);
             (list::<pg_sys::Node>((*plan).fdw_exprs), list::<pg_sys::ExprState>(states))
         };
-        // SAFETY: the plan's own expressions.
-        Self(
-            states
-                .into_iter()
-                .zip(nodes)
-                .map(|(state, node)| (state, unsafe { pg_sys::exprType(node) }))
-                .collect(),
-        )
+        let typed = |(state, node): (*mut pg_sys::ExprState, *mut pg_sys::Node)| {
+            // SAFETY: the plan's own expressions.
+            (state, unsafe { pg_sys::exprType(node) })
+        };
+        Self(states.into_iter().zip(nodes).map(typed).collect())
     }
 
     pub fn evaluate(&self, node: *mut pg_sys::ForeignScanState, filters: &[Filter]) -> Vec<Option<Operand>> {

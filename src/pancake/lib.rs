@@ -22,6 +22,7 @@ pub mod filter;
 pub mod json;
 pub mod lane;
 pub mod ledger;
+pub mod looks;
 pub mod merge;
 pub mod meter;
 pub mod options;

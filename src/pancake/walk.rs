@@ -28,8 +28,8 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Kind, Result};
+use crate::looks::Looks;
 use crate::plan::Window;
-use crate::seen::Seen;
 use crate::time::{Micros, UnixSeconds};
 
 /// A row of a reply as far as the walk is concerned.
@@ -61,10 +61,8 @@ pub const FULL_BATCH: usize = 60;
 /// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
 /// late, so a later bound is as good as none.
 const LAST_SECOND: i64 = 99_999_999_999;
-/// A message surfaces at most this long after its `updated_at`.
-const LATE_SECONDS: i64 = 60;
 /// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
-const PATIENCE: u32 = 20;
+pub const PATIENCE: u32 = 20;
 
 #[derive(Debug)]
 pub struct Walk {
@@ -109,38 +107,19 @@ struct Floor {
     ids: HashSet<String>,
 }
 
-#[derive(Debug)]
-struct Looks {
-    seen: Seen,
-    newest: Option<Micros>,
-    current: Option<Box<Walk>>,
-    count: u32,
-    /// The first reply of the current look; nothing before it is had.
-    head: Option<Vec<Spot>>,
-    /// The first reply of the look before, if that look found nothing new.
-    quiet_head: Option<Vec<Spot>>,
-    /// New rows that the current look found.
-    found: usize,
-    replies: u32,
-}
-
 impl Walk {
     /// `looks`: the order is `updated_at`, and rows may still move into the window.
     pub fn new(window: Window, looks: bool) -> Self {
         Self::with_batch(window, looks, FULL_BATCH)
     }
 
+    /// A walk that sends no lower bound: what it finds beyond it is the proof.
+    pub fn look(window: Window, full_batch: usize) -> Self {
+        Self { since_sent: false, ..Self::with_batch(window, false, full_batch) }
+    }
+
     pub fn with_batch(window: Window, looks: bool, full_batch: usize) -> Self {
-        let looks = looks.then(|| Looks {
-            seen: Seen::default(),
-            newest: None,
-            current: None,
-            count: 0,
-            head: None,
-            quiet_head: None,
-            found: 0,
-            replies: 0,
-        });
+        let looks = looks.then(|| Looks::new(window, full_batch));
         Self {
             window,
             full_batch,
@@ -166,7 +145,7 @@ impl Walk {
         let last = self.place.as_ref().map(|place| &place.last);
         match (self.state, last) {
             (State::Ended(_), _) => None,
-            (State::Look, _) => self.looks.as_ref()?.current.as_ref()?.ask(),
+            (State::Look, _) => self.looks.as_ref()?.ask(),
             (State::Probe, Some(last)) => Some(self.after(last.id.clone())),
             (State::Step { .. }, Some(last)) => {
                 Some(self.anchor().map_or_else(|| self.around(last.at), |id| self.after(id)))
@@ -212,31 +191,30 @@ impl Walk {
         if self.ask().is_none_or(|ask| ask.cursor.is_none()) {
             return Ok(false);
         }
-        match (self.state, self.looks.as_mut().and_then(|looks| looks.current.as_mut())) {
-            (State::Look, Some(look)) => look.lost(),
+        match (self.state, &mut self.looks) {
+            (State::Look, Some(looks)) => looks.lost(),
             (state, _) => self.go_around(state == State::Step { confirming: true }).map(|()| true),
         }
     }
 
     /// Takes a reply in, and says which of its rows to hand out.
     pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
-        if self.state == State::Look {
-            return self.look_replied(rows);
+        if let (State::Look, Some(looks)) = (self.state, &mut self.looks) {
+            let (fresh, end) = looks.reply(rows)?;
+            if let Some(end) = end {
+                self.state = State::Ended(end);
+            }
+            return Ok(fresh);
         }
         let unique = without_repeats(rows);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         in_order(&rows)?;
         let fresh = self.take(&rows)?;
         if let Some(looks) = &mut self.looks {
-            if looks.newest.is_none() {
-                looks.newest = rows.first().map(|row| row.at);
+            looks.note(rows.first().map(|row| row.at), fresh.iter().map(|i| rows[*i].id.as_str()));
+            if matches!(self.state, State::Ended(_)) && looks.begin() {
+                self.state = State::Look;
             }
-            for i in &fresh {
-                looks.seen.is_new(&rows[*i].id);
-            }
-        }
-        if matches!(self.state, State::Ended(_)) {
-            self.begin_look();
         }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
     }
@@ -379,57 +357,6 @@ impl Walk {
         }
         self.place = Some(place);
     }
-
-    fn begin_look(&mut self) {
-        let Some(looks) = &mut self.looks else { return };
-        let Some(newest) = looks.newest else { return };
-        let down_to = newest.minus_seconds(LATE_SECONDS);
-        self.state = State::Look;
-        looks.begin(down_to, self.window, self.full_batch);
-    }
-
-    fn look_replied(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
-        let Some(looks) = &mut self.looks else { return Ok(Vec::new()) };
-        let Some(mut look) = looks.current.take() else { return Ok(Vec::new()) };
-        let mut fresh = look.reply(rows)?;
-        looks.replies += 1;
-        if looks.replies == 1 {
-            looks.newest = rows.first().map(|row| row.at);
-            looks.head = Some(rows.to_vec());
-        }
-        // One reply is one moment. Longer looks are over when the next begins as this one did: then no row came up
-        // from below in between.
-        let unmoved = looks.head.is_some() && looks.head == looks.quiet_head;
-        let rest = look.ended().filter(|_| looks.replies == 1).or(unmoved.then_some(End::ListEnded));
-        fresh.retain(|i| looks.seen.is_new(&rows[*i].id));
-        looks.found += fresh.len();
-        match (rest, look.ended(), looks.newest) {
-            (Some(end), _, _) | (None, Some(end), None) => self.state = State::Ended(end),
-            (None, None, _) => looks.current = Some(look),
-            (None, Some(_), Some(newest)) => {
-                if looks.count >= PATIENCE {
-                    return Err(restless(
-                        "Conversations moved during each of twenty looks at the head of the list.",
-                    ));
-                }
-                looks.begin(newest, self.window, self.full_batch);
-            }
-        }
-        Ok(fresh)
-    }
-}
-
-impl Looks {
-    fn begin(&mut self, down_to: Micros, window: Window, full_batch: usize) {
-        let low = Some(window.low.map_or(down_to, |low| low.max(down_to)));
-        let mut look = Walk::with_batch(Window { low, high: window.high }, false, full_batch);
-        look.since_sent = false;
-        self.current = Some(Box::new(look));
-        self.count += 1;
-        self.quiet_head = self.head.take().filter(|_| self.found == 0);
-        self.found = 0;
-        self.replies = 0;
-    }
 }
 
 /// The rows of a batch, each id once.
@@ -452,7 +379,7 @@ fn in_order(rows: &[&Spot]) -> Result<()> {
     }
 }
 
-fn restless(detail: &str) -> Error {
+pub fn restless(detail: &str) -> Error {
     Error::new(Kind::NotUnderstood, "cursor of the conversations list never ends").detail(detail)
 }
 
