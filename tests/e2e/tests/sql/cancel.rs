@@ -280,6 +280,7 @@ fn the_server_stops_while_a_scan_waits() {
     let begun = Instant::now();
     cluster.stop(Mode::Fast).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(scanner.join().unwrap().is_ok_and(|state| state == "57P01"));
+    // The client hears the reason, or only that the connection is gone.
+    assert!(scanner.join().unwrap().map_or(true, |state| state == "57P01"));
     until("the request is given up", || shop.simulator.in_flight() == 0);
 }
