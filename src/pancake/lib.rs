@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! options ─┐
-//! filter ──┴► plan (a union of chains) ─► scan ─► walk   (which reply proves which row, pure)
+//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walk ─► looks (which reply proves which row, pure)
 //!                                          │  └─► decode (a reply's bytes → rows of cells)
-//!                                          └────► client ─► gate ─► meter (one budget for all sessions)
-//!                                                    └────► reply (what counts as a page of rows)
+//!                                          └────► client ─► lane ─► meter (one budget for all sessions)
+//!                                                    └────► reply (what counts as an answer)
 //! ```
 #![forbid(unsafe_code)]
 
