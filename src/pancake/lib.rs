@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod asking;
 pub mod catalogue;
 pub mod cell;
 pub mod client;

@@ -1,10 +1,11 @@
 //! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
 //! growing distance. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
 
+use crate::asking::Answer;
 use crate::decode::{Row, spots};
 use crate::error::Result;
 use crate::plan::{Chain, Order, Window};
-use crate::scan::{Answer, Scan};
+use crate::scan::Scan;
 use crate::time::{Micros, UnixSeconds};
 use crate::walk::{Ask, Walk};
 
