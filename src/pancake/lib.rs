@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! options ─┐
-//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walk ─► looks (which reply proves which row, pure)
+//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walker ─► walk ─► looks (which reply proves which row, pure)
+//!                                          │  ├─► endpoint (a walker's ask → an address)
 //!                                          │  └─► decode (a reply's bytes → rows of cells)
 //!                                          └────► client ─► lane ─► meter (one budget for all sessions)
 //!                                                    └────► reply (what counts as an answer)
@@ -18,6 +19,7 @@ pub mod column;
 pub mod conversation;
 pub mod decode;
 pub mod duration;
+pub mod endpoint;
 pub mod error;
 pub mod filter;
 pub mod json;
@@ -41,3 +43,4 @@ pub mod time;
 pub mod token;
 pub mod url;
 pub mod walk;
+pub mod walker;

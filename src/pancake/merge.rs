@@ -8,7 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
 use crate::time::Micros;
-use crate::walk::{End, Walk};
+use crate::walk::End;
+use crate::walker::Walker;
 
 pub struct Merge<'a> {
     lanes: Vec<Lane<'a>>,
@@ -23,7 +24,7 @@ pub struct Merge<'a> {
 
 struct Lane<'a> {
     chain: &'a Chain,
-    walk: Walk,
+    walk: Walker,
     rows: VecDeque<Row>,
 }
 
@@ -34,7 +35,7 @@ impl Lane<'_> {
 }
 
 impl<'a> Merge<'a> {
-    pub fn new(plan: &'a RequestPlan, ordered: bool, walk: impl Fn(&Chain) -> Walk) -> Self {
+    pub fn new(plan: &'a RequestPlan, ordered: bool, walk: impl Fn(&Chain) -> Walker) -> Self {
         let lane = |chain| Lane { chain, walk: walk(chain), rows: VecDeque::new() };
         Self {
             lanes: plan.chains.iter().map(lane).collect(),
@@ -53,7 +54,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    pub fn at(&mut self, lane: usize) -> (&'a Chain, &mut Walk) {
+    pub fn at(&mut self, lane: usize) -> (&'a Chain, &mut Walker) {
         let lane = &mut self.lanes[lane];
         (lane.chain, &mut lane.walk)
     }
@@ -107,24 +108,18 @@ impl<'a> Merge<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Order, Window};
+    use crate::plan::Order;
     use crate::walk::Spot;
 
     fn plan(chains: usize, ids: Option<&[&str]>) -> RequestPlan {
-        let chain = Chain {
-            order: Order::InsertedAt,
-            kind: None,
-            tags: vec![],
-            post_id: None,
-            window: Window::default(),
-        };
+        let chain = Chain::whole(Order::InsertedAt);
         let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
         RequestPlan { chains: vec![chain; chains], ids }
     }
 
     /// Serves each chain its batches, then the end; tells what came out.
     fn run(plan: &RequestPlan, ordered: bool, batches: &[&[&[(&str, i64)]]]) -> Vec<String> {
-        let mut merge = Merge::new(plan, ordered, |chain| Walk::new(chain.window, false));
+        let mut merge = Merge::new(plan, ordered, |chain| Walker::new(chain, false));
         let mut served = vec![0; batches.len()];
         let mut out = vec![];
         while let Some(lane) = merge.hungry() {
@@ -134,7 +129,7 @@ mod tests {
             if batch.is_empty() {
                 // Answers the walk's last questions as a list of no rows would.
                 let (_, walk) = merge.at(lane);
-                *walk = Walk::new(Window::default(), false);
+                *walk = Walker::new(&Chain::whole(Order::InsertedAt), false);
                 walk.reply(&[] as &[Spot]).unwrap();
             }
             merge.feed(lane, rows.collect());

@@ -76,6 +76,13 @@ pub struct Chain {
     pub window: Window,
 }
 
+impl Chain {
+    /// All rows of the page.
+    pub fn whole(order: Order) -> Self {
+        Self { order, kind: None, tags: Vec::new(), post_id: None, window: Window::default() }
+    }
+}
+
 /// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPlan {
@@ -359,14 +366,7 @@ mod tests {
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
             vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
         ] {
-            let expected = Chain {
-                order: Order::InsertedAt,
-                kind: None,
-                tags: vec![],
-                post_id: None,
-                window: Window::default(),
-            };
-            assert_eq!(chains(&everything), [expected], "{everything:?}");
+            assert_eq!(chains(&everything), [Chain::whole(Order::InsertedAt)], "{everything:?}");
         }
     }
 

@@ -3,11 +3,13 @@
 
 use crate::asking::Answer;
 use crate::decode::{Row, spots};
+use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order, Window};
+use crate::plan::{Chain, Order};
 use crate::scan::Scan;
 use crate::time::{Micros, UnixSeconds};
-use crate::walk::{Ask, Walk};
+use crate::walk;
+use crate::walker::{Ask, Walker};
 
 /// Requests that ANALYZE spends at most: four seconds of a page's budget.
 pub const BUDGET: usize = 20;
@@ -30,14 +32,8 @@ struct Stretch {
 impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
-        let chain = Chain {
-            order: Order::InsertedAt,
-            kind: None,
-            tags: vec![],
-            post_id: None,
-            window: Window::default(),
-        };
-        let mut walk = Walk::new(chain.window, false);
+        let chain = Chain::whole(Order::InsertedAt);
+        let mut walk = Walker::new(&chain, false);
         let mut newest = Vec::new();
         for _ in 0..WALKED {
             let Some(ask) = walk.ask() else { break };
@@ -79,7 +75,7 @@ impl Scan {
     /// The batch that begins at a time.
     async fn at(&self, chain: &Chain, until: Micros) -> Result<Vec<Row>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
-        let ask = Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
+        let ask = walk::Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(None),
             Answer::Rows(_, rows) => {
@@ -88,7 +84,7 @@ impl Scan {
                 rows.collect::<Result<Vec<_>>>().map(Some)
             }
         };
-        self.answer(&self.address(chain, &ask), take).await
+        self.answer(&address(&self.page_id, chain, &Ask::Cursor(ask)), take).await
     }
 }
 

@@ -9,17 +9,18 @@ use tokio::sync::Semaphore;
 use crate::asking::Answer;
 use crate::client::Client;
 use crate::decode::{Row, Wanted, spots};
+use crate::endpoint::address;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Tally, Waiting};
 use crate::merge::Merge;
 use crate::meter::PageMeter;
 use crate::options::ServerOptions;
-use crate::plan::{Chain, Order, RequestPlan, Window};
+use crate::plan::{Chain, Order, RequestPlan};
 use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::time::Micros;
-use crate::url::Address;
-use crate::walk::{Ask, End, Spot, Walk};
+use crate::walk::{self, End, Spot};
+use crate::walker::{Ask, Walker};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
 /// the skew between the clocks.
@@ -120,7 +121,7 @@ impl Scan {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let mut merge = Merge::new(plan, self.ordered, |chain| Walk::new(chain.window, self.may_move(chain)));
+        let mut merge = Merge::new(plan, self.ordered, |chain| Walker::new(chain, self.may_move(chain)));
         while let Some(next) = merge.hungry() {
             let (chain, walk) = merge.at(next);
             if let Some(ask) = walk.ask() {
@@ -170,8 +171,7 @@ impl Scan {
 
     /// The rows of the post must come back, and no others.
     async fn try_post_ids(&self) -> Result<bool> {
-        let window = Window::default();
-        let all = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
+        let all = Chain::whole(Order::InsertedAt);
         let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
         let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
         let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
@@ -184,7 +184,8 @@ impl Scan {
 
     /// The newest rows of a chain with their posts; none where the server does not take the question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
-        let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
+        let ask = Ask::Cursor(walk::Ask { cursor: None, since: None, until: None });
+        let address = address(&self.page_id, chain, &ask);
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(Some(Vec::new())),
             Answer::Rows(_, rows) => {
@@ -196,7 +197,7 @@ impl Scan {
     }
 
     /// Asks until there is a reply, and takes it into the walk.
-    pub(crate) async fn ask(&self, chain: &Chain, walk: &mut Walk, ask: &Ask) -> Result<Vec<Row>> {
+    pub(crate) async fn ask(&self, chain: &Chain, walk: &mut Walker, ask: &Ask) -> Result<Vec<Row>> {
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(walk.lost()?.then(Vec::new)),
             Answer::Rows(reply, rows) => {
@@ -206,39 +207,13 @@ impl Scan {
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.
-                let repeats = known.saturating_sub(usize::from(ask.cursor.is_some()));
+                let repeats = known.saturating_sub(usize::from(ask.overlaps()));
                 self.count(reply, repeats, fresh.iter().map(|i| spots[*i].at));
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id));
                 rows.collect::<Result<_>>().map(Some)
             }
         };
-        self.answer(&self.address(chain, ask), take).await
-    }
-
-    pub(crate) fn address(&self, chain: &Chain, ask: &Ask) -> Address {
-        let mut address =
-            Address::new("public_api/v2").segment("pages").segment(&self.page_id).segment("conversations");
-        if let Some(kind) = &chain.kind {
-            address = address.param("type", kind);
-        }
-        if !chain.tags.is_empty() {
-            address = address.param("tags", &chain.tags.join(","));
-        }
-        if let Some(post_id) = &chain.post_id {
-            address = address.param("post_ids", post_id);
-        }
-        // since and until act on the order_by column: it is always named.
-        address = address.param("order_by", chain.order.column());
-        if let Some(since) = ask.since {
-            address = address.param("since", &since.0.to_string());
-        }
-        if let Some(until) = ask.until {
-            address = address.param("until", &until.0.to_string());
-        }
-        match &ask.cursor {
-            Some(cursor) => address.param("last_conversation_id", cursor),
-            None => address,
-        }
+        self.answer(&address(&self.page_id, chain, ask), take).await
     }
 
     fn count(&self, reply: &Reply, repeats: usize, fresh: impl ExactSizeIterator<Item = Micros>) {

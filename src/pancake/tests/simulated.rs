@@ -14,7 +14,7 @@ use pancake::error::Error;
 use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
-use pancake::plan::{Chain, Order, RequestPlan, Window};
+use pancake::plan::{Chain, Order, RequestPlan};
 use pancake::scan::{Event, Outlet, Scan};
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
@@ -51,10 +51,7 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         server,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
-        plan: RequestPlan {
-            chains: vec![Chain { order, kind: None, tags: vec![], post_id: None, window: Window::default() }],
-            ..RequestPlan::default()
-        },
+        plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
         ordered: false,
         trusts_post_ids: false,
         wanted: wanted.into(),
