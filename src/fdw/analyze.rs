@@ -18,10 +18,16 @@ use crate::pg::worker::Worker;
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn analyze_foreign_table(
-    _relation: pg_sys::Relation,
+    relation: pg_sys::Relation,
     function: *mut pg_sys::AcquireSampleRowsFunc,
     pages: *mut pg_sys::BlockNumber,
 ) -> bool {
+    // SAFETY: ANALYZE holds the relation open.
+    let table = ForeignTable::read(unsafe { (*relation).rd_id }).or_raise();
+    if table.table.object.needs_conversation() {
+        // Of all conversations at once there is no sample; Postgres warns that it skips the table.
+        return false;
+    }
     // SAFETY: Postgres lends both for the answer. A table has no disk pages here; what is read is counted in requests.
     unsafe {
         *function = Some(acquire_sample_rows);

@@ -51,7 +51,8 @@ impl Explained {
 
 fn planned(envelope: &Envelope, deparser: &Deparser) -> Vec<(&'static str, String)> {
     let asked = envelope.filters.iter().filter(|filter| !envelope.unsendable.contains(&filter.operand));
-    let mut lines = vec![("Pancake Sent", sent(asked, envelope.order, &deparser.operands()))];
+    let mut lines =
+        vec![("Pancake Sent", sent(envelope.object, asked, envelope.order, &deparser.operands()))];
     let quals = deparser.quals();
     let not_sent =
         envelope.not_sent.iter().filter_map(|(i, why)| Some(format!("{} ({why})", bare(quals.get(*i)?))));

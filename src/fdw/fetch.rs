@@ -193,6 +193,7 @@ pub fn prepare(
     outlet: Arc<Outlet>,
 ) -> Result<Scan> {
     let page_id = table.table.page_id.clone().unwrap_or_default();
+    let object = table.table.object;
     let token = catalog::token(table, user, &page_id)?;
     let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
     let server = table.server.clone();
@@ -202,7 +203,20 @@ pub fn prepare(
         .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
     let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
     let client = Worker::get()?.client.clone();
-    Ok(Scan { server, page_id, token, plan, ordered, trusts_post_ids, wanted, meter, tally, client, outlet })
+    Ok(Scan {
+        object,
+        server,
+        page_id,
+        token,
+        plan,
+        ordered,
+        trusts_post_ids,
+        wanted,
+        meter,
+        tally,
+        client,
+        outlet,
+    })
 }
 
 fn wanted(table: &ForeignTable, filler: &Filler) -> Result<Wanted> {

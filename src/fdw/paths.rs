@@ -1,8 +1,8 @@
 //! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
 //! join. What a way costs is counted in requests.
 
-use pancake::catalogue::Object;
-use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict};
+use pancake::catalogue::{Object, Paging};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
 use pancake::plan::{Order, bind, fate, unsendable};
 use pgrx::pg_sys;
 
@@ -15,10 +15,30 @@ use crate::pg::nodes::{list, to_list};
 
 /// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
 const COST_OF_A_REQUEST: f64 = 100.0;
+/// What the planner takes for a conversation, until somebody counts.
+pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
+/// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
+const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
+
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
-const PROOFS_OF_A_CHAIN: f64 = 2.0;
-/// New rows in a batch of 60: neighbouring batches overlap by a row.
-pub const ROWS_OF_A_REQUEST: f64 = 59.0;
+fn proofs_of_a_chain(object: Object) -> f64 {
+    match object.paging() {
+        Paging::Cursor => 2.0,
+        Paging::Skip => 1.0,
+        Paging::Windows { .. } | Paging::Whole => 0.0,
+    }
+}
+
+/// New rows that a request brings: neighbouring batches overlap by a row, slices of time are cut for three quarters of a
+/// batch, whole lists come at once.
+pub fn rows_of_a_request(object: Object) -> f64 {
+    match object.paging() {
+        Paging::Cursor => 59.0,
+        Paging::Skip => 29.0,
+        Paging::Windows { batch } => batch as f64 * 0.75,
+        Paging::Whole => f64::INFINITY,
+    }
+}
 
 /// One way to scan: by these clauses, walked in this order.
 pub struct Way {
@@ -26,6 +46,8 @@ pub struct Way {
     /// Requests of the whole walk, and the chains that they are in.
     pub requests: f64,
     pub chains: usize,
+    /// Nothing says whose messages are wanted.
+    impossible: bool,
 }
 
 /// The planner's relation with what is known of its table.
@@ -44,16 +66,24 @@ impl Relation<'_> {
     /// How these clauses are served, in the order that is asked for or in the better one.
     pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
         let (filters, operands) = quals::filters(clauses);
-        let order = order.unwrap_or_else(|| Order::choose(&filters));
+        let object = self.table.table.object;
+        let order = order.unwrap_or_else(|| Order::choose(object, &filters));
         let known: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
-        let chains = bind(&filters, order, &known, page_id).chains.len();
+        let chains = bind(object, &filters, order, &known, page_id).chains.len();
+        let rows_of_a_request = match object.needs_conversation() {
+            // Each conversation is a walk of its own.
+            true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
+            false => rows_of_a_request(object),
+        };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, order) / rows_of_a_request).ceil().max(n as f64),
         };
-        Way { order, requests, chains }
+        let impossible = object.needs_conversation()
+            && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
+        Way { order, requests, chains, impossible }
     }
 
     /// Rows that come over the network.
@@ -64,10 +94,11 @@ impl Relation<'_> {
         known: &[Option<Operand>],
         order: Order,
     ) -> f64 {
+        let object = self.table.table.object;
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
         let sent = used.zip(filters).zip(known).filter(|((_, filter), value)| {
-            let sendable = value.as_ref().is_none_or(|value| unsendable(filter, value).is_none());
-            sendable && fate(filter, order) == Verdict::Superset
+            let sendable = value.as_ref().is_none_or(|value| unsendable(object, filter, value).is_none());
+            sendable && fate(object, filter, order) == Verdict::Superset
         });
         let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
@@ -82,7 +113,8 @@ impl Relation<'_> {
             ((*self.relation).tuples, kept)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
-        if self.analyzed { tuples * kept } else { (tuples * kept).max(ROWS_OF_A_REQUEST.min(tuples)) }
+        let guessed = !self.analyzed && object == Object::Conversations;
+        if guessed { (tuples * kept).max(rows_of_a_request(object).min(tuples)) } else { tuples * kept }
     }
 
     pub fn add_paths(&self) {
@@ -113,9 +145,11 @@ impl Relation<'_> {
             } else {
                 (*parameters).ppi_req_outer
             };
-            let startup = way.chains.max(1) as f64 * COST_OF_A_REQUEST;
-            let proofs = way.chains as f64 * PROOFS_OF_A_CHAIN;
-            let total = (way.requests + proofs).max(1.0) * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
+            let impossible = if way.impossible { COST_OF_THE_IMPOSSIBLE } else { 0.0 };
+            let startup = impossible + way.chains.max(1) as f64 * COST_OF_A_REQUEST;
+            let proofs = way.chains as f64 * proofs_of_a_chain(self.table.table.object);
+            let requests = (way.requests + proofs).max(1.0);
+            let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
             let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
@@ -125,6 +159,9 @@ impl Relation<'_> {
 
     /// The order that the query wants first, if the server has it: as much of it as the server can give.
     fn useful_order(&self) -> Option<(Order, *mut pg_sys::List)> {
+        if !self.table.table.object.comes_in_order() {
+            return None;
+        }
         // SAFETY: the planner's own structures, alive while it plans.
         unsafe {
             let first = *list::<pg_sys::PathKey>((*self.root).query_pathkeys).first()?;
@@ -133,6 +170,7 @@ impl Relation<'_> {
             }
             let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
             let columns = self.columns();
+            let orders = self.table.table.object.orders();
             let order = members.into_iter().find_map(|member| {
                 let found = columns.find((*member).em_expr.cast())?;
                 match found.column {
@@ -142,6 +180,9 @@ impl Relation<'_> {
                     _ => None,
                 }
             })?;
+            if !orders.contains(&order) {
+                return None;
+            }
             // Read to its end, the order of a list that moves is a Sort over the exact walk.
             let in_part = (*self.root).limit_tuples > 0.0 || (*self.root).tuple_fraction > 0.0;
             (order == Order::InsertedAt || in_part).then(|| (order, to_list(&[first])))
@@ -159,7 +200,8 @@ impl Relation<'_> {
         let mut found: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
         for clause in self.classify(&self.join_clauses()) {
             let Use::Filter(understood) = &clause.used else { continue };
-            if matches!(understood.column, Filterable::Id | Filterable::PageId) {
+            let object = self.table.table.object;
+            if verdict(object, understood.column, understood.comparison) != Verdict::Superset {
                 continue;
             }
             // SAFETY: the planner's own structures; the sets are fresh ones.

@@ -1,20 +1,30 @@
 //! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
 //! help in `quals`, what the plan carries in `envelope`.
 
-use pancake::filter::{Filter, Filterable, Verdict};
+use pancake::catalogue::Object;
+use pancake::filter::{Comparison, Filter, Filterable, Verdict};
 use pancake::plan::{Order, fate, unsendable};
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::bound::constant;
 use crate::fdw::envelope::{Envelope, unpack_order};
-use crate::fdw::paths::{ROWS_OF_A_REQUEST, Relation};
+use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
 use crate::pg::report::OrRaise;
 
-/// A page of which nothing is known yet: a shop of middling size.
-const UNKNOWN_ROWS: f64 = 6_000.0;
+/// Rows of a table of which nothing is known yet: a shop of middling size. Of messages so many that a condition on the
+/// conversation, which the planner takes for one row in two hundred, leaves those of one.
+fn unknown_rows(object: Object) -> f64 {
+    match object {
+        Object::Conversations => 6_000.0,
+        Object::Messages => 200.0 * MESSAGES_OF_A_CONVERSATION,
+        Object::Customers => 4_000.0,
+        Object::Posts => 300.0,
+        Object::Tags | Object::Users | Object::Pages => 20.0,
+    }
+}
 
 /// What the planner keeps of a relation from one callback to the next.
 struct Planned {
@@ -39,12 +49,12 @@ pub unsafe extern "C-unwind" fn get_foreign_rel_size(
     unsafe {
         let analyzed = (*relation).tuples > 0.0;
         if !analyzed {
-            (*relation).tuples = UNKNOWN_ROWS;
+            (*relation).tuples = unknown_rows(table.table.object);
         }
         pg_sys::set_baserel_size_estimates(root, relation);
-        if !analyzed {
+        if !analyzed && table.table.object == Object::Conversations {
             // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
-            (*relation).rows = (*relation).rows.max(ROWS_OF_A_REQUEST);
+            (*relation).rows = (*relation).rows.max(rows_of_a_request(table.table.object));
         }
         let planned = Planned { table, analyzed };
         (*relation).fdw_private =
@@ -87,16 +97,18 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let clauses = known.classify(&checked);
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
-    let unsendable = unsendable_constants(&filters, &operands);
-    let not_sent = not_sent(&clauses, way.order, &unsendable);
+    let object = planned.table.table.object;
+    let unsendable = unsendable_constants(object, &filters, &operands);
+    let not_sent = not_sent(object, &clauses, way.order, &unsendable);
     // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
     // SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
     let requests = match limit > 0.0 && not_sent.is_empty() && as_it_comes {
-        true => way.requests.min((limit / ROWS_OF_A_REQUEST).ceil().max(way.chains as f64)),
+        true => way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64)),
         false => way.requests,
     };
     let envelope = Envelope {
+        object,
         order: way.order,
         ordered: ordered.is_some(),
         not_sent,
@@ -124,7 +136,12 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> Vec<(usize, String)> {
+fn not_sent(
+    object: Object,
+    clauses: &[Clause],
+    order: Order,
+    unsendable: &[(usize, String)],
+) -> Vec<(usize, String)> {
     let (filters, _) = quals::filters(clauses);
     let posts = filters.iter().any(|filter| filter.column == Filterable::PostId);
     let mut filters = filters.iter();
@@ -133,12 +150,16 @@ fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> V
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
                 filter if filter.column == Filterable::Type && posts => "post_ids is sent instead".to_owned(),
-                filter if fate(filter, order) == Verdict::Superset => {
-                    unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.to_owned()
+                filter if fate(object, filter, order) == Verdict::Superset => {
+                    unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.clone()
                 }
                 filter if filter.column == Filterable::PageId => return None,
                 filter if filter.column == Filterable::Id => "stops the scan when all are found".to_owned(),
-                _ => format!("the walk goes by {}", order.column()),
+                filter if order.column() == Some(filter.column.column()) => match filter.comparison {
+                    Comparison::Less | Comparison::LessOrEqual => quals::NO_SERVER_FILTER.to_owned(),
+                    _ => "ends the walk".to_owned(),
+                },
+                _ => format!("the walk goes by {}", order.column().unwrap_or("no time")),
             },
         };
         Some((place, reason))
@@ -147,10 +168,14 @@ fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> V
 }
 
 /// The filters whose constant value cannot be sent, and why.
-fn unsendable_constants(filters: &[Filter], operands: &[*mut pg_sys::Expr]) -> Vec<(usize, &'static str)> {
+fn unsendable_constants(
+    object: Object,
+    filters: &[Filter],
+    operands: &[*mut pg_sys::Expr],
+) -> Vec<(usize, String)> {
     let reason = |(filter, node): (&Filter, &*mut pg_sys::Expr)| {
         let value = constant(filter, *node)?;
-        Some((filter.operand, unsendable(filter, &value)?))
+        Some((filter.operand, unsendable(object, filter, &value)?))
     };
     filters.iter().zip(operands).filter_map(reason).collect()
 }

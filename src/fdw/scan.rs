@@ -164,7 +164,9 @@ impl ScanState {
         let operands = self.operands.evaluate(node, &self.envelope.filters);
         let filters = in_this_zone(&self.envelope.filters);
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
-        let plan = bind(&filters, self.envelope.order, &operands, page_id);
+        let object = self.table.table.object;
+        let plan = bind(object, &filters, self.envelope.order, &operands, page_id);
+        plan.can_be_asked(object)?;
         if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
             return Ok(false);

@@ -1,21 +1,20 @@
 //! One question to the server until there is an answer: under the meter, tried again where that may help.
 //! What to ask, and what to make of the rows, is said by whoever asks.
 
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::client::Request;
 use crate::error::Result;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
-use crate::reply::Reply;
+use crate::reply::{Listed, Reply};
 use crate::retry::{Again, Failure};
 use crate::scan::Scan;
 use crate::url::Address;
 
 /// What a request came to.
 pub(crate) enum Answer<'a> {
-    Rows(&'a Reply, &'a [&'a RawValue]),
+    Rows(&'a Reply, &'a Listed<'a>),
     /// A failure that may be the cursor's: nothing in it speaks of the token, the page or the rate.
     Suspect,
 }
@@ -31,7 +30,7 @@ impl Scan {
         let mut failed_attempts = 0;
         loop {
             let failure = match self.fetch(address).await {
-                Ok(reply) => match reply.rows() {
+                Ok(reply) => match reply.rows(self.object) {
                     Ok(rows) => {
                         match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
                             Some(taken) => return Ok(taken),
@@ -54,8 +53,12 @@ impl Scan {
 
     async fn fetch(&self, address: &Address) -> Result<Reply, Failure> {
         let turn = Turn::new(self.meter.clone(), self.tally.clone());
-        let request =
-            Request { server: &self.server, address, token_name: "page_access_token", token: &self.token };
+        let request = Request {
+            server: &self.server,
+            address,
+            token_name: self.object.token_name(),
+            token: &self.token,
+        };
         let fetched = self.client.get(&request, &turn).await;
         let stats = self.meter.stats;
         self.tally.requests.add(1);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! options ─┐
-//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walker ─► walk ─► looks (which reply proves which row, pure)
+//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walker ─► walk, thread, windows (which reply proves which row, pure)
 //!                                          │  ├─► endpoint (a walker's ask → an address)
 //!                                          │  └─► decode (a reply's bytes → rows of cells)
 //!                                          └────► client ─► lane ─► meter (one budget for all sessions)
@@ -21,10 +21,12 @@ pub mod decode;
 pub mod duration;
 pub mod endpoint;
 pub mod error;
+pub mod fields;
 pub mod filter;
 pub mod json;
 pub mod lane;
 pub mod ledger;
+pub mod lists;
 pub mod looks;
 pub mod merge;
 pub mod meter;
@@ -39,8 +41,10 @@ pub mod secret;
 pub mod seen;
 pub mod sent;
 pub mod spelling;
+pub mod thread;
 pub mod time;
 pub mod token;
 pub mod url;
 pub mod walk;
 pub mod walker;
+pub mod windows;

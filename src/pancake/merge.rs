@@ -41,7 +41,7 @@ impl<'a> Merge<'a> {
             lanes: plan.chains.iter().map(lane).collect(),
             ordered,
             last: None,
-            came: (plan.chains.len() > 1).then(Seen::default),
+            came: plan.may_repeat().then(Seen::default),
             missing: plan.ids.clone(),
         }
     }
@@ -108,6 +108,7 @@ impl<'a> Merge<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::Object;
     use crate::plan::Order;
     use crate::walk::Spot;
 
@@ -119,7 +120,7 @@ mod tests {
 
     /// Serves each chain its batches, then the end; tells what came out.
     fn run(plan: &RequestPlan, ordered: bool, batches: &[&[&[(&str, i64)]]]) -> Vec<String> {
-        let mut merge = Merge::new(plan, ordered, |chain| Walker::new(chain, false));
+        let mut merge = Merge::new(plan, ordered, |chain| Walker::new(Object::Conversations, chain, false));
         let mut served = vec![0; batches.len()];
         let mut out = vec![];
         while let Some(lane) = merge.hungry() {
@@ -129,8 +130,8 @@ mod tests {
             if batch.is_empty() {
                 // Answers the walk's last questions as a list of no rows would.
                 let (_, walk) = merge.at(lane);
-                *walk = Walker::new(&Chain::whole(Order::InsertedAt), false);
-                walk.reply(&[] as &[Spot]).unwrap();
+                *walk = Walker::new(Object::Conversations, &Chain::whole(Order::InsertedAt), false);
+                walk.reply(&[] as &[Spot], None).unwrap();
             }
             merge.feed(lane, rows.collect());
             out.extend(merge.ready().unwrap().into_iter().map(|row| row.id));

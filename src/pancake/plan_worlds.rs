@@ -120,6 +120,7 @@ fn lets_through(row: &Row, column: Filterable, comparison: Comparison, operand: 
         (Filterable::PostId, ..) => of_text(row.post_id),
         (Filterable::PageId, ..) => of_text(Some(PAGE)),
         (Filterable::Id, ..) => of_text(Some(&row.id)),
+        (Filterable::ConversationId, ..) => false,
         (Filterable::UpdatedAt, ..) => of_time(row.updated_at),
         (Filterable::InsertedAt, ..) => of_time(row.inserted_at),
         (Filterable::Tags, Comparison::Contains, Operand::Texts(tags)) => tags.iter().all(has),
@@ -133,7 +134,7 @@ fn lets_through(row: &Row, column: Filterable, comparison: Comparison, operand: 
 fn serves(row: &Row, chain: &Chain, reading: Reading) -> bool {
     let at = match chain.order {
         Order::UpdatedAt => row.updated_at,
-        Order::InsertedAt => row.inserted_at,
+        _ => row.inserted_at,
     };
     let unit = if reading.whole_seconds { SECOND } else { 1 };
     let at = at.div_euclid(unit);
@@ -171,8 +172,8 @@ proptest! {
             Filter { column: *column, comparison: *comparison, operand, slack: Slack::NONE, wall: false }
         }).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        let order = ordered.unwrap_or_else(|| Order::choose(&filters));
-        let plan = bind(&filters, order, &operands, PAGE);
+        let order = ordered.unwrap_or_else(|| Order::choose(Object::Conversations, &filters));
+        let plan = bind(Object::Conversations, &filters, order, &operands, PAGE);
         for row in &rows {
             if clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand)) {
                 prop_assert!(plan.chains.iter().any(|chain| serves(row, chain, reading)), "{row:?} {plan:?}");

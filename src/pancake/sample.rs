@@ -32,12 +32,15 @@ struct Stretch {
 impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
-        let chain = Chain::whole(Order::InsertedAt);
-        let mut walk = Walker::new(&chain, false);
+        let chain = Chain::whole(Order::choose(self.object, &[]));
+        let mut walk = Walker::new(self.object, &chain, false);
         let mut newest = Vec::new();
         for _ in 0..WALKED {
             let Some(ask) = walk.ask() else { break };
             newest.extend(self.ask(&chain, &mut walk, &ask).await?);
+        }
+        if let (Some(total), None) = (walk.total(), walk.ended()) {
+            return Ok(Sample { rows: newest, total: total as f64 });
         }
         let (first, last) = match (newest.first(), newest.last()) {
             (Some(first), Some(last)) if walk.ended().is_none() => (first.at, last.at),
@@ -78,13 +81,14 @@ impl Scan {
         let ask = walk::Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(None),
-            Answer::Rows(_, rows) => {
-                let served = spots(rows, chain.order)?;
-                let rows = served.iter().map(|row| row.cells(&self.wanted, &self.page_id));
+            Answer::Rows(_, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
+                let context = self.context(chain);
+                let rows = served.iter().map(|row| row.cells(&self.wanted, &context));
                 rows.collect::<Result<Vec<_>>>().map(Some)
             }
         };
-        self.answer(&address(&self.page_id, chain, &Ask::Cursor(ask)), take).await
+        self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), take).await
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use crate::asking::Answer;
+use crate::catalogue::Object;
 use crate::client::Client;
-use crate::decode::{Row, Wanted, spots};
+use crate::decode::{Context, Row, Wanted, spots};
 use crate::endpoint::address;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Tally, Waiting};
@@ -29,6 +30,7 @@ const SETTLED_SECONDS: i64 = 3600;
 /// What a scan needs to run.
 pub struct Scan {
     pub server: ServerOptions,
+    pub object: Object,
     pub page_id: String,
     pub token: Secret,
     pub plan: RequestPlan,
@@ -121,7 +123,7 @@ impl Scan {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let mut merge = Merge::new(plan, self.ordered, |chain| Walker::new(chain, self.may_move(chain)));
+        let mut merge = Merge::new(plan, self.ordered, |chain| self.walker(chain));
         while let Some(next) = merge.hungry() {
             let (chain, walk) = merge.at(next);
             if let Some(ask) = walk.ask() {
@@ -140,6 +142,10 @@ impl Scan {
     async fn next_is_wanted(&self) {
         self.tally.waiting(Waiting::Consumer);
         self.outlet.wanted().await;
+    }
+
+    pub(crate) fn walker(&self, chain: &Chain) -> Walker {
+        Walker::new(self.object, chain, self.may_move(chain))
     }
 
     /// Whether rows may move into the chain's window while it is walked.
@@ -185,11 +191,11 @@ impl Scan {
     /// The newest rows of a chain with their posts; none where the server does not take the question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
         let ask = Ask::Cursor(walk::Ask { cursor: None, since: None, until: None });
-        let address = address(&self.page_id, chain, &ask);
+        let address = address(self.object, &self.page_id, chain, &ask);
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(Some(Vec::new())),
-            Answer::Rows(_, rows) => {
-                let served = spots(rows, chain.order)?;
+            Answer::Rows(_, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
                 Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
             }
         };
@@ -200,26 +206,32 @@ impl Scan {
     pub(crate) async fn ask(&self, chain: &Chain, walk: &mut Walker, ask: &Ask) -> Result<Vec<Row>> {
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(walk.lost()?.then(Vec::new)),
-            Answer::Rows(reply, rows) => {
-                let served = spots(rows, chain.order)?;
+            Answer::Rows(reply, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let fresh = walk.reply(&spots)?;
+                let fresh = walk.reply(&spots, listed.total)?;
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.
                 let repeats = known.saturating_sub(usize::from(ask.overlaps()));
-                self.count(reply, repeats, fresh.iter().map(|i| spots[*i].at));
-                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id));
+                self.count(reply, repeats, fresh.len());
+                if chain.order != Order::Served {
+                    fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+                }
+                let context = self.context(chain);
+                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
                 rows.collect::<Result<_>>().map(Some)
             }
         };
-        self.answer(&address(&self.page_id, chain, ask), take).await
+        self.answer(&address(self.object, &self.page_id, chain, ask), take).await
     }
 
-    fn count(&self, reply: &Reply, repeats: usize, fresh: impl ExactSizeIterator<Item = Micros>) {
+    pub(crate) fn context<'a>(&'a self, chain: &'a Chain) -> Context<'a> {
+        Context { page_id: &self.page_id, conversation_id: chain.conversation_id.as_deref() }
+    }
+
+    fn count(&self, reply: &Reply, repeats: usize, new: usize) {
         let stats = self.meter.stats;
-        let new = fresh.len();
-        fresh.for_each(|at| self.tally.saw_row_of(at));
         self.tally.rows.add(new);
         self.tally.repeats.add(repeats);
         self.tally.bytes.add(reply.body.len());

@@ -1,15 +1,25 @@
 //! One chain on its way to its end, whatever the paging of its list: what to ask next, and what a reply proves.
 //! Each way of paging has a file of its own; parameters are made of an [`Ask`] by [`crate::endpoint`].
 
+use std::collections::HashSet;
+
+use crate::catalogue::{Object, Paging};
 use crate::error::Result;
 use crate::plan::Chain;
+use crate::thread::Thread;
 use crate::walk::{self, End, Spot, Walk};
+use crate::windows::{Numbered, Windows};
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// The batch at a cursor, or at a time.
     Cursor(walk::Ask),
+    /// The batch after so many of the newest rows.
+    Skip(u64),
+    /// A numbered batch of a window.
+    Numbered(Numbered),
+    Whole,
 }
 
 impl Ask {
@@ -17,32 +27,53 @@ impl Ask {
     pub fn overlaps(&self) -> bool {
         match self {
             Ask::Cursor(ask) => ask.cursor.is_some(),
+            Ask::Skip(rows) => *rows > 0,
+            Ask::Numbered(_) | Ask::Whole => false,
         }
     }
 }
 
 #[derive(Debug)]
 pub enum Walker {
-    Cursor(Walk),
+    Cursor(Box<Walk>),
+    Thread(Box<Thread>),
+    Windows(Box<Windows>),
+    /// A list that comes in one reply: whether it has.
+    Whole(bool),
 }
 
 impl Walker {
-    /// `looks`: rows may move into the chain's window while it is walked.
-    pub fn new(chain: &Chain, looks: bool) -> Self {
-        Walker::Cursor(Walk::new(chain.window, looks))
+    /// `moves`: rows may move into the chain's window while it is walked.
+    pub fn new(object: Object, chain: &Chain, moves: bool) -> Self {
+        match object.paging() {
+            Paging::Cursor => Walker::Cursor(Box::new(Walk::new(chain.window, moves))),
+            Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
+            Paging::Windows { batch } => Walker::Windows(Box::new(Windows::new(chain.window, batch, moves))),
+            Paging::Whole => Walker::Whole(false),
+        }
     }
 
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Ask> {
         match self {
             Walker::Cursor(walk) => walk.ask().map(Ask::Cursor),
+            Walker::Thread(thread) => thread.ask().map(Ask::Skip),
+            Walker::Windows(windows) => windows.ask().map(Ask::Numbered),
+            Walker::Whole(came) => (!came).then_some(Ask::Whole),
         }
     }
 
-    /// Takes a reply in, and says which of its rows to hand out.
-    pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
+    /// Takes a reply in, with the total that it tells, and says which of its rows to hand out.
+    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
         match self {
             Walker::Cursor(walk) => walk.reply(rows),
+            Walker::Thread(thread) => thread.reply(rows),
+            Walker::Windows(windows) => windows.reply(rows, total),
+            Walker::Whole(came) => {
+                *came = true;
+                let mut ids = HashSet::with_capacity(rows.len());
+                Ok((0..rows.len()).filter(|row| ids.insert(rows[*row].id.as_str())).collect())
+            }
         }
     }
 
@@ -50,12 +81,24 @@ impl Walker {
     pub fn lost(&mut self) -> Result<bool> {
         match self {
             Walker::Cursor(walk) => walk.lost(),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => Ok(false),
         }
     }
 
     pub fn ended(&self) -> Option<End> {
         match self {
             Walker::Cursor(walk) => walk.ended(),
+            Walker::Thread(thread) => thread.ended(),
+            Walker::Windows(windows) => windows.ended(),
+            Walker::Whole(came) => came.then_some(End::ListEnded),
+        }
+    }
+
+    /// How many rows there are, where the list says so.
+    pub fn total(&self) -> Option<u64> {
+        match self {
+            Walker::Windows(windows) => windows.total(),
+            Walker::Cursor(_) | Walker::Thread(_) | Walker::Whole(_) => None,
         }
     }
 }

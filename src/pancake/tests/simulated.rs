@@ -48,6 +48,7 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         source: Source::find(Object::Conversations, name, None).unwrap(),
     });
     Scan {
+        object: Object::Conversations,
         server,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
