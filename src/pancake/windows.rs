@@ -6,10 +6,8 @@
 //!    that is still too full is cut again. Slices are whole seconds, asked for a second wider at both ends, and cut
 //!    exactly on our side: so they are right whether bounds are inclusive or not.
 //! 2. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they go up: a row that
-//!    changes meanwhile goes to the head, which is asked for last, together with all that is less than a minute older
-//!    than the newest row (changes surface late).
-//! 3. What cannot be cut (a second with more rows than a batch, a head that is too busy, a server that does not cut by
-//!    time at all) is read *by numbers*, up to an empty batch, again and again until it reads the same twice: then nothing
+//!    changes meanwhile goes further up, to where nobody has been yet, however late it surfaces.
+//! 3. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by numbers*, up to an empty batch, again and again until it reads the same twice: then nothing
 //!    moved from the first batch of the one reading to the last of the other.
 
 use crate::error::{Error, Kind, Result};
@@ -18,8 +16,6 @@ use crate::seen::Seen;
 use crate::time::{Micros, SECOND, UnixSeconds};
 use crate::walk::{End, LAST_SECOND, PATIENCE, Spot};
 
-/// A change surfaces at most this long after its time.
-const LATE_SECONDS: i64 = 61;
 /// How much of a batch a slice is cut for.
 const FILL: f64 = 0.75;
 
@@ -59,10 +55,19 @@ pub struct Windows {
     /// The newest second of any row that came.
     newest: Option<i64>,
     seconds_per_row: f64,
+    crowd: Option<Crowd>,
     came: Seen,
     /// Replies in a row that brought nothing new, readings by numbers aside: those have a patience of their own.
     fruitless: u32,
     ended: bool,
+}
+
+/// The last slice that was too full, as far as it still lies ahead.
+#[derive(Clone, Copy, Debug)]
+struct Crowd {
+    /// Its far end.
+    end: i64,
+    rows: u64,
 }
 
 /// A slice that is read by numbers.
@@ -100,6 +105,7 @@ impl Windows {
             reading: None,
             newest: None,
             seconds_per_row: 1.0,
+            crowd: None,
             came: Seen::default(),
             fruitless: 0,
             ended: false,
@@ -181,6 +187,11 @@ impl Windows {
             self.rest.high = low - 1
         }
         self.left = self.left.saturating_sub(rows as u64);
+        let ahead = |crowd: &Crowd| (self.rest.low..=self.rest.high).contains(&crowd.end);
+        self.crowd = self.crowd.filter(ahead);
+        if let Some(crowd) = &mut self.crowd {
+            crowd.rows = crowd.rows.saturating_sub(rows as u64);
+        }
         if self.rest.is_empty() {
             self.ended = true;
             return;
@@ -200,8 +211,17 @@ impl Windows {
 
     /// Takes a slice of this length off the rest, or all of it if that should fit.
     fn take(&mut self, seconds: i64) {
-        let all = self.left as f64 <= self.batch as f64 * 0.9;
-        let seconds = seconds.max(1);
+        let fits = |rows: u64| rows as f64 <= self.batch as f64 * 0.9;
+        let all = fits(self.left);
+        let seconds = match self.crowd {
+            None => seconds,
+            Some(crowd) => {
+                let distance =
+                    if self.moves { crowd.end - self.rest.low } else { self.rest.high - crowd.end } + 1;
+                if fits(crowd.rows) { distance } else { seconds.min(distance / 2) }
+            }
+        }
+        .max(1);
         self.slice = match (all, self.moves) {
             (true, _) => self.rest,
             (false, true) => self.up_to(self.rest.low.saturating_add(seconds - 1)),
@@ -209,13 +229,9 @@ impl Windows {
         };
     }
 
-    /// The lower end of the rest up to a second, if all that can still come up there has come; else the whole rest.
+    /// The lower end of the rest up to a second.
     fn up_to(&self, high: i64) -> Slice {
-        let settled = self.newest.map_or(high, |newest| newest - LATE_SECONDS);
-        match high.min(settled) {
-            high if high >= self.rest.low && high < self.rest.high => Slice { high, ..self.rest },
-            _ => self.rest,
-        }
+        Slice { high: high.min(self.rest.high), ..self.rest }
     }
 
     /// The slice holds more than a batch: takes a part of it.
@@ -228,6 +244,7 @@ impl Windows {
             // What is too much lies in the second that is asked for beside the slice.
             return self.read_by_numbers();
         };
+        self.crowd = Some(Crowd { end: if self.moves { high } else { low }, rows: total });
         let span = (newest - low + 1) as f64;
         self.seconds_per_row = span / total as f64;
         // By the mean density; but nobody knows whether the rows are spread evenly, so rather too large than too small.
