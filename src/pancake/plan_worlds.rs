@@ -137,7 +137,7 @@ fn serves(row: &Row, chain: &Chain, reading: Reading) -> bool {
     };
     let unit = if reading.whole_seconds { SECOND } else { 1 };
     let at = at.div_euclid(unit);
-    let ask = Walk::new(chain.window, false).ask();
+    let ask = Walk::new(chain.window).ask();
     let bound = |seconds: Option<crate::time::UnixSeconds>| seconds.map(|s| s.0 * (SECOND / unit));
     let (since, until) = ask.map_or((None, None), |ask| (bound(ask.since), bound(ask.until)));
     let in_window = match reading.inclusive {
