@@ -162,6 +162,26 @@ fn analyze_estimates_a_page_within_twenty_requests() {
     }
 }
 
+/// The stable order, unless the other is expected to cost less than half.
+#[test]
+fn an_analyzed_page_is_walked_by_the_time_that_costs_less() {
+    let (shop, mut session) = open();
+    session.execute("ANALYZE shop.conversations").unwrap();
+    let days = |days: usize| format!("now() - interval '{days} days'");
+    for (clause, order, most) in [
+        (format!("updated_at > {} AND inserted_at > {}", days(1), days(80)), "updated_at", 8),
+        (format!("updated_at > {} AND inserted_at > {}", days(80), days(1)), "inserted_at", 5),
+        (format!("updated_at > {} AND inserted_at < {}", days(2), days(30)), "updated_at", 12),
+        (format!("updated_at > {}", days(89)), "inserted_at", 55),
+        (format!("updated_at < {}", days(1)), "inserted_at", 55),
+        (format!("updated_at < {}", days(80)), "updated_at", 12),
+    ] {
+        let log = same(&shop, &mut session, &format!("SELECT id FROM $t WHERE {clause}"), false);
+        assert!(log.iter().all(|entry| entry.param("order_by") == Some(order)), "{clause}: {log:?}");
+        assert!(log.len() <= most, "{clause}: {} requests", log.len());
+    }
+}
+
 #[test]
 fn without_analyze_no_scan_is_planned_for_one_row() {
     let (_shop, mut session) = open();
