@@ -181,8 +181,10 @@ impl Walk {
     }
 
     fn around(&self, at: Micros) -> Ask {
-        let until = UnixSeconds((at.floor_second().0 + 1).max(1));
-        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) }
+        // No further up than the window's own bound: rows beyond that are not shown to a cursor.
+        let until = (at.floor_second().0 + 1).max(1);
+        let until = self.after_nothing().until.map_or(until, |bound| bound.0.min(until));
+        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(UnixSeconds(until)) }
     }
 
     /// A request with a cursor failed in a way that says nothing of the page: the cursor may be what is wrong.
