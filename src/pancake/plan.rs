@@ -449,3 +449,7 @@ mod tests {
 #[cfg(test)]
 #[path = "plan_worlds.rs"]
 mod worlds;
+
+#[cfg(test)]
+#[path = "union_worlds.rs"]
+mod union_worlds;
