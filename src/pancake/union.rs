@@ -311,3 +311,7 @@ impl Union {
 #[cfg(test)]
 #[path = "union_worlds.rs"]
 mod worlds;
+
+#[cfg(test)]
+#[path = "moving_worlds.rs"]
+mod moving;

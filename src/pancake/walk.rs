@@ -148,10 +148,12 @@ impl Walk {
         self.window
     }
 
-    /// How far down the walk has come. After a lost cursor the place may be above rows that were handed out.
+    /// How far down the walk has come. After a lost cursor the place may be above rows that were handed out, and the
+    /// first rows of a window that ends in mid-second lie above it.
     pub fn depth(&self) -> Option<Micros> {
         let place = self.place.as_ref().map(|place| place.last.at)?;
-        Some(self.floor.as_ref().map_or(place, |floor| place.min(floor.at)))
+        let floor = self.floor.as_ref().map(|floor| floor.at);
+        [floor, self.window.high].into_iter().flatten().fold(place, Micros::min).into()
     }
 
     /// The last reply was full: more rows are likely to follow.
@@ -206,8 +208,10 @@ impl Walk {
     }
 
     fn around(&self, at: Micros) -> Ask {
-        let until = UnixSeconds((at.floor_second().0 + 1).max(1));
-        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) }
+        // No further up than the window's own bound: rows beyond that are not shown to a cursor.
+        let until = (at.floor_second().0 + 1).max(1);
+        let until = self.after_nothing().until.map_or(until, |bound| bound.0.min(until));
+        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(UnixSeconds(until)) }
     }
 
     /// A request with a cursor failed in a way that says nothing of the page: the cursor may be what is wrong.
