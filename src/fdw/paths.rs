@@ -2,8 +2,9 @@
 //! join. What a way costs is counted in requests.
 
 use pancake::catalogue::{Object, Paging};
-use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
-use pancake::plan::{Order, bind, fate, unsendable};
+use pancake::filter::{Filter, Filterable, Slack, Verdict, verdict};
+use pancake::plan::{Order, bind, fate};
+use pancake::sent::unsent;
 use pgrx::pg_sys;
 
 use crate::fdw::bound::constant;
@@ -46,6 +47,8 @@ pub struct Way {
     /// Requests of the whole walk, and the chains that they are in.
     pub requests: f64,
     pub chains: usize,
+    /// Of each filter, why it is not sent although its column has a parameter.
+    pub unsent: Vec<Option<&'static str>>,
     /// Nothing says whose messages are wanted.
     impossible: bool,
 }
@@ -65,13 +68,31 @@ impl Relation<'_> {
 
     /// How these clauses are served, in the order that is asked for or in the better one.
     pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
+        let by = |order| self.way_by(clauses, order);
+        let object = self.object();
+        if order.is_none() && object.orders().len() < 2 {
+            return by(Order::of(object));
+        }
+        let Some(order) = order else {
+            let (stable, moving) = (by(Order::InsertedAt), by(Order::UpdatedAt));
+            let (filters, _) = quals::filters(clauses);
+            return match Order::choose(&filters, self.analyzed, stable.requests, moving.requests) {
+                Order::UpdatedAt => moving,
+                _ => stable,
+            };
+        };
+        by(order)
+    }
+
+    fn way_by(&self, clauses: &[Clause], order: Order) -> Way {
         let (filters, operands) = quals::filters(clauses);
-        let object = self.table.table.object;
-        let order = order.unwrap_or_else(|| Order::choose(object, &filters));
         let known: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
-        let chains = bind(object, &filters, order, &known, page_id).chains.len();
+        let object = self.object();
+        let plan = bind(object, &filters, order, &known, page_id);
+        let unsent = unsent(object, &filters, &known, &plan);
+        let chains = plan.chains.len();
         let rows_of_a_request = match object.needs_conversation() {
             // Each conversation is a walk of its own.
             true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
@@ -79,11 +100,11 @@ impl Relation<'_> {
         };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, order) / rows_of_a_request).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &unsent, order) / rows_of_a_request).ceil().max(n as f64),
         };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
-        Way { order, requests, chains, impossible }
+        Way { order, requests, chains, unsent, impossible }
     }
 
     /// Rows that come over the network.
@@ -91,14 +112,13 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        known: &[Option<Operand>],
+        unsent: &[Option<&'static str>],
         order: Order,
     ) -> f64 {
-        let object = self.table.table.object;
+        let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
-        let sent = used.zip(filters).zip(known).filter(|((_, filter), value)| {
-            let sendable = value.as_ref().is_none_or(|value| unsendable(object, filter, value).is_none());
-            sendable && fate(object, filter, order) == Verdict::Superset
+        let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
+            unsent.is_none() && fate(object, filter, order) == Verdict::Superset
         });
         let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
@@ -147,7 +167,7 @@ impl Relation<'_> {
             };
             let impossible = if way.impossible { COST_OF_THE_IMPOSSIBLE } else { 0.0 };
             let startup = impossible + way.chains.max(1) as f64 * COST_OF_A_REQUEST;
-            let proofs = way.chains as f64 * proofs_of_a_chain(self.table.table.object);
+            let proofs = way.chains as f64 * proofs_of_a_chain(self.object());
             let requests = (way.requests + proofs).max(1.0);
             let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
@@ -159,7 +179,7 @@ impl Relation<'_> {
 
     /// The order that the query wants first, if the server has it: as much of it as the server can give.
     fn useful_order(&self) -> Option<(Order, *mut pg_sys::List)> {
-        if !self.table.table.object.comes_in_order() {
+        if !self.object().comes_in_order() {
             return None;
         }
         // SAFETY: the planner's own structures, alive while it plans.
@@ -170,7 +190,6 @@ impl Relation<'_> {
             }
             let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
             let columns = self.columns();
-            let orders = self.table.table.object.orders();
             let order = members.into_iter().find_map(|member| {
                 let found = columns.find((*member).em_expr.cast())?;
                 match found.column {
@@ -180,13 +199,17 @@ impl Relation<'_> {
                     _ => None,
                 }
             })?;
-            if !orders.contains(&order) {
+            if !self.object().orders().contains(&order) {
                 return None;
             }
             // Read to its end, the order of a list that moves is a Sort over the exact walk.
             let in_part = (*self.root).limit_tuples > 0.0 || (*self.root).tuple_fraction > 0.0;
             (order == Order::InsertedAt || in_part).then(|| (order, to_list(&[first])))
         }
+    }
+
+    fn object(&self) -> Object {
+        self.table.table.object
     }
 
     fn columns(&self) -> Columns<'_> {
@@ -200,8 +223,7 @@ impl Relation<'_> {
         let mut found: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
         for clause in self.classify(&self.join_clauses()) {
             let Use::Filter(understood) = &clause.used else { continue };
-            let object = self.table.table.object;
-            if verdict(object, understood.column, understood.comparison) != Verdict::Superset {
+            if verdict(self.object(), understood.column, understood.comparison) != Verdict::Superset {
                 continue;
             }
             // SAFETY: the planner's own structures; the sets are fresh ones.

@@ -2,13 +2,12 @@
 //! help in `quals`, what the plan carries in `envelope`.
 
 use pancake::catalogue::Object;
-use pancake::filter::{Comparison, Filter, Filterable, Verdict};
-use pancake::plan::{Order, fate, unsendable};
+use pancake::filter::{Comparison, Filterable, Verdict};
+use pancake::plan::fate;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::bound::constant;
 use crate::fdw::envelope::{Envelope, unpack_order};
-use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
+use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, Way, rows_of_a_request};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
@@ -98,8 +97,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
     let object = planned.table.table.object;
-    let unsendable = unsendable_constants(object, &filters, &operands);
-    let not_sent = not_sent(object, &clauses, way.order, &unsendable);
+    let not_sent = not_sent(object, &clauses, &way);
     // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
     // SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
@@ -112,7 +110,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         order: way.order,
         ordered: ordered.is_some(),
         not_sent,
-        unsendable: unsendable.into_iter().map(|(place, _)| place).collect(),
+        places: places(&clauses),
         columns: needed(relation, &planned.table, &checked),
         requests: requests as u64,
         chains: way.chains as u64,
@@ -136,30 +134,30 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(
-    object: Object,
-    clauses: &[Clause],
-    order: Order,
-    unsendable: &[(usize, String)],
-) -> Vec<(usize, String)> {
+fn not_sent(object: Object, clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
+    if way.chains == 0 {
+        return vec![];
+    }
     let (filters, _) = quals::filters(clauses);
-    let posts = filters.iter().any(|filter| filter.column == Filterable::PostId);
-    let mut filters = filters.iter();
+    let mut filters = filters.iter().zip(&way.unsent);
     let reason = |(place, clause): (usize, &Clause)| {
         let reason = match &clause.used {
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
-                filter if filter.column == Filterable::Type && posts => "post_ids is sent instead".to_owned(),
-                filter if fate(object, filter, order) == Verdict::Superset => {
-                    unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.clone()
+                (filter, unsent) if fate(object, filter, way.order) == Verdict::Superset => {
+                    (*unsent)?.to_owned()
                 }
-                filter if filter.column == Filterable::PageId => return None,
-                filter if filter.column == Filterable::Id => "stops the scan when all are found".to_owned(),
-                filter if order.column() == Some(filter.column.column()) => match filter.comparison {
-                    Comparison::Less | Comparison::LessOrEqual => quals::NO_SERVER_FILTER.to_owned(),
-                    _ => "ends the walk".to_owned(),
-                },
-                _ => format!("the walk goes by {}", order.column().unwrap_or("no time")),
+                (filter, _) if filter.column == Filterable::PageId => return None,
+                (filter, _) if filter.column == Filterable::Id => {
+                    "stops the scan when all are found".to_owned()
+                }
+                (filter, _) if way.order.column() == Some(filter.column.column()) => {
+                    match filter.comparison {
+                        Comparison::Less | Comparison::LessOrEqual => quals::NO_SERVER_FILTER.to_owned(),
+                        _ => "ends the walk".to_owned(),
+                    }
+                }
+                _ => format!("the walk goes by {}", way.order.column().unwrap_or("no time")),
             },
         };
         Some((place, reason))
@@ -167,17 +165,10 @@ fn not_sent(
     clauses.iter().enumerate().filter_map(reason).collect()
 }
 
-/// The filters whose constant value cannot be sent, and why.
-fn unsendable_constants(
-    object: Object,
-    filters: &[Filter],
-    operands: &[*mut pg_sys::Expr],
-) -> Vec<(usize, String)> {
-    let reason = |(filter, node): (&Filter, &*mut pg_sys::Expr)| {
-        let value = constant(filter, *node)?;
-        Some((filter.operand, unsendable(object, filter, &value)?))
-    };
-    filters.iter().zip(operands).filter_map(reason).collect()
+/// Where in the plan's list the clauses stand that are filters.
+fn places(clauses: &[Clause]) -> Vec<usize> {
+    let filters = clauses.iter().enumerate().filter(|(_, clause)| matches!(clause.used, Use::Filter(_)));
+    filters.map(|(place, _)| place).collect()
 }
 
 /// The columns that the query reads: in its target, in joins, and in clauses that Postgres checks.

@@ -43,7 +43,7 @@ pub struct Wanted {
 }
 
 /// A row on its way to Postgres.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     pub id: String,
     /// The time by which its chain is ordered; of no meaning where a list has no order.

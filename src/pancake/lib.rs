@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! options ─┐
-//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walker ─► walk, thread, windows (which reply proves which row, pure)
-//!                                          │  ├─► endpoint (a walker's ask → an address)
-//!                                          │  └─► decode (a reply's bytes → rows of cells)
-//!                                          └────► client ─► lane ─► meter (one budget for all sessions)
-//!                                                    └────► reply (what counts as an answer)
+//! filter ──┴► plan (a union of chains) ─► scan ─► union ─► segment ─► walker ─► walk, thread, windows
+//!                                          │       └► looks            (which reply proves which row: all pure)
+//!                                          ├─► endpoint (an ask → an address), decode (a reply's bytes → rows of cells)
+//!                                          └─► client ─► lane ─► meter (one budget for all sessions)
+//!                                                └─► reply (what counts as an answer)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -28,10 +28,11 @@ pub mod lane;
 pub mod ledger;
 pub mod lists;
 pub mod looks;
-pub mod merge;
 pub mod meter;
 pub mod options;
+pub mod outlet;
 pub mod plan;
+pub mod proof;
 pub mod pushdown;
 pub mod reply;
 pub mod retry;
@@ -39,11 +40,13 @@ pub mod sample;
 pub mod scan;
 pub mod secret;
 pub mod seen;
+pub mod segment;
 pub mod sent;
 pub mod spelling;
 pub mod thread;
 pub mod time;
 pub mod token;
+pub mod union;
 pub mod url;
 pub mod walk;
 pub mod walker;

@@ -32,19 +32,26 @@ impl Order {
         }
     }
 
-    /// The immutable column, unless a lower bound on `updated_at` is all that keeps the walk short.
-    pub fn choose(object: Object, filters: &[Filter]) -> Order {
-        if !object.orders().contains(&Order::UpdatedAt) {
-            return object.orders().first().copied().unwrap_or(Order::Served);
-        }
+    /// The order of a list that has no choice, or the one that never changes.
+    pub fn of(object: Object) -> Order {
+        object.orders().first().copied().unwrap_or(Order::Served)
+    }
+
+    /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
+    /// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one
+    /// column alone decides, for it is seldom far from the present.
+    pub fn choose(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
         let bounded_below = |column| {
             let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
             filters.iter().any(|f| f.column == column && bounds.contains(&f.comparison))
         };
-        match bounded_below(Filterable::UpdatedAt) && !bounded_below(Filterable::InsertedAt) {
-            true => Order::UpdatedAt,
-            false => Order::InsertedAt,
-        }
+        let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
+        let moving = match below {
+            (true, false) if !analyzed => true,
+            (false, _) if !analyzed => false,
+            _ => by_updated_at * 2.0 < by_inserted_at,
+        };
+        if moving { Order::UpdatedAt } else { Order::InsertedAt }
     }
 }
 
@@ -89,6 +96,18 @@ impl Chain {
         let (kind, post_id, conversation_id) = (None, None, None);
         Self { order, kind, tags: Vec::new(), post_id, conversation_id, window: Window::default() }
     }
+
+    /// The filters that all chains share, as a chain of its own. None where there are no chains.
+    pub fn common(chains: &[Chain]) -> Option<Chain> {
+        let (first, others) = chains.split_first()?;
+        let mut common = first.clone();
+        for chain in others {
+            common.kind = common.kind.filter(|kind| chain.kind.as_ref() == Some(kind));
+            common.post_id = common.post_id.filter(|post_id| chain.post_id.as_ref() == Some(post_id));
+            common.tags.retain(|tag| chain.tags.contains(tag));
+        }
+        Some(common)
+    }
 }
 
 /// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
@@ -98,6 +117,10 @@ pub struct RequestPlan {
     pub chains: Vec<Chain>,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
+    /// Rows must come in the order of the chains, newest first.
+    pub ordered: bool,
+    /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
+    pub limit: Option<u64>,
 }
 
 /// The values of `type` that the parameter is known to share with the rows (API notes, sections B and E).
@@ -111,22 +134,8 @@ fn sendable_types(object: Object) -> &'static [&'static str] {
 /// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
 pub const MAX_CHAINS: usize = 32;
 
-/// Why a filter is not sent although its column has a parameter, where its operand's value is to blame.
-pub fn unsendable(object: Object, filter: &Filter, operand: &Operand) -> Option<String> {
-    let texts = values(operand);
-    let types = sendable_types(object);
-    let why = match (filter.column, filter.comparison) {
-        (Filterable::Type, _) if texts.iter().any(|kind| !types.contains(&kind.as_str())) => {
-            return Some(format!("only {} are sent", types.join(", ")));
-        }
-        (Filterable::Tags, Comparison::Overlaps) if !texts.iter().all(|tag| is_tag_id(tag)) => "not tag ids",
-        (Filterable::Tags, _) if !texts.iter().any(|tag| is_tag_id(tag)) => "no tag id",
-        (Filterable::Tags, Comparison::Overlaps) | (Filterable::PostId, _) if texts.len() > MAX_CHAINS => {
-            "too many chains"
-        }
-        _ => return None,
-    };
-    Some(why.to_owned())
+pub(crate) fn is_sendable(object: Object, kind: &str) -> bool {
+    sendable_types(object).contains(&kind)
 }
 
 /// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
@@ -203,12 +212,11 @@ impl Restriction {
                 .collect();
             // An id is unique in its page, but who has found it in one conversation has not seen the others.
             let ids = self.ids.filter(|_| chains.len() == 1);
-            return RequestPlan { chains, ids };
+            return RequestPlan { chains, ids, ..RequestPlan::default() };
         }
         let few = |values: &BTreeSet<String>| values.len() <= MAX_CHAINS;
         let posts = each(self.posts.filter(few));
-        let types = sendable_types(object);
-        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| types.contains(&kind.as_str()));
+        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(object, kind));
         let any_tag = each(self.any_tag.filter(|tags| tags.len() * posts.len() <= MAX_CHAINS));
         // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
         let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
@@ -221,7 +229,7 @@ impl Restriction {
                 chains.push(Chain { kind, post_id, tags: tags.into_iter().collect(), ..whole.clone() });
             }
         }
-        RequestPlan { chains, ids: self.ids }
+        RequestPlan { chains, ids: self.ids, ..RequestPlan::default() }
     }
 }
 
@@ -276,7 +284,7 @@ fn keep(allowed: &mut Option<BTreeSet<String>>, values: BTreeSet<String>) -> boo
 }
 
 /// The values that `= x` or `= ANY (x)` lets through.
-fn values(operand: &Operand) -> BTreeSet<String> {
+pub(crate) fn values(operand: &Operand) -> BTreeSet<String> {
     match operand {
         Operand::Text(text) => BTreeSet::from([text.clone()]),
         Operand::Texts(texts) => texts.iter().flatten().cloned().collect(),
@@ -285,7 +293,7 @@ fn values(operand: &Operand) -> BTreeSet<String> {
 }
 
 /// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API notes, section B).
-fn is_tag_id(text: &str) -> bool {
+pub(crate) fn is_tag_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
@@ -362,7 +370,7 @@ mod tests {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        bind(ALL, &filters, Order::choose(ALL, &filters), &operands, "1").chains
+        bind(ALL, &filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1").chains
     }
 
     fn text(value: &str) -> Operand {
@@ -418,7 +426,8 @@ mod tests {
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
             vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
         ] {
-            assert_eq!(chains(&everything), [Chain::whole(Order::InsertedAt)], "{everything:?}");
+            let expected = Chain::whole(Order::InsertedAt);
+            assert_eq!(chains(&everything), [expected], "{everything:?}");
         }
     }
 
@@ -496,21 +505,6 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_sent_is_told() {
-        use Comparison::*;
-        let why = |column, comparison, operand| unsendable(ALL, &filter(column, comparison, 0), &operand);
-        assert!(why(Filterable::Type, Equal, text("RATING")).is_some());
-        assert!(why(Filterable::Type, AnyOf, texts(&[Some("INBOX"), Some("COMMENT")])).is_none());
-        assert!(why(Filterable::Tags, Contains, texts(&[Some("61"), Some("VIP")])).is_none());
-        assert!(why(Filterable::Tags, Overlaps, texts(&[Some("61"), Some("VIP")])).is_some());
-        assert!(why(Filterable::Tags, Has, text("VIP")).is_some());
-        let many: Vec<String> = (0..=MAX_CHAINS).map(|tag| tag.to_string()).collect();
-        let many: Vec<_> = many.iter().map(|tag| Some(tag.as_str())).collect();
-        assert!(why(Filterable::Tags, Overlaps, texts(&many)).is_some());
-        assert!(why(Filterable::Tags, Contains, texts(&many)).is_none());
-    }
-
-    #[test]
     fn slack_widens_a_window_and_never_narrows_it() {
         let day = Slack { before: 10, after: 20 };
         let of = |comparison| {
@@ -524,17 +518,29 @@ mod tests {
     }
 
     #[test]
-    fn the_immutable_column_leads_where_it_can() {
+    fn the_immutable_column_leads_unless_the_other_costs_less_than_half() {
         use Comparison::*;
-        let both =
-            [filter(Filterable::UpdatedAt, Greater, 0), filter(Filterable::InsertedAt, GreaterOrEqual, 1)];
-        assert_eq!(Order::choose(ALL, &both), Order::InsertedAt);
+        use Filterable::*;
+        let both = [filter(UpdatedAt, Greater, 0), filter(InsertedAt, GreaterOrEqual, 1)];
         assert_eq!(fate(ALL, &both[0], Order::InsertedAt), Verdict::Guard);
-        assert_eq!(Order::choose(ALL, &[filter(Filterable::UpdatedAt, Less, 0)]), Order::InsertedAt);
-        assert_eq!(Order::choose(ALL, &both[..1]), Order::UpdatedAt);
+        let upper = [filter(UpdatedAt, Less, 0)];
+        for (filters, analyzed, by_inserted_at, by_updated_at, expected) in [
+            (&both[..], true, 100.0, 49.0, Order::UpdatedAt),
+            (&both[..], true, 100.0, 50.0, Order::InsertedAt),
+            (&both[..], false, 100.0, 49.0, Order::UpdatedAt),
+            (&both[..1], true, 100.0, 90.0, Order::InsertedAt),
+            (&both[..1], false, 100.0, 90.0, Order::UpdatedAt),
+            (&both[1..], true, 3.0, 100.0, Order::InsertedAt),
+            (&upper[..], true, 100.0, 10.0, Order::UpdatedAt),
+            (&upper[..], false, 100.0, 34.0, Order::InsertedAt),
+            (&[], true, 100.0, 100.0, Order::InsertedAt),
+        ] {
+            let chosen = Order::choose(filters, analyzed, by_inserted_at, by_updated_at);
+            assert_eq!(chosen, expected, "{filters:?} {analyzed} {by_inserted_at} {by_updated_at}");
+        }
     }
 }
 
 #[cfg(test)]
 #[path = "plan_worlds.rs"]
-mod worlds;
+pub(crate) mod worlds;

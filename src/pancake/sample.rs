@@ -1,15 +1,18 @@
 //! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
 //! growing distance. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
 
+use std::sync::Mutex;
+
 use crate::asking::Answer;
 use crate::decode::{Row, spots};
 use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order};
-use crate::scan::Scan;
+use crate::plan::{Chain, Order, RequestPlan};
+use crate::scan::{Scan, lock};
 use crate::time::{Micros, UnixSeconds};
+use crate::union::Union;
 use crate::walk;
-use crate::walker::{Ask, Walker};
+use crate::walker::Ask;
 
 /// Requests that ANALYZE spends at most: four seconds of a page's budget.
 pub const BUDGET: usize = 20;
@@ -32,18 +35,22 @@ struct Stretch {
 impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
-        let chain = Chain::whole(Order::choose(self.object, &[]));
-        let mut walk = Walker::new(self.object, &chain, false);
+        let chain = Chain::whole(Order::of(self.object));
+        let ordered = self.object.comes_in_order();
+        let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
+        let union = Mutex::new(Union::new(self.object, &plan, false));
         let mut newest = Vec::new();
         for _ in 0..WALKED {
-            let Some(ask) = walk.ask() else { break };
-            newest.extend(self.ask(&chain, &mut walk, &ask).await?);
+            let Some(question) = lock(&union).next(false) else { break };
+            self.ask(&union, question, None).await?;
+            newest.extend(lock(&union).ready()?);
         }
-        if let (Some(total), None) = (walk.total(), walk.ended()) {
+        let whole = lock(&union).is_over();
+        if let Some(total) = lock(&union).total().filter(|_| !whole) {
             return Ok(Sample { rows: newest, total: total as f64 });
         }
         let (first, last) = match (newest.first(), newest.last()) {
-            (Some(first), Some(last)) if walk.ended().is_none() => (first.at, last.at),
+            (Some(first), Some(last)) if !whole => (first.at, last.at),
             _ => return Ok(Sample { total: newest.len() as f64, rows: newest }),
         };
         let mut stretches = vec![Stretch { count: newest.len() as f64, rows: newest }];
@@ -88,7 +95,7 @@ impl Scan {
                 rows.collect::<Result<Vec<_>>>().map(Some)
             }
         };
-        self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), take).await
+        self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), None, take).await
     }
 }
 

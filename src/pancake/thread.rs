@@ -19,12 +19,12 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Window;
 use crate::seen::Seen;
 use crate::time::Micros;
-use crate::walk::{End, PATIENCE, Spot};
+use crate::walk::{End, Spot, TERMS};
 
 /// A server's batch of messages (API notes, section D).
 const FULL_BATCH: u64 = 30;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Thread {
     window: Window,
     full_batch: u64,
@@ -112,7 +112,7 @@ impl Thread {
 
     fn fruitless(&mut self) -> Result<()> {
         self.fruitless += 1;
-        if self.fruitless > PATIENCE {
+        if self.fruitless > TERMS.patience {
             return Err(Error::new(Kind::NotUnderstood, "list of messages never rests")
                 .detail("Twenty requests in a row found no message behind those that are known."));
         }

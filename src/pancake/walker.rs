@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use crate::catalogue::{Object, Paging};
 use crate::error::Result;
-use crate::plan::Chain;
+use crate::plan::{Chain, Window};
 use crate::thread::Thread;
-use crate::walk::{self, End, Spot, Walk};
+use crate::time::Micros;
+use crate::walk::{self, End, Spot, Terms, Walk};
 use crate::windows::{Numbered, Windows};
 
 /// What to ask beside the chain's own filters.
@@ -23,6 +24,15 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// What is asked of a list that goes by a cursor.
+    #[cfg(test)]
+    pub fn cursor(&self) -> &walk::Ask {
+        match self {
+            Ask::Cursor(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Whether the reply must begin with a row that is known: its coming back proves something.
     pub fn overlaps(&self) -> bool {
         match self {
@@ -33,7 +43,7 @@ impl Ask {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Walker {
     Cursor(Box<Walk>),
     Thread(Box<Thread>),
@@ -44,9 +54,9 @@ pub enum Walker {
 
 impl Walker {
     /// `moves`: rows may move into the chain's window while it is walked.
-    pub fn new(object: Object, chain: &Chain, moves: bool) -> Self {
+    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool) -> Self {
         match object.paging() {
-            Paging::Cursor => Walker::Cursor(Box::new(Walk::new(chain.window, moves))),
+            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window))),
             Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
             Paging::Windows { batch } => Walker::Windows(Box::new(Windows::new(chain.window, batch, moves))),
             Paging::Whole => Walker::Whole(false),
@@ -91,6 +101,36 @@ impl Walker {
             Walker::Thread(thread) => thread.ended(),
             Walker::Windows(windows) => windows.ended(),
             Walker::Whole(came) => came.then_some(End::ListEnded),
+        }
+    }
+
+    /// The window of a walk that goes down by time, and so can be cut in two.
+    pub fn window(&self) -> Window {
+        self.walk().map(Walk::window).unwrap_or_default()
+    }
+
+    /// How far down it has come.
+    pub fn depth(&self) -> Option<Micros> {
+        self.walk()?.depth()
+    }
+
+    /// More rows are likely to follow.
+    pub fn goes_on(&self) -> bool {
+        self.walk().is_some_and(Walk::goes_on)
+    }
+
+    /// Leaves what is older than `low` to another. None where this is no walk by time.
+    pub fn cut(&mut self, low: Micros) -> Option<Walker> {
+        match self {
+            Walker::Cursor(walk) => Some(Walker::Cursor(Box::new(walk.cut(low)))),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
+        }
+    }
+
+    fn walk(&self) -> Option<&Walk> {
+        match self {
+            Walker::Cursor(walk) => Some(walk),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::Window;
 use crate::seen::Seen;
 use crate::time::{Micros, SECOND, UnixSeconds};
-use crate::walk::{End, LAST_SECOND, PATIENCE, Spot};
+use crate::walk::{End, LAST_SECOND, Spot, TERMS};
 
 /// How much of a batch a slice is cut for.
 const FILL: f64 = 0.75;
@@ -38,7 +38,7 @@ struct Slice {
     high: i64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Windows {
     window: Window,
     batch: u64,
@@ -71,7 +71,7 @@ struct Crowd {
 }
 
 /// A slice that is read by numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Reading {
     number: u64,
     ids: Vec<String>,
@@ -301,7 +301,7 @@ impl Windows {
         }
         (reading.before, reading.number) = (Some(ids), 1);
         reading.count += 1;
-        match reading.count > PATIENCE {
+        match reading.count > TERMS.patience {
             false => Ok(fresh),
             true => Err(restless(format!(
                 "More rows than one reply holds are of {} or later, and they moved during each of twenty readings.",

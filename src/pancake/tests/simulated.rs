@@ -14,8 +14,9 @@ use pancake::error::Error;
 use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
+use pancake::outlet::{Event, Outlet};
 use pancake::plan::{Chain, Order, RequestPlan};
-use pancake::scan::{Event, Outlet, Scan};
+use pancake::scan::Scan;
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
 
@@ -53,13 +54,13 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
         plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
-        ordered: false,
         trusts_post_ids: false,
         wanted: wanted.into(),
         meter,
         tally: Arc::new(Tally::default()),
         client: Arc::default(),
         outlet: outlet.clone(),
+        opening: Default::default(),
     }
 }
 
