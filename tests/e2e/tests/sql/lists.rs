@@ -219,7 +219,7 @@ fn a_bound_is_sent_and_read_again() {
     assert!(plan.contains("Pancake Sent: order_by=updated_at, since='2026-01-01"), "{plan}");
     assert!(plan.contains("Pancake Not Sent: gender = 'male'::text (no server filter)"), "{plan}");
     let plan = session.explain("SELECT id FROM shop.posts WHERE type = 'album'").unwrap();
-    assert!(plan.contains("only video, photo, text, livestream are sent"), "{plan}");
+    assert!(plan.contains("only video, photo, text and livestream are sent"), "{plan}");
     let plan = session.explain("SELECT id FROM shop.tags").unwrap();
     assert!(plan.contains("Pancake Sent: nothing, the whole list is asked for"), "{plan}");
     shop.honest().unwrap();
