@@ -165,6 +165,20 @@ fn many_conversations_are_named_listed_and_joined() {
     shop.honest().unwrap();
 }
 
+/// A list of conversations does not wait for one after the other.
+#[test]
+fn conversations_of_a_list_are_asked_at_the_same_time() {
+    let (shop, mut session, _) = open(200);
+    let few: Vec<String> = longest(&shop).into_iter().step_by(4).collect();
+    let sql = format!("SELECT count(*) FROM shop.messages WHERE conversation_id IN ('{}')", few.join("','"));
+    shop.simulator.switches(|switches| switches.latency = std::time::Duration::from_millis(60));
+    shop.simulator.clear_log();
+    let truth: usize = few.iter().map(|id| shop.simulator.first_page().messages(id).len()).sum();
+    assert_eq!(session.one(&sql).unwrap(), truth.to_string());
+    assert!(shop.simulator.most_in_flight() >= 4, "{}", shop.simulator.most_in_flight());
+    shop.honest().unwrap();
+}
+
 #[test]
 fn messages_of_no_conversation_are_an_error_that_shows_the_join() {
     let (shop, mut session, _) = open(20);
