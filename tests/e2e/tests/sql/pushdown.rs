@@ -363,6 +363,7 @@ fn what_everything_matches_is_everything() {
         "true",
         "tags @> '{}'",
         "type <> ALL('{}')",
+        "type = ALL('{}')",
         "updated_at > '-infinity'",
         "updated_at >= '-infinity' AND updated_at <= 'infinity'",
         "inserted_at < 'infinity'",
@@ -429,6 +430,7 @@ fn only_tag_ids_are_sent() {
         "tags @> '{61}' OR tags @> '{62}'",
         "'61' <> ALL(tags)",
         "'6' < ANY(tags)",
+        "'61' = ALL(tags)",
         "tags[1] = '61'",
         "tags @> tag_names",
         "tags @> ARRAY[substr(id, 1, 0) || '61']",
@@ -551,13 +553,27 @@ fn the_option_pushdown_says_what_may_be_sent() {
 
 #[test]
 fn equal_is_what_the_collation_says() {
-    let (shop, mut session) = open(130, &[]);
+    let (shop, mut session) = open(130, &[("pushdown", "type, tags, post_id, updated_at, inserted_at")]);
+    let at = "2026-03-30T02:11:05.000000";
+    for (id, kind, post) in [("Ab", "inbox", "1_p"), ("aB", "INBOX", "1_P")] {
+        let row =
+            serde_json::json!({"id": id, "type": kind, "post_id": post, "inserted_at": at, "updated_at": at});
+        shop.simulator.first_page().insert_row(row);
+    }
+    session.execute("TRUNCATE copy; INSERT INTO copy SELECT * FROM shop.conversations").unwrap();
     session
         .execute("CREATE COLLATION blunt (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
         .unwrap();
     session.execute("CREATE FOREIGN TABLE blunt (id text, type text COLLATE blunt, tags text[] COLLATE blunt) SERVER shop OPTIONS (object 'conversations')").unwrap();
     for clause in [
         "type = 'inbox' COLLATE blunt",
+        "type = 'INBOX' COLLATE blunt",
+        "type COLLATE blunt = ANY('{INBOX,COMMENT}')",
+        "type COLLATE blunt = 'INBOX' OR type COLLATE blunt = 'COMMENT'",
+        "post_id = '1_P' COLLATE blunt",
+        "id = 'AB' COLLATE blunt",
+        "id COLLATE blunt IN ('ab', 'Ab', 'aB')",
+        "'ab' COLLATE blunt = id AND type = 'inbox' COLLATE blunt",
         "'inbox' COLLATE blunt = type",
         "type COLLATE blunt IN ('inbox', 'comment')",
         "type = 'inbox' COLLATE blunt AND tags @> '{61}'",
