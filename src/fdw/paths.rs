@@ -1,9 +1,11 @@
 //! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
 //! join. What a way costs is counted in requests.
 
+use std::collections::BTreeSet;
+
 use pancake::catalogue::Object;
-use pancake::filter::{Filter, Filterable, Slack, Verdict};
-use pancake::plan::{Order, bind, fate};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict};
+use pancake::plan::{Order, RequestPlan, bind, fate};
 use pancake::sent::unsent;
 use pgrx::pg_sys;
 
@@ -68,7 +70,9 @@ impl Relation<'_> {
         let chains = plan.chains.len();
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &unsent, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, &plan, order) / ROWS_OF_A_REQUEST)
+                .ceil()
+                .max(n as f64),
         };
         Way { order, requests, chains, unsent }
     }
@@ -78,15 +82,25 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        unsent: &[Option<&'static str>],
+        known: &[Option<Operand>],
+        plan: &RequestPlan,
         order: Order,
     ) -> f64 {
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
+        let unsent = unsent(filters, known, plan);
         let sent = used
             .zip(filters)
             .zip(unsent)
             .filter(|((_, filter), unsent)| unsent.is_none() && fate(filter, order) == Verdict::Superset);
-        let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
+        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
+        // only the run knows. Two types count, and any other that a join brings means all rows.
+        let is_open = |filter: &Filter| known.get(filter.operand).is_none_or(Option::is_none);
+        let guessed =
+            |filter: &Filter| filter.column == Filterable::Type && (!self.analyzed || is_open(filter));
+        let (types, sent): (Vec<_>, Vec<_>) = sent.partition(|((_, filter), _)| guessed(filter));
+        let kinds: BTreeSet<_> = plan.chains.iter().filter_map(|chain| chain.kind.as_deref()).collect();
+        let of_types = if types.is_empty() || kinds.len() > 1 { 1.0 } else { 0.5 };
+        let sent: Vec<_> = sent.into_iter().map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
             let kept = pg_sys::clauselist_selectivity(
@@ -96,7 +110,7 @@ impl Relation<'_> {
                 pg_sys::JoinType::JOIN_INNER,
                 std::ptr::null_mut(),
             );
-            ((*self.relation).tuples, kept)
+            ((*self.relation).tuples, kept * of_types)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
         if self.analyzed { tuples * kept } else { (tuples * kept).max(ROWS_OF_A_REQUEST.min(tuples)) }
