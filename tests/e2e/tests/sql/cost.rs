@@ -138,6 +138,8 @@ fn a_day_is_fetched_with_its_neighbours_and_no_more() {
             "date_trunc('month', inserted_at, 'Asia/Ho_Chi_Minh') > now() - interval '20 days'",
             "date_trunc('month', inserted_at) = date_trunc('month', now()) AND inserted_at > now() - interval '20 days'",
             "updated_at AT TIME ZONE 'XXX-100YYY,M3.2.0/2,M11.1.0/2' > now()::timestamp",
+            "updated_at AT TIME ZONE 'Pacific/Pago_Pago' BETWEEN localtimestamp - interval '3 days' AND localtimestamp - interval '66 hours'",
+            "localtimestamp - interval '66 hours' > inserted_at AT TIME ZONE 'Pacific/Kiritimati' AND inserted_at AT TIME ZONE 'Pacific/Kiritimati' > localtimestamp - interval '3 days'",
             "updated_at::timestamp >= (now() - interval '2 days')::timestamp",
             "updated_at::date < 'infinity' AND updated_at::date > '-infinity' AND updated_at > now() - interval '1 day'",
         ] {
