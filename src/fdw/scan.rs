@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pancake::decode::Row;
 use pancake::error::{Error, Kind, Result};
 use pancake::ledger::Tally;
-use pancake::plan::bind;
+use pancake::plan::{RequestPlan, bind};
 use pancake::sent::{Unsent, unsent};
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
@@ -176,8 +176,8 @@ impl ScanState {
         }
         self.stopped = Stopped::EnoughRows;
         let (ordered, limit) = (self.envelope.ordered, self.envelope.limit);
-        self.fetch =
-            Some(Fetch::start(&self.table, self.user, plan, ordered, limit, &self.fillers, &self.tally)?);
+        let plan = RequestPlan { ordered, limit, ..plan };
+        self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.fillers, &self.tally)?);
         Ok(true)
     }
 

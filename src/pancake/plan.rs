@@ -81,6 +81,20 @@ pub struct Chain {
     pub window: Window,
 }
 
+impl Chain {
+    /// The filters that all chains share, as a chain of its own. None where there are no chains.
+    pub fn common(chains: &[Chain]) -> Option<Chain> {
+        let (first, others) = chains.split_first()?;
+        let mut common = first.clone();
+        for chain in others {
+            common.kind = common.kind.filter(|kind| chain.kind.as_ref() == Some(kind));
+            common.post_id = common.post_id.filter(|post_id| chain.post_id.as_ref() == Some(post_id));
+            common.tags.retain(|tag| chain.tags.contains(tag));
+        }
+        Some(common)
+    }
+}
+
 /// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPlan {
@@ -88,6 +102,10 @@ pub struct RequestPlan {
     pub chains: Vec<Chain>,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
+    /// Rows must come in the order of the chains, newest first.
+    pub ordered: bool,
+    /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
+    pub limit: Option<u64>,
 }
 
 /// The values of `type` that the parameter is known to share with the rows (API notes, section B).
@@ -170,7 +188,7 @@ impl Restriction {
                 chains.push(Chain { order, kind, post_id, tags: tags.into_iter().collect(), window });
             }
         }
-        RequestPlan { chains, ids: self.ids }
+        RequestPlan { chains, ids: self.ids, ..RequestPlan::default() }
     }
 }
 
@@ -448,8 +466,4 @@ mod tests {
 
 #[cfg(test)]
 #[path = "plan_worlds.rs"]
-mod worlds;
-
-#[cfg(test)]
-#[path = "union_worlds.rs"]
-mod union_worlds;
+pub(crate) mod worlds;

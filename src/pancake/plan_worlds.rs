@@ -8,30 +8,30 @@ use crate::time::SECOND;
 use crate::walk::{Ask, Walk};
 
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) id: String,
-    pub(super) kind: &'static str,
-    pub(super) post_id: Option<&'static str>,
-    pub(super) tags: Vec<&'static str>,
-    pub(super) inserted_at: i64,
-    pub(super) updated_at: i64,
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) kind: &'static str,
+    pub(crate) post_id: Option<&'static str>,
+    pub(crate) tags: Vec<&'static str>,
+    pub(crate) inserted_at: i64,
+    pub(crate) updated_at: i64,
 }
 
 /// How the server reads what nobody has documented.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
-    pub(super) any_tag_is_enough: bool,
-    pub(super) ignores_type: bool,
-    pub(super) ignores_tags: bool,
-    pub(super) inclusive: bool,
-    pub(super) whole_seconds: bool,
+pub(crate) struct Reading {
+    pub(crate) any_tag_is_enough: bool,
+    pub(crate) ignores_type: bool,
+    pub(crate) ignores_tags: bool,
+    pub(crate) inclusive: bool,
+    pub(crate) whole_seconds: bool,
 }
 
-pub(super) const PAGE: &str = "1";
+pub(crate) const PAGE: &str = "1";
 /// Far enough from 1970 that every bound can be sent.
-pub(super) const BASE: i64 = 1_700_000_000 * SECOND;
+pub(crate) const BASE: i64 = 1_700_000_000 * SECOND;
 
-pub(super) fn row() -> impl Strategy<Value = Row> {
+pub(crate) fn row() -> impl Strategy<Value = Row> {
     let kind = prop::sample::select(vec!["INBOX", "COMMENT", "RATING"]);
     let post = prop::sample::select(vec![None, Some("p1"), Some("p2")]);
     let tags = prop::sample::subsequence(vec!["61", "62", "63", "vip"], 0..4);
@@ -56,7 +56,7 @@ fn text() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned)
 }
 
-pub(super) fn clause() -> impl Strategy<Value = (Filterable, Comparison, Operand)> {
+pub(crate) fn clause() -> impl Strategy<Value = (Filterable, Comparison, Operand)> {
     let texts = prop::collection::vec(prop::option::weighted(0.9, text()), 0..4).prop_map(Operand::Texts);
     let one = prop_oneof![9 => text().prop_map(Operand::Text), 1 => Just(Operand::Null)];
     let many = prop_oneof![9 => texts, 1 => Just(Operand::Null)];
@@ -82,7 +82,7 @@ pub(super) fn clause() -> impl Strategy<Value = (Filterable, Comparison, Operand
     ]
 }
 
-pub(super) fn reading() -> impl Strategy<Value = Reading> {
+pub(crate) fn reading() -> impl Strategy<Value = Reading> {
     any::<[bool; 5]>().prop_map(
         |[any_tag_is_enough, ignores_type, ignores_tags, inclusive, whole_seconds]| Reading {
             any_tag_is_enough,
@@ -95,7 +95,7 @@ pub(super) fn reading() -> impl Strategy<Value = Reading> {
 }
 
 /// What Postgres says of a row: NULL is not true.
-pub(super) fn lets_through(row: &Row, column: Filterable, comparison: Comparison, operand: &Operand) -> bool {
+pub(crate) fn lets_through(row: &Row, column: Filterable, comparison: Comparison, operand: &Operand) -> bool {
     let of_text = |value: Option<&str>| match operand {
         Operand::Text(text) => value == Some(text),
         Operand::Texts(texts) => texts.iter().flatten().any(|text| value == Some(text)),
@@ -130,7 +130,7 @@ pub(super) fn lets_through(row: &Row, column: Filterable, comparison: Comparison
 }
 
 /// Whether a row is among those that the server selects, cursors aside.
-pub(super) fn serves(row: &Row, chain: &Chain, ask: &Ask, reading: Reading) -> bool {
+pub(crate) fn serves(row: &Row, chain: &Chain, ask: &Ask, reading: Reading) -> bool {
     let at = match chain.order {
         Order::UpdatedAt => row.updated_at,
         Order::InsertedAt => row.inserted_at,
@@ -173,7 +173,7 @@ proptest! {
         let plan = bind(&filters, order, &operands, PAGE);
         for row in &rows {
             if clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand)) {
-                let first = |chain: &Chain| Walk::new(chain.window, false).ask();
+                let first = |chain: &Chain| Walk::new(chain.window).ask();
                 let served = |chain: &Chain| first(chain).is_some_and(|ask| serves(row, chain, &ask, reading));
                 prop_assert!(plan.chains.iter().any(served), "{row:?} {plan:?}");
                 prop_assert!(plan.ids.as_ref().is_none_or(|ids| ids.contains(&row.id)));

@@ -1,14 +1,14 @@
 //! What a query costs, in requests, as README's table says: order and LIMIT, ids, posts, days, joins, ANALYZE.
 //! That the answers are right goes without saying, so it is checked beside each.
 
-use e2e::{Session, Shop};
+use e2e::{ONE_CHAIN, Session, Shop};
 use pancake_simulator::{Entry, PostIdsReading, Settings};
 
 use super::documents::{document, quoted, table};
 
 /// A page of 3,000 rows, and beside it the table `copy` of them.
 fn open() -> (Shop<'static>, Session) {
-    let shop = Shop::open(Settings::of(3_000)).unwrap();
+    let shop = Shop::open_with(Settings::of(3_000), &[ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE TABLE copy AS SELECT * FROM shop.conversations; ANALYZE copy").unwrap();
     (shop, session)
@@ -247,7 +247,7 @@ fn five_rows_of_a_crm_feed_the_filter_and_fifty_thousand_do_not() {
 #[test]
 fn analyze_estimates_a_page_within_twenty_requests() {
     for rows in [0, 7, 300, 3_000, 20_000] {
-        let shop = Shop::open(Settings::of(rows)).unwrap();
+        let shop = Shop::open_with(Settings::of(rows), &[ONE_CHAIN]).unwrap();
         let mut session = shop.connect().unwrap();
         let ((), log) = shop.watch(|| session.execute("ANALYZE shop.conversations").unwrap());
         assert!(log.len() <= 20, "{rows}: {} requests", log.len());
