@@ -1,9 +1,11 @@
 //! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
 //! join. What a way costs is counted in requests.
 
+use std::collections::BTreeSet;
+
 use pancake::catalogue::{Object, Paging};
-use pancake::filter::{Filter, Filterable, Slack, Verdict, verdict};
-use pancake::plan::{Order, bind, fate};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
+use pancake::plan::{Order, RequestPlan, bind, fate};
 use pancake::sent::unsent;
 use pgrx::pg_sys;
 
@@ -100,7 +102,9 @@ impl Relation<'_> {
         };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &unsent, order) / rows_of_a_request).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, &plan, order) / rows_of_a_request)
+                .ceil()
+                .max(n as f64),
         };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
@@ -112,15 +116,28 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        unsent: &[Option<&'static str>],
+        known: &[Option<Operand>],
+        plan: &RequestPlan,
         order: Order,
     ) -> f64 {
         let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
+        let unsent = unsent(object, filters, known, plan);
         let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
             unsent.is_none() && fate(object, filter, order) == Verdict::Superset
         });
-        let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
+        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
+        // only the run knows. Two types count, and any other that a join brings means all rows.
+        let is_open = |filter: &Filter| known.get(filter.operand).is_none_or(Option::is_none);
+        let guessed = |filter: &Filter| {
+            object == Object::Conversations
+                && filter.column == Filterable::Type
+                && (!self.analyzed || is_open(filter))
+        };
+        let (types, sent): (Vec<_>, Vec<_>) = sent.partition(|((_, filter), _)| guessed(filter));
+        let kinds: BTreeSet<_> = plan.chains.iter().filter_map(|chain| chain.kind.as_deref()).collect();
+        let of_types = if types.is_empty() || kinds.len() > 1 { 1.0 } else { 0.5 };
+        let sent: Vec<_> = sent.into_iter().map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
             let kept = pg_sys::clauselist_selectivity(
@@ -130,7 +147,7 @@ impl Relation<'_> {
                 pg_sys::JoinType::JOIN_INNER,
                 std::ptr::null_mut(),
             );
-            ((*self.relation).tuples, kept)
+            ((*self.relation).tuples, kept * of_types)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
         let guessed = !self.analyzed && object == Object::Conversations;
