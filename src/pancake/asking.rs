@@ -1,6 +1,8 @@
 //! One question to the server until there is an answer: under the meter, tried again where that may help.
 //! What to ask, and what to make of the rows, is said by whoever asks.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
 use crate::reply::Reply;
-use crate::retry::{Again, Failure};
+use crate::retry::{Again, Attempts, Failure};
 use crate::scan::Scan;
 use crate::url::Address;
 
@@ -28,9 +30,10 @@ impl Scan {
         address: &Address,
         mut take: impl FnMut(Answer) -> Result<Option<T>>,
     ) -> Result<T> {
-        let mut failed_attempts = 0;
+        let mut attempts = Attempts::default();
         loop {
-            let failure = match self.fetch(address).await {
+            let turn = Turn::new(self.meter.clone(), self.tally.clone());
+            let failure = match self.fetch(address, &turn).await {
                 Ok(reply) => match reply.rows() {
                     Ok(rows) => {
                         match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
@@ -47,36 +50,35 @@ impl Scan {
             {
                 return Ok(taken);
             }
-            failed_attempts += 1;
-            self.wait_to_retry(failure, failed_attempts).await?;
+            self.wait_to_retry(failure, &mut attempts, &turn).await?;
         }
     }
 
-    async fn fetch(&self, address: &Address) -> Result<Reply, Failure> {
-        let turn = Turn::new(self.meter.clone(), self.tally.clone());
+    async fn fetch(&self, address: &Address, turn: &Arc<Turn>) -> Result<Reply, Failure> {
         let request =
             Request { server: &self.server, address, token_name: "page_access_token", token: &self.token };
-        let fetched = self.client.get(&request, &turn).await;
+        let fetched = self.client.get(&request, turn).await;
         let stats = self.meter.stats;
         self.tally.requests.add(1);
         self.tally.network.add(turn.on_its_way());
         stats.requests.add(1);
         stats.last_request_at.set((self.meter.clocks.wall_micros)());
-        stats.rate_milli.set((self.meter.rate() * 1000.0).round() as i64);
+        self.meter.show_rate();
         fetched
     }
 
     /// Waits before another attempt. The failure itself where there is none.
-    async fn wait_to_retry(&self, failure: Failure, failed_attempts: u32) -> Result<()> {
-        let wait = failure.wait(failed_attempts).filter(|_| failed_attempts <= self.server.max_retries);
+    async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
+        let failed = attempts.count(&failure, self.meter.stats.served());
+        let wait = failure.wait(failed).filter(|_| failed <= self.server.max_retries);
         if let Again::Throttled(_) = failure.again {
             self.tally.throttled.add(1);
             self.meter.stats.throttled.add(1);
-            // Everybody who shares the page's budget waits.
-            self.meter.pause(failure.wait(failed_attempts).unwrap_or_default());
+            // Everybody who shares the page's budget waits, and asks more slowly from then on.
+            self.meter.refused(turn.on_its_way(), failure.wait(failed).unwrap_or_default());
         }
         let Some(wait) = wait else {
-            let tries = match failed_attempts {
+            let tries = match attempts.made() {
                 1 => return Err(failure.error),
                 n => format!("It was tried {n} times."),
             };

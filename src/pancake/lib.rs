@@ -6,6 +6,8 @@
 //! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walk ─► looks (which reply proves which row, pure)
 //!                                          │  └─► decode (a reply's bytes → rows of cells)
 //!                                          └────► client ─► lane ─► meter (one budget for all sessions)
+//!                                                    │                ├─► pace (how far apart requests leave)
+//!                                                    │                └─► ticket (who goes next)
 //!                                                    └────► reply (what counts as an answer)
 //! ```
 #![forbid(unsafe_code)]
@@ -27,6 +29,7 @@ pub mod looks;
 pub mod merge;
 pub mod meter;
 pub mod options;
+pub mod pace;
 pub mod plan;
 pub mod pushdown;
 pub mod reply;
@@ -37,6 +40,7 @@ pub mod secret;
 pub mod seen;
 pub mod sent;
 pub mod spelling;
+pub mod ticket;
 pub mod time;
 pub mod token;
 pub mod url;

@@ -1,8 +1,9 @@
-//! `make bench`: what cancelling, the budget, a row and a small LIMIT cost, as a Markdown table for each section.
+//! `make bench`: what cancelling, the budget, learning it, a row and a small LIMIT cost, as a Markdown table for each section.
 //! Decides which sections run (all, or those named as arguments); what a section measures is left to its file.
 
 mod budget;
 mod cancel;
+mod learning;
 mod limit;
 mod loops;
 mod table;
@@ -17,9 +18,10 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
+    ("learning", learning::measure),
     ("throughput", throughput::measure),
     ("limit", limit::measure),
 ];
