@@ -13,6 +13,7 @@ mod harness;
 mod meter;
 mod moving;
 mod options;
+mod pages;
 mod plans;
 mod pushdown;
 mod secrets;
