@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Kind, Result, quote};
 use crate::json::mend_escapes;
@@ -19,9 +20,18 @@ use crate::url::Address;
 const IDLE: Duration = Duration::from_secs(50);
 
 /// The lanes of a backend.
-#[derive(Default)]
 pub struct Client {
     idle: Mutex<Vec<Lane>>,
+    /// What is left of the lanes that may be in use at once.
+    room: Semaphore,
+    lanes: usize,
+}
+
+/// As many lanes as anybody wants.
+impl Default for Client {
+    fn default() -> Self {
+        Self::with_lanes(Semaphore::MAX_PERMITS)
+    }
 }
 
 /// One connection, and what it was opened with.
@@ -49,8 +59,16 @@ pub struct Request<'a> {
 }
 
 impl Client {
+    /// A client that holds no more connections than this. A thousand pages at once would need a thousand descriptors:
+    /// instead of failing, the last ones wait until a lane is free.
+    pub fn with_lanes(lanes: usize) -> Self {
+        Self { idle: Mutex::default(), room: Semaphore::new(lanes), lanes }
+    }
+
     /// Sends the request when its turn comes, and reads the reply to its end.
     pub async fn get(&self, request: &Request<'_>, turn: &Arc<Turn>) -> Result<Reply, Failure> {
+        // Nobody closes it: an error cannot be.
+        let _room = self.room.acquire().await;
         let route = Route {
             base_url: request.server.base_url.as_str().to_owned(),
             proxy: request.server.proxy.clone(),
@@ -61,7 +79,10 @@ impl Client {
         let is_open = open.is_some();
         let lane = match open {
             Some(lane) => lane,
-            None => Lane::new(route).map_err(Failure::for_good)?,
+            None => {
+                self.make_room();
+                Lane::new(route).map_err(Failure::for_good)?
+            }
         };
         lane.gate.admit(turn);
         if is_open {
@@ -87,6 +108,16 @@ impl Client {
         idle.retain(|lane| lane.used.elapsed() < IDLE);
         let found = idle.iter().position(|lane| lane.route == *route)?;
         Some(idle.swap_remove(found))
+    }
+
+    /// Closes the connection that was idle for longest, where idle ones stand in the way of a new one.
+    fn make_room(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = self.lanes - self.room.available_permits();
+        let oldest = idle.iter().enumerate().min_by_key(|(_, lane)| lane.used).map(|(place, _)| place);
+        if let Some(oldest) = oldest.filter(|_| idle.len() + in_use > self.lanes) {
+            idle.swap_remove(oldest);
+        }
     }
 }
 

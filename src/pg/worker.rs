@@ -65,10 +65,18 @@ impl Worker {
             .spawn(move || runtime.block_on(std::future::pending::<()>()));
         before.thread_set_mask().map_err(|error| failed("no signal mask", &error))?;
         spawned.map_err(|error| failed("no thread", &error))?;
-        Ok(Worker { handle, client: Arc::default(), bell })
+        Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), bell })
     }
 
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {
         Running(self.handle.spawn(task))
     }
+}
+
+/// As many descriptors as Postgres leaves to extensions (`AcquireExternalFD` in fd.c): a third of what is safe, some 320
+/// where 1,024 are allowed.
+fn most_connections() -> usize {
+    // SAFETY: a variable of the backend, set once by the postmaster.
+    let safe = unsafe { pgrx::pg_sys::max_safe_fds };
+    usize::try_from(safe / 3).unwrap_or(0).max(8)
 }

@@ -1,7 +1,9 @@
 //! Several pages in one statement: a partitioned table by `page_id`, or a UNION ALL. Pages are read at the same time,
-//! and the answers are those of one page after another. Interruptions are in `broken`, plans in `ways`.
+//! and the answers are those of one page after another. Interruptions are in `broken`, plans in `ways`,
+//! very many pages in `thousand`.
 
 mod broken;
+mod thousand;
 mod ways;
 
 use std::collections::BTreeMap;
