@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Kind, Result, quote};
 use crate::json::mend_escapes;
@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(50);
 pub struct Client {
     idle: Mutex<Vec<Lane>>,
     /// What is left of the lanes that may be in use at once.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     lanes: usize,
 }
 
@@ -50,6 +50,26 @@ struct Route {
     connect_timeout: Duration,
 }
 
+impl Route {
+    fn of(server: &ServerOptions) -> Self {
+        Route {
+            base_url: server.base_url.as_str().to_owned(),
+            proxy: server.proxy.clone(),
+            ca_file: server.ca_file.clone(),
+            connect_timeout: server.connect_timeout,
+        }
+    }
+}
+
+/// A request may leave now: over an open connection with the grant spent, or over one that is still to be opened,
+/// which spends its grant when it stands.
+pub struct Ready {
+    lane: Option<Lane>,
+    pub turn: Arc<Turn>,
+    /// The lane's place among those in use.
+    room: Option<OwnedSemaphorePermit>,
+}
+
 /// One GET, all but its grant.
 pub struct Request<'a> {
     pub server: &'a ServerOptions,
@@ -62,32 +82,33 @@ impl Client {
     /// A client that holds no more connections than this. A thousand pages at once would need a thousand descriptors:
     /// instead of failing, the last ones wait until a lane is free.
     pub fn with_lanes(lanes: usize) -> Self {
-        Self { idle: Mutex::default(), room: Semaphore::new(lanes), lanes }
+        Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes }
     }
 
-    /// Sends the request when its turn comes, and reads the reply to its end.
-    pub async fn get(&self, request: &Request<'_>, turn: &Arc<Turn>) -> Result<Reply, Failure> {
-        // Nobody closes it: an error cannot be.
-        let _room = self.room.acquire().await;
-        let route = Route {
-            base_url: request.server.base_url.as_str().to_owned(),
-            proxy: request.server.proxy.clone(),
-            ca_file: request.server.ca_file.clone(),
-            connect_timeout: request.server.connect_timeout,
-        };
-        let open = self.take_idle(&route);
-        let is_open = open.is_some();
-        let lane = match open {
+    /// Waits until a request may leave: with a grant where a connection is open, else for the moment to open one.
+    pub async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
+        let room = self.room.clone().acquire_owned().await.ok();
+        let route = Route::of(server);
+        if !self.has_idle(&route) {
+            turn.may_open().await;
+        }
+        if self.has_idle(&route) {
+            turn.take().await;
+        }
+        Ready { lane: self.take_idle(&route), turn, room }
+    }
+
+    /// Sends the request, and reads the reply to its end.
+    pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
+        let Ready { lane, turn, room: _room } = ready;
+        let lane = match lane {
             Some(lane) => lane,
             None => {
                 self.make_room();
-                Lane::new(route).map_err(Failure::for_good)?
+                Lane::new(Route::of(request.server)).map_err(Failure::for_good)?
             }
         };
-        lane.gate.admit(turn);
-        if is_open {
-            turn.take().await;
-        }
+        lane.gate.admit(&turn);
         let timeout = request.server.request_timeout;
         let fetched = tokio::select! {
             fetched = lane.fetch(request) => fetched,
@@ -101,6 +122,11 @@ impl Client {
                 .push(Lane { used: std::time::Instant::now(), ..lane });
         }
         Ok(reply)
+    }
+
+    fn has_idle(&self, route: &Route) -> bool {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().any(|lane| lane.used.elapsed() < IDLE && lane.route == *route)
     }
 
     fn take_idle(&self, route: &Route) -> Option<Lane> {

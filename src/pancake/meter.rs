@@ -107,7 +107,10 @@ impl PageMeter {
                 break;
             }
         }
-        let waited = asked.elapsed();
+        self.waited(asked.elapsed(), tally);
+    }
+
+    pub fn waited(&self, waited: Duration, tally: &Tally) {
         tally.limit_wait.add(waited);
         self.stats.limit_wait.add(waited);
     }

@@ -22,7 +22,9 @@ const RUNNING: &str = "SELECT count(*) FROM pancake.progress WHERE pid = pg_back
 fn open(pages: usize, conversations: usize) -> (Shop<'static>, Session) {
     let pages: Vec<_> =
         (0..pages).map(|n| PageSettings { conversations, ..PageSettings::numbered(n) }).collect();
-    let shop = Shop::open(Settings { pages, ..Settings::default() }).unwrap();
+    // One request in flight for each page: what is in flight together is of several pages.
+    let shop =
+        Shop::open_with(Settings { pages, ..Settings::default() }, &[("max_concurrency", "1")]).unwrap();
     let mut session = shop.connect().unwrap();
     attach(&shop, &mut session);
     session.execute("CREATE TABLE copy AS SELECT * FROM live; ANALYZE copy").unwrap();
@@ -210,7 +212,7 @@ fn one_server_and_one_token_file_for_all_pages() {
     }
     shop.simulator.clear_log();
     agree(&mut session, "SELECT page_id, count(*) FROM {} GROUP BY 1");
-    assert_eq!(shop.simulator.most_in_flight(), 3);
+    assert!(shop.simulator.most_in_flight() >= 3);
     shop.honest().unwrap();
 }
 
