@@ -4,6 +4,7 @@
 
 mod budget;
 mod cancel;
+mod ceiling;
 mod learning;
 mod limit;
 mod loops;
@@ -20,13 +21,14 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("learning", learning::measure),
     ("throughput", throughput::measure),
     ("limit", limit::measure),
     ("pages", pages::measure),
+    ("ceiling", ceiling::measure),
 ];
 
 fn main() -> ExitCode {
