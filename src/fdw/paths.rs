@@ -23,6 +23,10 @@ pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
 /// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
 const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
 
+/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never together, which the
+/// planner does not know. So they are for who wants less than half of the rows; else all are read together and sorted.
+const MERGED: f64 = 2.0;
+
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
 fn proofs_of_a_chain(object: Object) -> f64 {
     match object.paging() {
@@ -185,12 +189,27 @@ impl Relation<'_> {
             let impossible = if way.impossible { COST_OF_THE_IMPOSSIBLE } else { 0.0 };
             let startup = impossible + way.chains.max(1) as f64 * COST_OF_A_REQUEST;
             let proofs = way.chains as f64 * proofs_of_a_chain(self.object());
-            let requests = (way.requests + proofs).max(1.0);
+            let merged = if !pathkeys.is_null() && self.has_siblings() { MERGED } else { 1.0 };
+            let requests = (way.requests + proofs).max(1.0) * merged;
             let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
             let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
             pg_sys::add_path(self.relation, path);
+        }
+    }
+
+    /// Whether it is one of several partitions, or arms of a UNION ALL, that are to be read.
+    fn has_siblings(&self) -> bool {
+        // SAFETY: the planner's own structures, alive while it plans. What is pruned already is not in the list.
+        unsafe {
+            let members = list::<pg_sys::AppendRelInfo>((*self.root).append_rel_list);
+            let parent =
+                |member: &&*mut pg_sys::AppendRelInfo| (***member).child_relid == (*self.relation).relid;
+            let parent = members.iter().find(parent).map(|member| (**member).parent_relid);
+            parent.is_some_and(|parent| {
+                members.iter().filter(|member| (***member).parent_relid == parent).count() > 1
+            })
         }
     }
 
@@ -205,7 +224,7 @@ impl Relation<'_> {
             if !compat::is_descending(&*first) || (*(*first).pk_eclass).ec_has_volatile {
                 return None;
             }
-            let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
+            let members = compat::members((*first).pk_eclass, (*self.relation).relid);
             let columns = self.columns();
             let order = members.into_iter().find_map(|member| {
                 let found = columns.find((*member).em_expr.cast())?;

@@ -134,7 +134,7 @@ fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
         let begun = Instant::now();
         let rows = loops::paced(&shop.simulator.base_url(), &page, case.pause)?;
         ensure!(rows == expected, "{rows} rows");
-        return Ok(Figures { time: begun.elapsed(), requests: shop.simulator.requests() as u64, rss_kb: 0 });
+        return Ok(Figures { time: begun.elapsed(), requests: shop.simulator.requests(), rss_kb: 0 });
     };
     let mut session = shop.connect()?;
     let begun = Instant::now();
@@ -142,7 +142,7 @@ fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
     let time = begun.elapsed();
     ensure!(rows == expected.to_string(), "{rows} rows");
     shop.honest()?;
-    Ok(Figures { time, requests: shop.simulator.requests() as u64, rss_kb: anonymous(session.pid()?)? })
+    Ok(Figures { time, requests: shop.simulator.requests(), rss_kb: anonymous(session.pid()?)? })
 }
 
 /// What a process holds in memory of its own, in kB.
