@@ -16,6 +16,7 @@ mod pg;
 
 pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/pancake_fdw--0.1.sql", name = "install");
+pgrx::extension_sql_file!("../sql/sync.sql", name = "sync", requires = ["install"]);
 
 /// Called by Postgres when the library is loaded.
 #[allow(non_snake_case)]

@@ -2,6 +2,7 @@
 //! and it shows how far it is. What becomes of the rows is `scan`'s matter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use pancake::decode::{Row, Source, Wanted};
@@ -25,6 +26,9 @@ use crate::pg::worker::{Running, Worker};
 /// How often a waiting backend shows how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Requests of this backend's scans that are over.
+pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -40,6 +44,8 @@ pub struct Fetch {
     outlet: Arc<Outlet>,
     bell: Bell,
     tally: Arc<Tally>,
+    /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
+    counted: u64,
     _running: Running,
     rows: std::vec::IntoIter<Row>,
     batches: usize,
@@ -90,6 +96,7 @@ impl Fetch {
             outlet,
             bell,
             tally: tally.clone(),
+            counted: tally.requests.get(),
             rows: Vec::new().into_iter(),
             batches: 0,
             batch_size: 0,
@@ -179,6 +186,8 @@ impl Fetch {
         if let Some(progress) = self.progress.take() {
             progress.release();
         }
+        let requests = self.tally.requests.get();
+        REQUESTS.fetch_add(requests - std::mem::replace(&mut self.counted, requests), Relaxed);
     }
 }
 

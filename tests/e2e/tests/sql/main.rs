@@ -16,3 +16,4 @@ mod options;
 mod plans;
 mod pushdown;
 mod secrets;
+mod sync;
