@@ -743,7 +743,7 @@ CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_jo
         EXECUTE format('INSERT INTO %s SELECT t.id FROM %s t WHERE t.removed_at IS NULL AND t.updated_at <= %L%s%s',
             pancake.sync_census(job), pancake.sync_name(job.target), marks.mark,
             CASE WHEN shape.has_page THEN format(' AND t.page_id = %L', job.page_id) END,
-            format(' AND t.inserted_at >= %L', marks.first_since));
+            CASE WHEN marks.first_since IS NOT NULL THEN format(' AND t.inserted_at >= %L', marks.first_since) END);
         GET DIAGNOSTICS job.census = ROW_COUNT;
         RETURN job;
     END $$;
