@@ -144,7 +144,8 @@ CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boo
     END $$;
 COMMENT ON FUNCTION sync_enter(regclass, text, text) IS 'internal: takes a lane for this transaction; false where another run is in it';
 
--- A run whose backend was killed never said so: its row is closed by the next run of its lane, which is alone there.
+-- A run whose backend was killed never said so: its row is closed by the next run of the page, which is alone in its
+-- lane.
 CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -160,7 +161,8 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
             SET status = 'failed', ended_at = clock_timestamp(), sqlstate = '57P01',
                 error = 'the backend ended before the run did'
             WHERE l.target = job.target AND l.page_id = job.page_id AND l.status = 'running'
-              AND (l.kind = 'full') = (job.lane = 'full');
+              AND ((l.kind = 'full') = (job.lane = 'full')
+                   OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
             DELETE FROM pancake.sync_marks m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target);
             INSERT INTO pancake.sync_marks (target, page_id, object, source, first_since, backfill_from)
             VALUES (job.target, job.page_id, job.object, job.source, job.first_since, job.first_since)
@@ -944,7 +946,7 @@ COMMENT ON FUNCTION sync_report(jsonb, integer) IS 'internal: the error of a syn
 
 -- Looks after what the caller gave, before anything is done with it.
 CREATE FUNCTION sync_job_of(
-        source regclass, lookback interval, reread interval, reread_every interval, full_rescan boolean,
+        source regclass, target text, lookback interval, reread interval, reread_every interval, full_rescan boolean,
         patience interval, first_since timestamptz) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -952,7 +954,7 @@ CREATE FUNCTION sync_job_of(
     DECLARE
         job pancake.sync_job;
     BEGIN
-        IF source IS NULL THEN
+        IF source IS NULL OR target IS NULL THEN
             RAISE null_value_not_allowed USING MESSAGE = 'a sync needs a source and a target';
         ELSIF lookback IS NULL OR least(lookback, reread, reread_every, patience) < interval '0' THEN
             RAISE invalid_parameter_value USING MESSAGE = 'an interval of a sync cannot be negative, nor lookback NULL';
@@ -966,7 +968,7 @@ CREATE FUNCTION sync_job_of(
         job.phase := 'enter';
         RETURN job;
     END $$;
-COMMENT ON FUNCTION sync_job_of(regclass, interval, interval, interval, boolean, interval, timestamptz) IS 'internal: what every page is synced with';
+COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS 'internal: what every page is synced with';
 
 CREATE PROCEDURE sync(
         source regclass, target text, lookback interval DEFAULT '10 minutes', reread interval DEFAULT '1 day',
@@ -997,7 +999,7 @@ CREATE PROCEDURE sync(
                 HINT = 'Give it as one statement of its own: one CALL per line, with autocommit on, and not beside '
                        'other statements in one string.';
         END IF;
-        given := pancake.sync_job_of(source, lookback, reread, reread_every, full_rescan, wait, first_since);
+        given := pancake.sync_job_of(source, target, lookback, reread, reread_every, full_rescan, wait, first_since);
         jobs := pancake.sync_jobs(source);
         copy := pg_catalog.to_regclass(target);
         IF copy IS NULL THEN
