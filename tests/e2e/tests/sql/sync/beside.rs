@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::SqlError;
-
 use super::*;
 
 /// Waits until a query says `t`.
@@ -17,9 +15,9 @@ fn until(session: &mut Session, sql: &str) {
 }
 
 /// Runs a statement in a session of its own.
-fn start(shop: &Shop, sql: &'static str) -> std::thread::JoinHandle<Result<(), SqlError>> {
+fn start(shop: &Shop, sql: &'static str) -> std::thread::JoinHandle<anyhow::Result<()>> {
     let mut session = shop.connect().unwrap();
-    std::thread::spawn(move || session.execute(sql).map_err(|error| SqlError::of(&error).unwrap().clone()))
+    std::thread::spawn(move || session.execute(sql))
 }
 
 const RUNNING: &str = "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status = 'running' AND seen > 0)";
@@ -45,7 +43,7 @@ fn a_second_run_of_a_kind_is_skipped_or_waits() {
         session.execute(&waits).unwrap();
         running.join().unwrap().unwrap();
         let ok = format!("SELECT count(*) FROM pancake.sync_runs WHERE kind = '{kind}' AND status = 'ok'");
-        assert!(session.one(&ok).unwrap() >= "1".to_owned());
+        assert_ne!(session.one(&ok).unwrap(), "0");
         assert_eq!(last_run(&mut session, "status"), "ok");
         let overlap = "SELECT count(*) FROM pancake.sync_runs a JOIN pancake.sync_runs b
             ON a.run_id < b.run_id AND a.status = 'ok' AND b.status = 'ok' AND b.started_at < a.ended_at";
