@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pancake::error::Result;
+use pancake::outlet::Outlet;
 use pancake::plan::RequestPlan;
 use pancake::sample::{BUDGET, Sample};
-use pancake::scan::Outlet;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::fdw::fetch::prepare;
@@ -73,7 +73,7 @@ fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
     let outlet = Outlet::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
-    let scan = prepare(table, user, RequestPlan::default(), false, fillers, Arc::default(), outlet)?;
+    let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), outlet)?;
     let result: Arc<Mutex<Option<Result<Sample>>>> = Arc::default();
     let place = result.clone();
     let _running = Worker::get()?.spawn(async move {

@@ -16,8 +16,8 @@ pub struct Envelope {
     /// Rows come in that order, and Postgres relies on it.
     pub ordered: bool,
     pub filters: Vec<Filter>,
-    /// Places of filters whose constant value cannot be sent.
-    pub unsendable: Vec<usize>,
+    /// Of each filter, the place of its clause in the plan's list.
+    pub places: Vec<usize>,
     /// Clauses that Postgres checks alone: their place in the plan's list, and why nothing is sent.
     pub not_sent: Vec<(usize, String)>,
     /// Attribute numbers of the columns that the query needs.

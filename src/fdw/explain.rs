@@ -1,17 +1,20 @@
 //! EXPLAIN: what is sent and why not, how many requests, and with ANALYZE what it really took.
 //! It needs neither network nor user mapping.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pancake::plan::Order;
-use pancake::sent::sent;
+use pancake::filter::{Filter, Operand, Verdict};
+use pancake::plan::{Order, fate};
+use pancake::sent::{NOTHING, Unsent, sent};
 use pancake::walk::End;
 use pgrx::{pg_guard, pg_sys};
 
+use crate::fdw::bound::constant;
 use crate::fdw::envelope::Envelope;
 use crate::fdw::fetch::Stopped;
 use crate::fdw::scan::ScanState;
-use crate::pg::nodes::{c_string, cast, list, text};
+use crate::pg::nodes::{c_string, list, text};
 
 /// Seconds that a request takes of the page's budget at one request per second.
 const SPACING_SECONDS: f64 = 1.025;
@@ -29,10 +32,12 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
     // SAFETY: the plan is of this scan.
     let Some(envelope) = Envelope::unpack(unsafe { (*plan).fdw_private }) else { return };
     let out = Explained { explain };
-    for (label, value) in planned(&envelope, &Deparser::new(plan, explain)) {
+    let state = state.filter(|_| analyze);
+    let unsent = state.map(|state| &state.unsent);
+    for (label, value) in planned(&envelope, unsent, &Deparser::new(plan, explain)) {
         out.line(label, &value);
     }
-    for (label, value) in state.filter(|_| analyze).map(spent).unwrap_or_default() {
+    for (label, value) in state.map(spent).unwrap_or_default() {
         out.line(label, &value);
     }
 }
@@ -49,13 +54,29 @@ impl Explained {
     }
 }
 
-fn planned(envelope: &Envelope, deparser: &Deparser) -> Vec<(&'static str, String)> {
-    let asked = envelope.filters.iter().filter(|filter| !envelope.unsendable.contains(&filter.operand));
-    let mut lines = vec![("Pancake Sent", sent(asked, envelope.order, &deparser.operands()))];
+/// What the planner decided, and where a run has shown more of the operands, what became of it.
+fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) -> Vec<(&'static str, String)> {
+    let known = deparser.known(envelope);
+    let may_be_sent = |filter: usize| fate(&envelope.filters[filter], envelope.order) == Verdict::Superset;
+    let was_open = |filter: usize| known[filter].is_none() && may_be_sent(filter);
+    let news = |filter: usize| unsent.filter(|unsent| unsent.is_known() && was_open(filter));
+    let sent_ever = |filter: &usize| !news(*filter).is_some_and(|unsent| unsent.is_always(*filter));
+    let asked = (0..envelope.filters.len()).filter(sent_ever).map(|filter| envelope.filters[filter]);
+    let asked = match envelope.chains {
+        0 => NOTHING.to_owned(),
+        _ => sent(&asked.collect::<Vec<_>>(), envelope.order, &known, &deparser.operands()),
+    };
+    let mut lines = vec![("Pancake Sent", asked)];
+    let mut not_sent: BTreeMap<usize, String> = envelope.not_sent.iter().cloned().collect();
+    for (filter, place) in envelope.places.iter().enumerate() {
+        if let Some(unsent) = news(filter) {
+            not_sent.remove(place);
+            not_sent.extend(unsent.told(filter).map(|why| (*place, why)));
+        }
+    }
     let quals = deparser.quals();
-    let not_sent =
-        envelope.not_sent.iter().filter_map(|(i, why)| Some(format!("{} ({why})", bare(quals.get(*i)?))));
-    let not_sent: Vec<_> = not_sent.collect();
+    let not_sent: Vec<_> =
+        not_sent.iter().filter_map(|(i, why)| Some(format!("{} ({why})", bare(quals.get(*i)?)))).collect();
     if !not_sent.is_empty() {
         lines.push(("Pancake Not Sent", not_sent.join(", ")));
     }
@@ -167,25 +188,20 @@ impl Deparser {
         list(quals).into_iter().map(|node| self.text(node)).collect()
     }
 
-    /// The operands; a constant text stands for itself, as it does in the request.
+    /// The text of each operand.
     fn operands(&self) -> Vec<String> {
-        // SAFETY: the plan that is explained.
-        let operands = unsafe { (*self.plan).fdw_exprs };
-        list(operands).into_iter().map(|node| constant(node).unwrap_or_else(|| self.text(node))).collect()
+        self.expressions().into_iter().map(|node| self.text(node)).collect()
     }
-}
 
-fn constant(node: *mut pg_sys::Node) -> Option<String> {
-    let constant = cast::<pg_sys::Const>(node, pg_sys::NodeTag::T_Const)?;
-    // SAFETY: the node's tag says that it is a Const.
-    let constant = unsafe { &*constant };
-    if constant.constisnull || ![pg_sys::TEXTOID, pg_sys::TEXTARRAYOID].contains(&constant.consttype) {
-        return None;
+    /// The value of each operand that is a constant.
+    fn known(&self, envelope: &Envelope) -> Vec<Option<Operand>> {
+        let nodes = self.expressions();
+        let value = |filter: &Filter| constant(filter, nodes.get(filter.operand)?.cast());
+        envelope.filters.iter().map(value).collect()
     }
-    let (mut output, mut varlena) = (pg_sys::InvalidOid, false);
-    // SAFETY: the type's own output function, for a value of that type that is not null.
-    unsafe {
-        pg_sys::getTypeOutputInfo(constant.consttype, &mut output, &mut varlena);
-        Some(text(pg_sys::OidOutputFunctionCall(output, constant.constvalue)))
+
+    fn expressions(&self) -> Vec<*mut pg_sys::Node> {
+        // SAFETY: the plan that is explained.
+        list(unsafe { (*self.plan).fdw_exprs })
     }
 }

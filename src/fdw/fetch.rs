@@ -9,8 +9,9 @@ use pancake::decode::{Row, Source, Wanted};
 use pancake::error::{Error, Kind, Result};
 use pancake::filter::Filterable;
 use pancake::ledger::{Tally, Waiting};
+use pancake::outlet::{Event, Outlet};
 use pancake::plan::RequestPlan;
-use pancake::scan::{Event, Outlet, Scan};
+use pancake::scan::Scan;
 use pancake::spelling::closest;
 use pancake::walk::End;
 use pgrx::pg_sys;
@@ -81,15 +82,14 @@ impl Fetch {
         table: &ForeignTable,
         user: pg_sys::Oid,
         plan: RequestPlan,
-        ordered: bool,
-        limit: Option<u64>,
         fillers: &[Filler],
         tally: &Arc<Tally>,
     ) -> Result<Self> {
         let bell = Bell::new()?;
         let ring = bell.clone();
         let outlet = Outlet::new(Box::new(move || ring.ring()));
-        let scan = prepare(table, user, plan, ordered, fillers, tally.clone(), outlet.clone())?;
+        let limit = plan.limit;
+        let scan = prepare(table, user, plan, fillers, tally.clone(), outlet.clone())?;
         Ok(Self {
             progress: show_progress(table, tally)?,
             _running: Worker::get()?.spawn(scan.run()),
@@ -196,7 +196,6 @@ pub fn prepare(
     table: &ForeignTable,
     user: pg_sys::Oid,
     plan: RequestPlan,
-    ordered: bool,
     fillers: &[Filler],
     tally: Arc<Tally>,
     outlet: Arc<Outlet>,
@@ -211,7 +210,8 @@ pub fn prepare(
         .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
     let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
     let client = Worker::get()?.client.clone();
-    Ok(Scan { server, page_id, token, plan, ordered, trusts_post_ids, wanted, meter, tally, client, outlet })
+    let opening = Default::default();
+    Ok(Scan { server, page_id, token, plan, trusts_post_ids, wanted, meter, tally, client, outlet, opening })
 }
 
 fn wanted(table: &ForeignTable, filler: &Filler) -> Result<Wanted> {

@@ -2,8 +2,9 @@
 //! join. What a way costs is counted in requests.
 
 use pancake::catalogue::Object;
-use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict};
-use pancake::plan::{Order, bind, fate, unsendable};
+use pancake::filter::{Filter, Filterable, Slack, Verdict};
+use pancake::plan::{Order, bind, fate};
+use pancake::sent::unsent;
 use pgrx::pg_sys;
 
 use crate::fdw::bound::constant;
@@ -26,6 +27,8 @@ pub struct Way {
     /// Requests of the whole walk, and the chains that they are in.
     pub requests: f64,
     pub chains: usize,
+    /// Of each filter, why it is not sent although its column has a parameter.
+    pub unsent: Vec<Option<&'static str>>,
 }
 
 /// The planner's relation with what is known of its table.
@@ -43,17 +46,31 @@ impl Relation<'_> {
 
     /// How these clauses are served, in the order that is asked for or in the better one.
     pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
+        let by = |order| self.way_by(clauses, order);
+        let Some(order) = order else {
+            let (stable, moving) = (by(Order::InsertedAt), by(Order::UpdatedAt));
+            let (filters, _) = quals::filters(clauses);
+            return match Order::choose(&filters, self.analyzed, stable.requests, moving.requests) {
+                Order::InsertedAt => stable,
+                Order::UpdatedAt => moving,
+            };
+        };
+        by(order)
+    }
+
+    fn way_by(&self, clauses: &[Clause], order: Order) -> Way {
         let (filters, operands) = quals::filters(clauses);
-        let order = order.unwrap_or_else(|| Order::choose(&filters));
         let known: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
-        let chains = bind(&filters, order, &known, page_id).chains.len();
+        let plan = bind(&filters, order, &known, page_id);
+        let unsent = unsent(&filters, &known, &plan);
+        let chains = plan.chains.len();
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &unsent, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
         };
-        Way { order, requests, chains }
+        Way { order, requests, chains, unsent }
     }
 
     /// Rows that come over the network.
@@ -61,14 +78,14 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        known: &[Option<Operand>],
+        unsent: &[Option<&'static str>],
         order: Order,
     ) -> f64 {
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
-        let sent = used.zip(filters).zip(known).filter(|((_, filter), value)| {
-            let sendable = value.as_ref().is_none_or(|value| unsendable(filter, value).is_none());
-            sendable && fate(filter, order) == Verdict::Superset
-        });
+        let sent = used
+            .zip(filters)
+            .zip(unsent)
+            .filter(|((_, filter), unsent)| unsent.is_none() && fate(filter, order) == Verdict::Superset);
         let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {

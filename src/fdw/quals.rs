@@ -86,21 +86,21 @@ fn understand(
     // SAFETY: the planner's relation, alive while it plans.
     let relid = unsafe { (*relation).relid };
     let columns = Columns { declared: &table.columns, object: table.table.object, relid };
-    let found = read(&columns, clause)?;
+    let found = read(root, &columns, clause)?;
     // SAFETY: the operand is a node of the clause; the set is a fresh one.
     let independent =
         unsafe { !pg_sys::bms_is_member(relid as i32, pg_sys::pull_varnos(root, found.operand.cast())) };
     (independent && verdict(found.column, found.comparison) != Verdict::None).then_some(found)
 }
 
-fn read(columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {
+fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {
     if let Some(op) = cast(clause, pg_sys::NodeTag::T_OpExpr) {
         return operator(columns, op);
     }
     if let Some(op) = cast(clause, pg_sys::NodeTag::T_ScalarArrayOpExpr) {
         return any_of(columns, op);
     }
-    alternatives(columns, cast(clause, pg_sys::NodeTag::T_BoolExpr)?)
+    alternatives(root, columns, cast(clause, pg_sys::NodeTag::T_BoolExpr)?)
 }
 
 /// `column operator operand`, or the other way round.
@@ -146,14 +146,18 @@ fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Under
 }
 
 /// `column = a OR column = b` is `column = ANY (ARRAY[a, b])`; of tags, `tags && ARRAY[a, b]`.
-fn alternatives(columns: &Columns, either: *mut pg_sys::BoolExpr) -> Option<Understood> {
+fn alternatives(
+    root: *mut pg_sys::PlannerInfo,
+    columns: &Columns,
+    either: *mut pg_sys::BoolExpr,
+) -> Option<Understood> {
     // SAFETY: the node's tag says that it is a BoolExpr.
     let either = unsafe { &*either };
     if either.boolop != pg_sys::BoolExprType::OR_EXPR {
         return None;
     }
-    let arms: Vec<Understood> =
-        list::<pg_sys::Node>(either.args).into_iter().map(|arm| read(columns, arm)).collect::<Option<_>>()?;
+    let arms = list::<pg_sys::Node>(either.args).into_iter().map(|arm| read(root, columns, arm));
+    let arms: Vec<Understood> = arms.collect::<Option<_>>()?;
     let first = *arms.first()?;
     let comparison = match first.comparison {
         Comparison::Equal if first.slack == Slack::NONE => Comparison::AnyOf,
@@ -163,12 +167,12 @@ fn alternatives(columns: &Columns, either: *mut pg_sys::BoolExpr) -> Option<Unde
     let is_time = matches!(first.column, Filterable::UpdatedAt | Filterable::InsertedAt);
     let alike = arms.iter().all(|arm| arm.column == first.column && arm.comparison == first.comparison);
     let operands: Vec<_> = arms.iter().map(|arm| arm.operand).collect();
-    let operand = (alike && !is_time).then(|| array_of(&operands))?;
+    let operand = (alike && !is_time).then(|| array_of(root, &operands))?;
     Some(Understood { comparison, operand, ..first })
 }
 
-/// A text[] of text expressions.
-fn array_of(elements: &[*mut pg_sys::Expr]) -> *mut pg_sys::Expr {
+/// A text[] of text expressions; of constants, a constant.
+fn array_of(root: *mut pg_sys::PlannerInfo, elements: &[*mut pg_sys::Expr]) -> *mut pg_sys::Expr {
     // SAFETY: the tag is that of the type; the elements are texts.
     let mut array = unsafe { pgrx::PgBox::<pg_sys::ArrayExpr>::alloc_node(pg_sys::NodeTag::T_ArrayExpr) };
     array.array_typeid = pg_sys::TEXTARRAYOID;
@@ -176,7 +180,8 @@ fn array_of(elements: &[*mut pg_sys::Expr]) -> *mut pg_sys::Expr {
     array.element_typeid = pg_sys::TEXTOID;
     array.elements = to_list(elements);
     array.location = -1;
-    array.into_pg().cast()
+    // SAFETY: the planner's own structure, alive while it plans, and the fresh node.
+    unsafe { pg_sys::eval_const_expressions(root, array.into_pg().cast()).cast() }
 }
 
 /// By operator family, so that comparisons with dates and timestamps count too.

@@ -1,13 +1,12 @@
 //! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
 //! help in `quals`, what the plan carries in `envelope`.
 
-use pancake::filter::{Filter, Filterable, Verdict};
-use pancake::plan::{Order, fate, unsendable};
+use pancake::filter::{Filterable, Verdict};
+use pancake::plan::fate;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::bound::constant;
 use crate::fdw::envelope::{Envelope, unpack_order};
-use crate::fdw::paths::{ROWS_OF_A_REQUEST, Relation};
+use crate::fdw::paths::{ROWS_OF_A_REQUEST, Relation, Way};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
@@ -87,8 +86,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let clauses = known.classify(&checked);
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
-    let unsendable = unsendable_constants(&filters, &operands);
-    let not_sent = not_sent(&clauses, way.order, &unsendable);
+    let not_sent = not_sent(&clauses, &way);
     // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
     // SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
@@ -100,7 +98,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         order: way.order,
         ordered: ordered.is_some(),
         not_sent,
-        unsendable: unsendable.into_iter().map(|(place, _)| place).collect(),
+        places: places(&clauses),
         columns: needed(relation, &planned.table, &checked),
         requests: requests as u64,
         chains: way.chains as u64,
@@ -124,21 +122,22 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> Vec<(usize, String)> {
+fn not_sent(clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
+    if way.chains == 0 {
+        return vec![];
+    }
     let (filters, _) = quals::filters(clauses);
-    let posts = filters.iter().any(|filter| filter.column == Filterable::PostId);
-    let mut filters = filters.iter();
+    let mut filters = filters.iter().zip(&way.unsent);
     let reason = |(place, clause): (usize, &Clause)| {
         let reason = match &clause.used {
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
-                filter if filter.column == Filterable::Type && posts => "post_ids is sent instead".to_owned(),
-                filter if fate(filter, order) == Verdict::Superset => {
-                    unsendable.iter().find(|(place, _)| *place == filter.operand)?.1.to_owned()
+                (filter, unsent) if fate(filter, way.order) == Verdict::Superset => (*unsent)?.to_owned(),
+                (filter, _) if filter.column == Filterable::PageId => return None,
+                (filter, _) if filter.column == Filterable::Id => {
+                    "stops the scan when all are found".to_owned()
                 }
-                filter if filter.column == Filterable::PageId => return None,
-                filter if filter.column == Filterable::Id => "stops the scan when all are found".to_owned(),
-                _ => format!("the walk goes by {}", order.column()),
+                _ => format!("the walk goes by {}", way.order.column()),
             },
         };
         Some((place, reason))
@@ -146,13 +145,10 @@ fn not_sent(clauses: &[Clause], order: Order, unsendable: &[(usize, &str)]) -> V
     clauses.iter().enumerate().filter_map(reason).collect()
 }
 
-/// The filters whose constant value cannot be sent, and why.
-fn unsendable_constants(filters: &[Filter], operands: &[*mut pg_sys::Expr]) -> Vec<(usize, &'static str)> {
-    let reason = |(filter, node): (&Filter, &*mut pg_sys::Expr)| {
-        let value = constant(filter, *node)?;
-        Some((filter.operand, unsendable(filter, &value)?))
-    };
-    filters.iter().zip(operands).filter_map(reason).collect()
+/// Where in the plan's list the clauses stand that are filters.
+fn places(clauses: &[Clause]) -> Vec<usize> {
+    let filters = clauses.iter().enumerate().filter(|(_, clause)| matches!(clause.used, Use::Filter(_)));
+    filters.map(|(place, _)| place).collect()
 }
 
 /// The columns that the query reads: in its target, in joins, and in clauses that Postgres checks.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pancake::decode::Row;
 use pancake::error::{Error, Kind, Result};
 use pancake::ledger::Tally;
-use pancake::plan::bind;
+use pancake::plan::{RequestPlan, bind};
+use pancake::sent::{Unsent, unsent};
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::bound::{Operands, in_this_zone};
@@ -36,6 +37,8 @@ pub struct ScanState {
     again: Option<usize>,
     pub tally: Arc<Tally>,
     pub stopped: Stopped,
+    /// What the operands' values turned out to be good for.
+    pub unsent: Unsent,
 }
 
 #[pg_guard]
@@ -101,6 +104,7 @@ impl ScanState {
             again: None,
             tally: Arc::default(),
             stopped: Stopped::NeverStarted,
+            unsent: Unsent::default(),
             envelope,
             table,
         })
@@ -165,14 +169,15 @@ impl ScanState {
         let filters = in_this_zone(&self.envelope.filters);
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
         let plan = bind(&filters, self.envelope.order, &operands, page_id);
+        self.unsent.started(&unsent(&filters, &operands, &plan));
         if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
             return Ok(false);
         }
         self.stopped = Stopped::EnoughRows;
         let (ordered, limit) = (self.envelope.ordered, self.envelope.limit);
-        self.fetch =
-            Some(Fetch::start(&self.table, self.user, plan, ordered, limit, &self.fillers, &self.tally)?);
+        let plan = RequestPlan { ordered, limit, ..plan };
+        self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.fillers, &self.tally)?);
         Ok(true)
     }
 

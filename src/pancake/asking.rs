@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::client::Request;
+use crate::client::{Ready, Request};
 use crate::error::Result;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
@@ -21,16 +21,23 @@ pub(crate) enum Answer<'a> {
 }
 
 impl Scan {
-    /// Asks until there is an answer, or no more tries are allowed. `take` makes of the answer what is wanted; where
+    /// Waits until a request may leave.
+    pub(crate) async fn ready(&self) -> Ready {
+        let turn = Turn::new(self.meter.clone(), self.tally.clone(), self.opening.clone());
+        self.client.ready(&self.server, turn).await
+    }
+
+    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave now. `take` makes of the answer what is wanted; where
     /// it makes nothing of a suspect failure, that is one like any other.
     pub(crate) async fn answer<T>(
         &self,
         address: &Address,
+        mut ready: Option<Ready>,
         mut take: impl FnMut(Answer) -> Result<Option<T>>,
     ) -> Result<T> {
         let mut failed_attempts = 0;
         loop {
-            let failure = match self.fetch(address).await {
+            let failure = match self.fetch(address, ready.take()).await {
                 Ok(reply) => match reply.rows() {
                     Ok(rows) => {
                         match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
@@ -52,11 +59,15 @@ impl Scan {
         }
     }
 
-    async fn fetch(&self, address: &Address) -> Result<Reply, Failure> {
-        let turn = Turn::new(self.meter.clone(), self.tally.clone());
+    async fn fetch(&self, address: &Address, ready: Option<Ready>) -> Result<Reply, Failure> {
+        let ready = match ready {
+            Some(ready) => ready,
+            None => self.ready().await,
+        };
+        let turn = ready.turn.clone();
         let request =
             Request { server: &self.server, address, token_name: "page_access_token", token: &self.token };
-        let fetched = self.client.get(&request, &turn).await;
+        let fetched = self.client.get(&request, ready).await;
         let stats = self.meter.stats;
         self.tally.requests.add(1);
         self.tally.network.add(turn.on_its_way());

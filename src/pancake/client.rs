@@ -40,6 +40,24 @@ struct Route {
     connect_timeout: Duration,
 }
 
+impl Route {
+    fn of(server: &ServerOptions) -> Self {
+        Route {
+            base_url: server.base_url.as_str().to_owned(),
+            proxy: server.proxy.clone(),
+            ca_file: server.ca_file.clone(),
+            connect_timeout: server.connect_timeout,
+        }
+    }
+}
+
+/// A request may leave now: over an open connection with the grant spent, or over one that is still to be opened,
+/// which spends its grant when it stands.
+pub struct Ready {
+    lane: Option<Lane>,
+    pub turn: Arc<Turn>,
+}
+
 /// One GET, all but its grant.
 pub struct Request<'a> {
     pub server: &'a ServerOptions,
@@ -49,24 +67,26 @@ pub struct Request<'a> {
 }
 
 impl Client {
-    /// Sends the request when its turn comes, and reads the reply to its end.
-    pub async fn get(&self, request: &Request<'_>, turn: &Arc<Turn>) -> Result<Reply, Failure> {
-        let route = Route {
-            base_url: request.server.base_url.as_str().to_owned(),
-            proxy: request.server.proxy.clone(),
-            ca_file: request.server.ca_file.clone(),
-            connect_timeout: request.server.connect_timeout,
-        };
-        let open = self.take_idle(&route);
-        let is_open = open.is_some();
-        let lane = match open {
-            Some(lane) => lane,
-            None => Lane::new(route).map_err(Failure::for_good)?,
-        };
-        lane.gate.admit(turn);
-        if is_open {
+    /// Waits until a request may leave: with a grant where a connection is open, else for the moment to open one.
+    pub async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
+        let route = Route::of(server);
+        if !self.has_idle(&route) {
+            turn.may_open().await;
+        }
+        if self.has_idle(&route) {
             turn.take().await;
         }
+        Ready { lane: self.take_idle(&route), turn }
+    }
+
+    /// Sends the request, and reads the reply to its end.
+    pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
+        let Ready { lane, turn } = ready;
+        let lane = match lane {
+            Some(lane) => lane,
+            None => Lane::new(Route::of(request.server)).map_err(Failure::for_good)?,
+        };
+        lane.gate.admit(&turn);
         let timeout = request.server.request_timeout;
         let fetched = tokio::select! {
             fetched = lane.fetch(request) => fetched,
@@ -80,6 +100,11 @@ impl Client {
                 .push(Lane { used: std::time::Instant::now(), ..lane });
         }
         Ok(reply)
+    }
+
+    fn has_idle(&self, route: &Route) -> bool {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().any(|lane| lane.used.elapsed() < IDLE && lane.route == *route)
     }
 
     fn take_idle(&self, route: &Route) -> Option<Lane> {

@@ -39,7 +39,7 @@ pub struct Wanted {
 }
 
 /// A row on its way to Postgres.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Row {
     pub id: String,
     /// The time by which its chain is ordered.

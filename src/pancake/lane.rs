@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -22,16 +22,39 @@ type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 /// A grant older than this when the request can leave is stale: another is taken. 205 ms of spacing absorb it.
 const FRESH: Duration = Duration::from_millis(25);
 
+/// Who opens a connection.
+#[derive(Clone)]
+pub struct OneAtATime(Arc<Semaphore>);
+
+impl Default for OneAtATime {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
 /// One request's way to its grant.
 pub struct Turn {
     meter: PageMeter,
     tally: Arc<Tally>,
     granted: watch::Sender<Option<Instant>>,
+    opening: OneAtATime,
 }
 
 impl Turn {
-    pub fn new(meter: PageMeter, tally: Arc<Tally>) -> Arc<Self> {
-        Arc::new(Self { meter, tally, granted: watch::Sender::new(None) })
+    pub fn new(meter: PageMeter, tally: Arc<Tally>, opening: OneAtATime) -> Arc<Self> {
+        Arc::new(Self { meter, tally, granted: watch::Sender::new(None), opening })
+    }
+
+    /// Waits until no other request of the scan opens a connection, and until a grant could be had, roughly: the
+    /// connection takes its time, and spends the grant itself.
+    pub async fn may_open(&self) {
+        drop(self.opening.0.acquire().await);
+        let wait = self.meter.ready_in();
+        if !wait.is_zero() {
+            self.tally.waiting(Waiting::RateLimit);
+            tokio::time::sleep(wait).await;
+            self.meter.waited(wait, &self.tally);
+        }
     }
 
     /// Spends a grant, unless one was spent just now.
@@ -160,9 +183,14 @@ where
         Box::pin(async move {
             let turn = gate.turn();
             gate.enter(Phase::Connecting);
-            if let Some(turn) = &turn {
-                turn.tally.waiting(Waiting::Connection);
-            }
+            let _one_at_a_time = match &turn {
+                Some(turn) => {
+                    let opening = turn.opening.0.acquire().await;
+                    turn.tally.waiting(Waiting::Connection);
+                    Some(opening)
+                }
+                None => None,
+            };
             let connection = tokio::time::timeout(gate.connect_timeout, connecting)
                 .await
                 .map_err(|_| ConnectTimeout)??;

@@ -1,24 +1,27 @@
-//! Looks at the head of a list that moves: what went up there while the walk went down (rule 5 of [`crate::walk`]).
-//! How one look reads down to where it must is the walk's matter again.
+//! Looks at the head of a list that moves: what went up there while chains were walked by `updated_at`.
+//! How one look reads down to where it must is the walk's matter again; which rows are new, the union's.
+//!
+//! **The rule.** Let W₀ be the newest row of a chain's first reply, the oldest of them where there are several chains.
+//! A row that left its place since then is newer than W₀ − 60 s, for messages surface that late. After the walks the
+//! head is read down to there, once for all chains; as long as a look took more than one reply (rows may have moved
+//! meanwhile), another follows, down to the newest row of the look before, until one is a single reply, or begins as
+//! the look before did, which had found nothing new.
 
 use crate::error::Result;
 use crate::plan::Window;
-use crate::seen::Seen;
 use crate::time::Micros;
-use crate::walk::{Ask, End, PATIENCE, Spot, Walk, restless};
+use crate::walk::{Ask, End, Spot, Terms, Walk, restless};
 
 /// A message surfaces at most this long after its `updated_at`.
 const LATE_SECONDS: i64 = 60;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Looks {
     window: Window,
-    full_batch: usize,
-    /// Every row that was handed out.
-    seen: Seen,
-    /// The newest row of the first reply, of the walk and then of each look.
+    terms: Terms,
+    /// The newest row of the chains' first replies, and then of each look.
     newest: Option<Micros>,
-    current: Option<Box<Walk>>,
+    current: Option<Walk>,
     count: u32,
     /// The first reply of the current look; nothing before it is had.
     head: Option<Vec<Spot>>,
@@ -30,11 +33,10 @@ pub struct Looks {
 }
 
 impl Looks {
-    pub fn new(window: Window, full_batch: usize) -> Self {
+    pub fn new(terms: Terms, window: Window) -> Self {
         Self {
             window,
-            full_batch,
-            seen: Seen::default(),
+            terms,
             newest: None,
             current: None,
             count: 0,
@@ -45,29 +47,33 @@ impl Looks {
         }
     }
 
-    /// Takes note of a reply of the walk itself, and of the rows handed out of it.
-    pub fn note<'a>(&mut self, newest: Option<Micros>, fresh: impl Iterator<Item = &'a str>) {
-        self.newest = self.newest.or(newest);
-        fresh.for_each(|id| {
-            self.seen.is_new(id);
-        });
+    /// Takes note of the first reply of a chain.
+    pub fn note(&mut self, first_reply: &[Spot]) {
+        let newest = first_reply.iter().map(|row| row.at).max();
+        self.newest = [self.newest, newest].into_iter().flatten().min();
     }
 
-    /// The walk has come to its end. False where the list was empty: nothing can have moved.
+    /// The walks have come to their ends. False where the list was empty: nothing can have moved.
     pub fn begin(&mut self) -> bool {
         let down_to = self.newest.map(|newest| newest.minus_seconds(LATE_SECONDS));
         down_to.map(|down_to| self.look(down_to)).is_some()
     }
 
+    pub fn have_begun(&self) -> bool {
+        self.count > 0
+    }
+
     fn look(&mut self, down_to: Micros) {
         let low = Some(self.window.low.map_or(down_to, |low| low.max(down_to)));
-        self.current = Some(Box::new(Walk::look(Window { low, high: self.window.high }, self.full_batch)));
+        let window = Window { low, high: self.window.high };
+        self.current = Some(Walk::on(self.terms, window).without_since());
         self.count += 1;
         self.quiet_head = self.head.take().filter(|_| self.found == 0);
         self.found = 0;
         self.replies = 0;
     }
 
+    /// The next request; none when there is rest.
     pub fn ask(&self) -> Option<Ask> {
         self.current.as_ref()?.ask()
     }
@@ -76,31 +82,40 @@ impl Looks {
         self.current.as_mut().map_or(Ok(false), |look| look.lost())
     }
 
-    /// Takes a reply in: the rows that are new, and the end, if there is rest.
-    pub fn reply(&mut self, rows: &[Spot]) -> Result<(Vec<usize>, Option<End>)> {
-        let Some(mut look) = self.current.take() else { return Ok((Vec::new(), Some(End::ListEnded))) };
+    /// Takes a reply in: the rows to hand out, if they are new.
+    pub fn reply(&mut self, rows: &[Spot], mut is_new: impl FnMut(&Spot) -> bool) -> Result<Vec<usize>> {
+        let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
         let mut fresh = look.reply(rows)?;
         self.replies += 1;
         if self.replies == 1 {
             self.newest = rows.first().map(|row| row.at);
             self.head = Some(rows.to_vec());
         }
+        fresh.retain(|i| is_new(&rows[*i]));
+        self.found += fresh.len();
         // One reply is one moment. Longer looks are over when the next begins as this one did: then no row came up
         // from below in between.
         let unmoved = self.head.is_some() && self.head == self.quiet_head;
-        let rest = look.ended().filter(|_| self.replies == 1).or(unmoved.then_some(End::ListEnded));
-        fresh.retain(|i| self.seen.is_new(&rows[*i].id));
-        self.found += fresh.len();
-        match (rest, look.ended(), self.newest) {
-            (Some(end), _, _) | (None, Some(end), None) => return Ok((fresh, Some(end))),
-            (None, None, _) => self.current = Some(look),
-            (None, Some(_), Some(_)) if self.count >= PATIENCE => {
+        match (look.ended(), self.newest) {
+            (Some(_), _) if self.replies == 1 => {}
+            _ if unmoved => {}
+            (None, _) => self.current = Some(look),
+            (Some(_), None) => {}
+            (Some(_), Some(_)) if self.count >= self.terms.patience => {
                 return Err(restless(
-                    "Conversations moved during each of twenty looks at the head of the list.",
+                    "Conversations moved during every one of many looks at the head of the list.",
                 ));
             }
-            (None, Some(_), Some(newest)) => self.look(newest),
+            (Some(_), Some(newest)) => self.look(newest),
         }
-        Ok((fresh, None))
+        Ok(fresh)
+    }
+
+    /// Why the stream is over.
+    pub fn end(&self) -> Option<End> {
+        self.have_begun().then_some(match self.window.low {
+            Some(_) => End::PassedBound,
+            None => End::ListEnded,
+        })
     }
 }

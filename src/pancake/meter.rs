@@ -157,9 +157,19 @@ impl PageMeter {
             tally.waiting(Waiting::RateLimit);
             tokio::time::sleep(wait).await;
         }
-        let waited = asked.elapsed();
+        self.waited(asked.elapsed(), tally);
+    }
+
+    pub fn waited(&self, waited: Duration, tally: &Tally) {
         tally.limit_wait.add(waited);
         self.stats.limit_wait.add(waited);
+    }
+
+    /// How long until a grant could be had; nothing is spent.
+    pub fn ready_in(&self) -> Duration {
+        let now = (self.clocks.monotonic_ns)();
+        let due = self.pace.due.load(SeqCst).max(self.pace.paused_until.load(SeqCst));
+        Duration::from_nanos(due.saturating_sub(now))
     }
 }
 

@@ -30,16 +30,21 @@ impl Order {
         }
     }
 
-    /// The immutable column, unless a lower bound on `updated_at` is all that keeps the walk short.
-    pub fn choose(filters: &[Filter]) -> Order {
+    /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
+    /// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one
+    /// column alone decides, for it is seldom far from the present.
+    pub fn choose(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
         let bounded_below = |column| {
             let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
             filters.iter().any(|f| f.column == column && bounds.contains(&f.comparison))
         };
-        match bounded_below(Filterable::UpdatedAt) && !bounded_below(Filterable::InsertedAt) {
-            true => Order::UpdatedAt,
-            false => Order::InsertedAt,
-        }
+        let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
+        let moving = match below {
+            (true, false) if !analyzed => true,
+            (false, _) if !analyzed => false,
+            _ => by_updated_at * 2.0 < by_inserted_at,
+        };
+        if moving { Order::UpdatedAt } else { Order::InsertedAt }
     }
 }
 
@@ -76,6 +81,20 @@ pub struct Chain {
     pub window: Window,
 }
 
+impl Chain {
+    /// The filters that all chains share, as a chain of its own. None where there are no chains.
+    pub fn common(chains: &[Chain]) -> Option<Chain> {
+        let (first, others) = chains.split_first()?;
+        let mut common = first.clone();
+        for chain in others {
+            common.kind = common.kind.filter(|kind| chain.kind.as_ref() == Some(kind));
+            common.post_id = common.post_id.filter(|post_id| chain.post_id.as_ref() == Some(post_id));
+            common.tags.retain(|tag| chain.tags.contains(tag));
+        }
+        Some(common)
+    }
+}
+
 /// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPlan {
@@ -83,6 +102,10 @@ pub struct RequestPlan {
     pub chains: Vec<Chain>,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
+    /// Rows must come in the order of the chains, newest first.
+    pub ordered: bool,
+    /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
+    pub limit: Option<u64>,
 }
 
 /// The values of `type` that the parameter is known to share with the rows (API notes, section B).
@@ -90,22 +113,8 @@ const SENDABLE_TYPES: [&str; 2] = ["INBOX", "COMMENT"];
 /// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
 pub const MAX_CHAINS: usize = 32;
 
-/// Why a filter is not sent although its column has a parameter, where its operand's value is to blame.
-pub fn unsendable(filter: &Filter, operand: &Operand) -> Option<&'static str> {
-    let texts = values(operand);
-    match (filter.column, filter.comparison) {
-        (Filterable::Type, _) if texts.iter().any(|kind| !SENDABLE_TYPES.contains(&kind.as_str())) => {
-            Some("only INBOX and COMMENT are sent")
-        }
-        (Filterable::Tags, Comparison::Overlaps) if !texts.iter().all(|tag| is_tag_id(tag)) => {
-            Some("not tag ids")
-        }
-        (Filterable::Tags, _) if !texts.iter().any(|tag| is_tag_id(tag)) => Some("no tag id"),
-        (Filterable::Tags, Comparison::Overlaps) | (Filterable::PostId, _) if texts.len() > MAX_CHAINS => {
-            Some("too many chains")
-        }
-        _ => None,
-    }
+pub(crate) fn is_sendable(kind: &str) -> bool {
+    SENDABLE_TYPES.contains(&kind)
 }
 
 /// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
@@ -166,8 +175,7 @@ impl Restriction {
         };
         let few = |values: &BTreeSet<String>| values.len() <= MAX_CHAINS;
         let posts = each(self.posts.filter(few));
-        let sendable =
-            |kinds: &BTreeSet<String>| kinds.iter().all(|kind| SENDABLE_TYPES.contains(&kind.as_str()));
+        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(kind));
         let any_tag = each(self.any_tag.filter(|tags| tags.len() * posts.len() <= MAX_CHAINS));
         // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
         let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
@@ -180,7 +188,7 @@ impl Restriction {
                 chains.push(Chain { order, kind, post_id, tags: tags.into_iter().collect(), window });
             }
         }
-        RequestPlan { chains, ids: self.ids }
+        RequestPlan { chains, ids: self.ids, ..RequestPlan::default() }
     }
 }
 
@@ -219,7 +227,7 @@ fn keep(allowed: &mut Option<BTreeSet<String>>, values: BTreeSet<String>) -> boo
 }
 
 /// The values that `= x` or `= ANY (x)` lets through.
-fn values(operand: &Operand) -> BTreeSet<String> {
+pub(crate) fn values(operand: &Operand) -> BTreeSet<String> {
     match operand {
         Operand::Text(text) => BTreeSet::from([text.clone()]),
         Operand::Texts(texts) => texts.iter().flatten().cloned().collect(),
@@ -228,7 +236,7 @@ fn values(operand: &Operand) -> BTreeSet<String> {
 }
 
 /// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API notes, section B).
-fn is_tag_id(text: &str) -> bool {
+pub(crate) fn is_tag_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
@@ -303,7 +311,7 @@ mod tests {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        bind(&filters, Order::choose(&filters), &operands, "1").chains
+        bind(&filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1").chains
     }
 
     fn text(value: &str) -> Operand {
@@ -420,21 +428,6 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_sent_is_told() {
-        use Comparison::*;
-        let why = |column, comparison, operand| unsendable(&filter(column, comparison, 0), &operand);
-        assert!(why(Filterable::Type, Equal, text("RATING")).is_some());
-        assert!(why(Filterable::Type, AnyOf, texts(&[Some("INBOX"), Some("COMMENT")])).is_none());
-        assert!(why(Filterable::Tags, Contains, texts(&[Some("61"), Some("VIP")])).is_none());
-        assert!(why(Filterable::Tags, Overlaps, texts(&[Some("61"), Some("VIP")])).is_some());
-        assert!(why(Filterable::Tags, Has, text("VIP")).is_some());
-        let many: Vec<String> = (0..=MAX_CHAINS).map(|tag| tag.to_string()).collect();
-        let many: Vec<_> = many.iter().map(|tag| Some(tag.as_str())).collect();
-        assert!(why(Filterable::Tags, Overlaps, texts(&many)).is_some());
-        assert!(why(Filterable::Tags, Contains, texts(&many)).is_none());
-    }
-
-    #[test]
     fn slack_widens_a_window_and_never_narrows_it() {
         let day = Slack { before: 10, after: 20 };
         let of = |comparison| {
@@ -448,17 +441,29 @@ mod tests {
     }
 
     #[test]
-    fn the_immutable_column_leads_where_it_can() {
+    fn the_immutable_column_leads_unless_the_other_costs_less_than_half() {
         use Comparison::*;
-        let both =
-            [filter(Filterable::UpdatedAt, Greater, 0), filter(Filterable::InsertedAt, GreaterOrEqual, 1)];
-        assert_eq!(Order::choose(&both), Order::InsertedAt);
+        use Filterable::*;
+        let both = [filter(UpdatedAt, Greater, 0), filter(InsertedAt, GreaterOrEqual, 1)];
         assert_eq!(fate(&both[0], Order::InsertedAt), Verdict::Guard);
-        assert_eq!(Order::choose(&[filter(Filterable::UpdatedAt, Less, 0)]), Order::InsertedAt);
-        assert_eq!(Order::choose(&both[..1]), Order::UpdatedAt);
+        let upper = [filter(UpdatedAt, Less, 0)];
+        for (filters, analyzed, by_inserted_at, by_updated_at, expected) in [
+            (&both[..], true, 100.0, 49.0, Order::UpdatedAt),
+            (&both[..], true, 100.0, 50.0, Order::InsertedAt),
+            (&both[..], false, 100.0, 49.0, Order::UpdatedAt),
+            (&both[..1], true, 100.0, 90.0, Order::InsertedAt),
+            (&both[..1], false, 100.0, 90.0, Order::UpdatedAt),
+            (&both[1..], true, 3.0, 100.0, Order::InsertedAt),
+            (&upper[..], true, 100.0, 10.0, Order::UpdatedAt),
+            (&upper[..], false, 100.0, 34.0, Order::InsertedAt),
+            (&[], true, 100.0, 100.0, Order::InsertedAt),
+        ] {
+            let chosen = Order::choose(filters, analyzed, by_inserted_at, by_updated_at);
+            assert_eq!(chosen, expected, "{filters:?} {analyzed} {by_inserted_at} {by_updated_at}");
+        }
     }
 }
 
 #[cfg(test)]
 #[path = "plan_worlds.rs"]
-mod worlds;
+pub(crate) mod worlds;

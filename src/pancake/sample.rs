@@ -1,13 +1,16 @@
 //! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
 //! growing distance. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
 
+use std::sync::Mutex;
+
 use crate::asking::Answer;
 use crate::decode::{Row, spots};
 use crate::error::Result;
-use crate::plan::{Chain, Order, Window};
-use crate::scan::Scan;
+use crate::plan::{Chain, Order, RequestPlan, Window};
+use crate::scan::{Scan, lock};
 use crate::time::{Micros, UnixSeconds};
-use crate::walk::{Ask, Walk};
+use crate::union::Union;
+use crate::walk::Ask;
 
 /// Requests that ANALYZE spends at most: four seconds of a page's budget.
 pub const BUDGET: usize = 20;
@@ -37,14 +40,16 @@ impl Scan {
             post_id: None,
             window: Window::default(),
         };
-        let mut walk = Walk::new(chain.window, false);
+        let plan = RequestPlan { chains: vec![chain.clone()], ordered: true, ..RequestPlan::default() };
+        let union = Mutex::new(Union::new(&plan, false));
         let mut newest = Vec::new();
         for _ in 0..WALKED {
-            let Some(ask) = walk.ask() else { break };
-            newest.extend(self.ask(&chain, &mut walk, &ask).await?);
+            let Some(question) = lock(&union).next(false) else { break };
+            self.ask(&union, question, None).await?;
+            newest.extend(lock(&union).ready()?);
         }
         let (first, last) = match (newest.first(), newest.last()) {
-            (Some(first), Some(last)) if walk.ended().is_none() => (first.at, last.at),
+            (Some(first), Some(last)) if !lock(&union).is_over() => (first.at, last.at),
             _ => return Ok(Sample { total: newest.len() as f64, rows: newest }),
         };
         let mut stretches = vec![Stretch { count: newest.len() as f64, rows: newest }];
@@ -88,7 +93,7 @@ impl Scan {
                 rows.collect::<Result<Vec<_>>>().map(Some)
             }
         };
-        self.answer(&self.address(chain, &ask), take).await
+        self.answer(&self.address(chain, &ask), None, take).await
     }
 }
 

@@ -1,29 +1,36 @@
-//! One scan: chains are walked one after another, batches are handed out as they are wanted.
-//! The walk says what to ask and what a reply proves; the lane, when a request may leave.
+//! One scan: asks what the union of chains wants to know, as fast as the meter and the backend allow, and hands out
+//! batches. Which request comes next is said in [`crate::union`], when it may leave in [`crate::lane`].
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use crate::asking::Answer;
-use crate::client::Client;
+use crate::client::{Client, Ready};
 use crate::decode::{Row, Wanted, spots};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::lane::OneAtATime;
 use crate::ledger::{Tally, Waiting};
-use crate::merge::Merge;
 use crate::meter::PageMeter;
 use crate::options::ServerOptions;
-use crate::plan::{Chain, Order, RequestPlan, Window};
+use crate::outlet::{Event, Outlet, Unheard};
+use crate::plan::{Chain, Order, RequestPlan};
 use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::time::Micros;
+use crate::union::{Question, Union};
 use crate::url::Address;
-use crate::walk::{Ask, End, Spot, Walk};
+use crate::walk::{Ask, End, FULL_BATCH, Spot};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
 /// the skew between the clocks.
 const SETTLED_SECONDS: i64 = 3600;
+
+/// A reply that comes as soon as this is worth waiting for: at such a latency one request after the other is enough.
+const SOON: Duration = Duration::from_millis(5);
 
 /// What a scan needs to run.
 pub struct Scan {
@@ -31,8 +38,6 @@ pub struct Scan {
     pub page_id: String,
     pub token: Secret,
     pub plan: RequestPlan,
-    /// Rows must come in the order of the chains, newest first.
-    pub ordered: bool,
     /// `post_ids` is believed without proof.
     pub trusts_post_ids: bool,
     pub wanted: Vec<Wanted>,
@@ -40,69 +45,15 @@ pub struct Scan {
     pub tally: Arc<Tally>,
     pub client: Arc<Client>,
     pub outlet: Arc<Outlet>,
-}
-
-/// What comes out of a scan, in order.
-#[derive(Debug)]
-pub enum Event {
-    Batch(Vec<Row>),
-    Ended(Option<End>),
-    Failed(Error),
-}
-
-/// Where batches wait for the backend. Bounded by what the backend has said it wants.
-pub struct Outlet {
-    events: Mutex<VecDeque<Event>>,
-    wanted: Semaphore,
-    wake: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Outlet {
-    /// `wake` tells the backend that an event waits.
-    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { events: Mutex::default(), wanted: Semaphore::new(0), wake })
-    }
-
-    /// The backend wants one more batch.
-    pub fn want(&self) {
-        self.wanted.add_permits(1);
-    }
-
-    pub fn take(&self) -> Option<Event> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    fn put(&self, event: Event) {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-        (self.wake)();
-    }
-
-    async fn wanted(&self) {
-        if let Ok(permit) = self.wanted.acquire().await {
-            permit.forget();
-        }
-    }
-}
-
-/// Tells a waiting backend that its scan is gone, should it end without a word.
-struct Unheard(Option<Arc<Outlet>>);
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        if let Some(outlet) = self.0.take() {
-            let error = Error::new(Kind::NotUnderstood, "the scan broke off inside pancake_fdw");
-            outlet.put(Event::Failed(
-                error.hint("Please report this, with the lines that the server's log has of it."),
-            ));
-        }
-    }
+    /// A scan opens its connections one after the other.
+    pub opening: OneAtATime,
 }
 
 impl Scan {
     /// Runs to the end, or to the first error. Dropping the future stops it wherever it is.
     pub async fn run(self) {
         let mut unheard = Unheard(Some(self.outlet.clone()));
-        let event = match self.walk_chains().await {
+        let event = match self.walk().await {
             Ok(end) => Event::Ended(end),
             Err(error) => {
                 self.meter.stats.failed(&error, (self.meter.clocks.wall_micros)());
@@ -114,105 +65,101 @@ impl Scan {
         self.outlet.put(event);
     }
 
-    async fn walk_chains(&self) -> Result<Option<End>> {
-        self.next_is_wanted().await;
+    async fn walk(&self) -> Result<Option<End>> {
+        let mut wanted = self.outlet.wanted();
+        self.tally.waiting(Waiting::Consumer);
+        if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+            return Ok(None);
+        }
         let plan = match self.plan.filters_posts() && !self.post_ids_filter().await? {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let mut merge = Merge::new(plan, self.ordered, |chain| Walk::new(chain.window, self.may_move(chain)));
-        while let Some(next) = merge.hungry() {
-            let (chain, walk) = merge.at(next);
-            if let Some(ask) = walk.ask() {
-                let rows = self.ask(chain, walk, &ask).await?;
-                merge.feed(next, rows);
+        let union = Mutex::new(Union::new(plan, self.may_move(plan)));
+        let mut asked = FuturesUnordered::new();
+        let mut put = 0;
+        let (mut turn, mut left) = (None, Instant::now());
+        loop {
+            for batch in batches(lock(&union).ready()?) {
+                self.outlet.put(Event::Batch(batch));
+                put += 1;
             }
-            let rows = merge.ready()?;
-            if !rows.is_empty() {
-                self.outlet.put(Event::Batch(rows));
-                self.next_is_wanted().await;
+            if lock(&union).is_over() {
+                return Ok(lock(&union).end());
+            }
+            let wants = *wanted.borrow_and_update();
+            // The next row is not had and not on its way: what is asked is not asked ahead.
+            let ahead = !asked.is_empty() || put >= wants;
+            let soon = asked.is_empty() || left.elapsed() >= SOON;
+            let room = !ahead || (soon && self.has_room(wants, put, asked.len()));
+            let next = room && lock(&union).has_next(ahead);
+            if !next {
+                turn = None;
+            }
+            if !next && asked.is_empty() {
+                self.tally.waiting(Waiting::Consumer);
+            }
+            tokio::select! {
+                Some(answered) = asked.next(), if !asked.is_empty() => answered?,
+                // What to ask is decided when the request may leave: a reply that came meanwhile may say more.
+                ready = turn.get_or_insert_with(|| Box::pin(self.ready())), if next => {
+                    (turn, left) = (None, Instant::now());
+                    if let Some(question) = lock(&union).next(ahead) {
+                        asked.push(self.ask(&union, question, Some(ready)));
+                    }
+                }
+                () = tokio::time::sleep_until(left + SOON), if !soon => {}
+                changed = wanted.changed() => if changed.is_err() { return Ok(None) },
             }
         }
-        Ok(merge.end())
     }
 
-    async fn next_is_wanted(&self) {
-        self.tally.waiting(Waiting::Consumer);
-        self.outlet.wanted().await;
+    /// Whether one more request may be on its way ahead of what is wanted: as the scan proves long, so do more of them. A backend that has
+    /// wanted two batches may be content; from then on the number doubles with each batch that it takes.
+    fn has_room(&self, wanted: u64, put: u64, asked: usize) -> bool {
+        let doubled = 1_usize << wanted.saturating_sub(2).min(16);
+        let width = doubled.min(self.server.max_concurrency as usize);
+        let enough = |limit| self.tally.rows.get() + (asked * FULL_BATCH) as u64 >= limit;
+        asked < width
+            && put + (asked as u64) < wanted + width as u64 - 1
+            && !self.plan.limit.is_some_and(enough)
     }
 
-    /// Whether rows may move into the chain's window while it is walked.
-    fn may_move(&self, chain: &Chain) -> bool {
+    /// Whether rows may move into the window while it is walked.
+    fn may_move(&self, plan: &RequestPlan) -> bool {
         let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
         // In the server's order each batch is as of its own request: a row that moved up has had its turn.
-        chain.order == Order::UpdatedAt
-            && !self.ordered
-            && chain.window.high.is_none_or(|high| high > settled)
-    }
-
-    /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
-    /// within the last day, or by trying it on a post of the newest comments.
-    async fn post_ids_filter(&self) -> Result<bool> {
-        if self.trusts_post_ids {
-            return Ok(true);
-        }
-        let known = match self.meter.post_ids_filter() {
-            Some(known) => known,
-            None => {
-                let found = self.try_post_ids().await?;
-                self.meter.remember_post_ids(found);
-                found
-            }
+        let moves = |chain: &Chain| {
+            chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
         };
-        self.tally.post_ids_refused.set(u64::from(!known));
-        Ok(known)
+        !plan.ordered && plan.chains.iter().any(moves)
     }
 
-    /// The rows of the post must come back, and no others.
-    async fn try_post_ids(&self) -> Result<bool> {
-        let window = Window::default();
-        let all = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
-        let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
-        let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
-        let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
-        let mine = |(_, post): &&(Spot, Option<String>)| post.as_ref() == Some(&post_id);
-        let Some((oldest, _)) = of_post.last() else { return Ok(false) };
-        let mut expected = comments.iter().filter(mine).filter(|(spot, _)| spot.at > oldest.at);
-        let came = |(spot, _): &(Spot, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
-        Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
-    }
-
-    /// The newest rows of a chain with their posts; none where the server does not take the question.
-    async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
-        let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
+    /// Asks until there is a reply, and takes it into the union.
+    pub(crate) async fn ask(
+        &self,
+        union: &Mutex<Union>,
+        question: Question,
+        ready: Option<Ready>,
+    ) -> Result<()> {
+        let Question { asker, chain, ask } = question;
         let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(Some(Vec::new())),
-            Answer::Rows(_, rows) => {
-                let served = spots(rows, chain.order)?;
-                Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
-            }
-        };
-        self.answer(&address, take).await
-    }
-
-    /// Asks until there is a reply, and takes it into the walk.
-    pub(crate) async fn ask(&self, chain: &Chain, walk: &mut Walk, ask: &Ask) -> Result<Vec<Row>> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(walk.lost()?.then(Vec::new)),
+            Answer::Suspect => Ok(lock(union).lost(asker)?.then_some(())),
             Answer::Rows(reply, rows) => {
                 let served = spots(rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let fresh = walk.reply(&spots)?;
+                let fresh = lock(union).reply(asker, &spots)?;
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.
                 let repeats = known.saturating_sub(usize::from(ask.cursor.is_some()));
                 self.count(reply, repeats, fresh.iter().map(|i| spots[*i].at));
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id));
-                rows.collect::<Result<_>>().map(Some)
+                lock(union).feed(asker, rows.collect::<Result<_>>()?);
+                Ok(Some(()))
             }
         };
-        self.answer(&self.address(chain, ask), take).await
+        self.answer(&self.address(&chain, &ask), ready, take).await
     }
 
     pub(crate) fn address(&self, chain: &Chain, ask: &Ask) -> Address {
@@ -251,4 +198,17 @@ impl Scan {
         stats.rows.add(new);
         stats.bytes.add(reply.body.len());
     }
+}
+
+pub(crate) fn lock(union: &Mutex<Union>) -> MutexGuard<'_, Union> {
+    union.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rows in pieces of a batch at most.
+fn batches(rows: Vec<Row>) -> impl Iterator<Item = Vec<Row>> {
+    let mut rows = rows.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<_> = rows.by_ref().take(FULL_BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
 }

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use foldhash::quality::RandomState;
 
 /// Two rows of a million million are taken for one with a probability of 10⁻¹⁵.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Seen {
     hashers: [RandomState; 2],
     ids: HashSet<u128, RandomState>,
@@ -17,5 +17,11 @@ impl Seen {
     pub fn is_new(&mut self, id: &str) -> bool {
         let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(id)));
         self.ids.insert((high << 64) | low)
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Seen({} ids)", self.ids.len())
     }
 }

@@ -1,41 +1,162 @@
-//! How EXPLAIN says what is sent: the parameters of a request with the operands' own text.
+//! How EXPLAIN says what is sent: the parameters of the requests with what is known of them, and why a filter is none.
 //! Which labels EXPLAIN has is the extension's matter.
 
-use crate::filter::{Comparison, Filter, Filterable, Slack, Verdict};
-use crate::plan::{Order, fate};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`.
-pub fn sent<'a>(filters: impl IntoIterator<Item = &'a Filter>, order: Order, operands: &[String]) -> String {
-    let text = |filter: &Filter| operands.get(filter.operand).cloned().unwrap_or_default();
+use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict};
+use crate::plan::{Chain, MAX_CHAINS, Order, RequestPlan, bind, fate, is_sendable, is_tag_id, values};
+
+/// What EXPLAIN says where nothing is asked.
+pub const NOTHING: &str = "nothing, no row can match";
+const INSTEAD: &str = "post_ids is sent instead";
+
+/// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`: values that are known stand as they are asked
+/// for, for the others stands the text of their expression.
+pub fn sent(filters: &[Filter], order: Order, known: &[Option<Operand>], texts: &[String]) -> String {
     let asked: Vec<_> =
-        filters.into_iter().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
-    let posts = asked.iter().any(|filter| filter.column == Filterable::PostId);
-    let mut parts = Vec::new();
-    for filter in &asked {
-        match (filter.column, filter.comparison) {
-            // Beside post_ids no type is sent.
-            (Filterable::Type, _) if posts => {}
-            (Filterable::Type, Comparison::AnyOf) => parts.push(format!("type=any of {}", text(filter))),
-            (Filterable::Type, _) => parts.push(format!("type={}", text(filter))),
-            (Filterable::PostId, Comparison::AnyOf) => {
-                parts.push(format!("post_ids=any of {}", text(filter)))
-            }
-            (Filterable::PostId, _) => parts.push(format!("post_ids={}", text(filter))),
-            (Filterable::Tags, Comparison::Overlaps) => parts.push(format!("tags=any of {}", text(filter))),
-            (Filterable::Tags, _) => parts.push(format!("tags={}", text(filter).trim_matches(['{', '}']))),
-            _ => {}
-        }
+        filters.iter().copied().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
+    let plan = bind(&asked, order, known, "");
+    if plan.chains.is_empty() {
+        return NOTHING.to_owned();
     }
+    let mut parts = Vec::new();
+    let value = |filter: &Filter| known.get(filter.operand).and_then(Option::as_ref);
+    let text = |filter: &Filter| texts.get(filter.operand).cloned().unwrap_or_default();
+    let unknown = |column, comparison| {
+        let of = move |f: &&Filter| f.column == column && f.comparison == comparison;
+        asked.iter().filter(of).filter(|filter| value(filter).is_none()).map(text)
+    };
+    for (name, column) in [("type", Filterable::Type), ("post_ids", Filterable::PostId)] {
+        if column == Filterable::Type && asks_for_posts(&asked, known, &plan) {
+            continue;
+        }
+        let of = |chain: &Chain| if name == "type" { chain.kind.clone() } else { chain.post_id.clone() };
+        parts.extend(one_of(name, &plan.chains.iter().filter_map(of).collect()));
+        parts.extend(unknown(column, Comparison::Equal).map(|text| format!("{name}={text}")));
+        parts.extend(unknown(column, Comparison::AnyOf).map(|text| format!("{name}=any of {text}")));
+    }
+    let tags = |chain: &Chain| -> BTreeSet<String> { chain.tags.iter().cloned().collect() };
+    let any: BTreeSet<String> = plan.chains.iter().flat_map(tags).collect();
+    let all: BTreeSet<_> =
+        any.iter().filter(|tag| plan.chains.iter().all(|c| c.tags.contains(tag))).collect();
+    let contained = unknown(Filterable::Tags, Comparison::Contains);
+    let both: Vec<_> = all.iter().copied().cloned().chain(contained).collect();
+    let both: Vec<_> = both.into_iter().chain(unknown(Filterable::Tags, Comparison::Has)).collect();
+    parts.extend((!both.is_empty()).then(|| format!("tags={}", both.join(","))));
+    parts.extend(one_of("tags", &any.iter().filter(|tag| !all.contains(tag)).cloned().collect()));
+    parts.extend(unknown(Filterable::Tags, Comparison::Overlaps).map(|text| format!("tags=any of {text}")));
     parts.push(format!("order_by={}", order.column()));
     for (name, comparisons) in [
         ("since", [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal]),
         ("until", [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal]),
     ] {
-        let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison));
-        let bounds = bounds.filter(|f| matches!(f.column, Filterable::UpdatedAt | Filterable::InsertedAt));
+        let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison) && is_time(f));
+        let bounds = bounds.filter(|filter| !value(filter).is_some_and(is_infinite));
         parts.extend(bounds.map(|filter| format!("{name}={}{}", text(filter), widened(name, filter.slack))));
     }
     parts.join(", ")
+}
+
+/// For each filter why it is no part of the requests of a plan, where its operand's value is to blame.
+pub fn unsent(
+    filters: &[Filter],
+    operands: &[Option<Operand>],
+    plan: &RequestPlan,
+) -> Vec<Option<&'static str>> {
+    let posts = asks_for_posts(filters, operands, plan);
+    let every = |test: &dyn Fn(&Chain) -> bool| plan.chains.iter().all(test);
+    let reason = |filter: &Filter, operand: &Operand| {
+        let texts = values(operand);
+        let reason = match (filter.column, filter.comparison) {
+            (Filterable::Type, _) if posts => INSTEAD,
+            (Filterable::Type, _) if every(&|chain| chain.kind.is_some()) => return None,
+            (Filterable::Type, _) if texts.iter().all(|kind| is_sendable(kind)) => "too many chains",
+            (Filterable::Type, _) => "only INBOX and COMMENT are sent",
+            (Filterable::PostId, _) if every(&|chain| chain.post_id.is_some()) => return None,
+            (Filterable::PostId, _) => "too many chains",
+            (Filterable::Tags, Comparison::Overlaps) => {
+                if every(&|chain| chain.tags.iter().any(|tag| texts.contains(tag))) {
+                    return None;
+                }
+                match texts.iter().all(|tag| is_tag_id(tag)) {
+                    true if texts.len() > MAX_CHAINS => "too many chains",
+                    true => "other tags are sent",
+                    false => "not tag ids",
+                }
+            }
+            (Filterable::Tags, _) if !texts.iter().any(|tag| is_tag_id(tag)) => "no tag id",
+            (Filterable::UpdatedAt | Filterable::InsertedAt, _) if is_infinite(operand) => "no bound",
+            _ => return None,
+        };
+        Some(reason)
+    };
+    let told = |filter: &Filter| {
+        let order = plan.chains.first()?.order;
+        let why = match operands.get(filter.operand).and_then(Option::as_ref) {
+            Some(operand) => reason(filter, operand),
+            None => (posts && filter.column == Filterable::Type).then_some(INSTEAD),
+        };
+        why.filter(|_| fate(filter, order) == Verdict::Superset)
+    };
+    filters.iter().map(told).collect()
+}
+
+/// What became of each filter over all the starts of a scan, whose operands may have other values each time.
+#[derive(Debug, Default)]
+pub struct Unsent {
+    starts: usize,
+    /// By filter: in how many starts it was not sent, and why the last time.
+    times: BTreeMap<usize, (usize, &'static str)>,
+}
+
+impl Unsent {
+    /// Takes in what [`unsent`] said of a start.
+    pub fn started(&mut self, reasons: &[Option<&'static str>]) {
+        self.starts += 1;
+        for (filter, why) in reasons.iter().enumerate().filter_map(|(filter, why)| Some((filter, (*why)?))) {
+            let (times, last) = self.times.entry(filter).or_default();
+            (*times, *last) = (*times + 1, why);
+        }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.starts > 0
+    }
+
+    pub fn is_always(&self, filter: usize) -> bool {
+        self.times.get(&filter).is_some_and(|(times, _)| *times == self.starts)
+    }
+
+    pub fn told(&self, filter: usize) -> Option<String> {
+        let (times, why) = self.times.get(&filter)?;
+        Some(match self.is_always(filter) {
+            true => (*why).to_owned(),
+            false => format!("{why}: {times} of {} times", self.starts),
+        })
+    }
+}
+
+/// Whether requests are by post: then no type is sent beside it.
+fn asks_for_posts(filters: &[Filter], operands: &[Option<Operand>], plan: &RequestPlan) -> bool {
+    let unknown = |filter: &Filter| !matches!(operands.get(filter.operand), Some(Some(_)));
+    plan.filters_posts() || filters.iter().any(|f| f.column == Filterable::PostId && unknown(f))
+}
+
+fn one_of(name: &str, values: &BTreeSet<String>) -> Option<String> {
+    let list: Vec<_> = values.iter().map(String::as_str).collect();
+    match list[..] {
+        [] => None,
+        [one] => Some(format!("{name}={one}")),
+        _ => Some(format!("{name}=any of {{{}}}", list.join(","))),
+    }
+}
+
+fn is_time(filter: &Filter) -> bool {
+    matches!(filter.column, Filterable::UpdatedAt | Filterable::InsertedAt)
+}
+
+fn is_infinite(operand: &Operand) -> bool {
+    matches!(operand, Operand::Time(Bound::Infinity | Bound::MinusInfinity))
 }
 
 /// How far a bound is moved outwards, so that a day in any time zone lies inside.
@@ -50,30 +171,117 @@ fn widened(name: &str, slack: Slack) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Comparison::*;
+    use Filterable::*;
 
-    #[test]
-    fn reads_like_the_request() {
-        let filter = |column, comparison, operand| Filter {
-            column,
-            comparison,
+    fn filters(of: &[(Filterable, Comparison)]) -> Vec<Filter> {
+        let filter = |(operand, (column, comparison)): (usize, &(Filterable, Comparison))| Filter {
+            column: *column,
+            comparison: *comparison,
             operand,
             slack: Slack::NONE,
             wall: false,
         };
-        let filters = [
-            filter(Filterable::UpdatedAt, Comparison::Greater, 0),
-            filter(Filterable::Type, Comparison::Equal, 1),
-            filter(Filterable::InsertedAt, Comparison::Less, 0),
-            filter(Filterable::PageId, Comparison::Equal, 1),
-        ];
-        let operands = ["(now() - '1 day'::interval)".to_owned(), "INBOX".to_owned()];
+        of.iter().enumerate().map(filter).collect()
+    }
+
+    fn text(value: &str) -> Option<Operand> {
+        Some(Operand::Text(value.to_owned()))
+    }
+
+    fn texts(values: &[&str]) -> Option<Operand> {
+        Some(Operand::Texts(values.iter().map(|value| Some((*value).to_owned())).collect()))
+    }
+
+    #[test]
+    fn reads_like_the_request() {
+        let filters = filters(&[
+            (UpdatedAt, Greater),
+            (Type, Equal),
+            (InsertedAt, Less),
+            (PageId, Equal),
+            (Type, AnyOf),
+        ]);
+        let known = [None, text("INBOX"), None, text("1"), texts(&["RATING", "INBOX"])];
+        let expressions = ["(now() - '1 day'::interval)", "", "$1", "", ""].map(str::to_owned);
         assert_eq!(
-            sent(&filters, Order::UpdatedAt, &operands),
+            sent(&filters, Order::UpdatedAt, &known, &expressions),
             "type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)"
         );
         assert_eq!(
-            sent(&filters, Order::InsertedAt, &operands),
-            "type=INBOX, order_by=inserted_at, until=(now() - '1 day'::interval)"
+            sent(&filters, Order::InsertedAt, &known, &expressions),
+            "type=INBOX, order_by=inserted_at, until=$1"
         );
+    }
+
+    #[test]
+    fn known_tags_stand_beside_unknown_ones() {
+        let filters =
+            filters(&[(Tags, Contains), (Tags, Has), (Tags, Overlaps), (Type, Equal), (PostId, Equal)]);
+        let known = [texts(&["62", "61", "VIP"]), None, texts(&["63", "64"]), text("COMMENT"), None];
+        let expressions = ["", "$1", "", "", "$2"].map(str::to_owned);
+        assert_eq!(
+            sent(&filters, Order::InsertedAt, &known, &expressions),
+            "post_ids=$2, tags=61,62,$1, tags=any of {63,64}, order_by=inserted_at"
+        );
+    }
+
+    #[test]
+    fn loops_are_counted() {
+        let mut unsent = Unsent::default();
+        assert!(unsent.told(0).is_none() && !unsent.is_always(0));
+        unsent.started(&[None, Some("no tag id")]);
+        assert_eq!(unsent.told(1).unwrap(), "no tag id");
+        unsent.started(&[None, None]);
+        assert_eq!(unsent.told(1).unwrap(), "no tag id: 1 of 2 times");
+        assert!(!unsent.is_always(1) && unsent.told(0).is_none());
+    }
+
+    /// Why the first of these clauses is no part of the requests of all of them.
+    fn why(clauses: &[(Filterable, Comparison, Option<Operand>)]) -> Option<&'static str> {
+        let filters = filters(&clauses.iter().map(|(column, how, _)| (*column, *how)).collect::<Vec<_>>());
+        let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
+        let plan = bind(&filters, Order::InsertedAt, &operands, "1");
+        unsent(&filters, &operands, &plan)[0]
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_told_with_its_reason() {
+        let ids: Vec<String> = (0..=MAX_CHAINS).map(|id| id.to_string()).collect();
+        let many: Vec<&str> = ids.iter().map(String::as_str).collect();
+        for (expected, clauses) in [
+            (Some("only INBOX and COMMENT are sent"), vec![(Type, Equal, text("RATING"))]),
+            (Some("only INBOX and COMMENT are sent"), vec![(Type, AnyOf, texts(&["INBOX", "RATING"]))]),
+            (None, vec![(Type, AnyOf, texts(&["INBOX", "COMMENT"]))]),
+            (None, vec![(Type, AnyOf, texts(&["INBOX", "RATING"])), (Type, Equal, text("INBOX"))]),
+            (
+                Some("post_ids is sent instead"),
+                vec![(Type, Equal, text("INBOX")), (PostId, Equal, text("p"))],
+            ),
+            (Some("post_ids is sent instead"), vec![(Type, Equal, text("INBOX")), (PostId, Equal, None)]),
+            (None, vec![(Type, Equal, text("INBOX")), (PostId, AnyOf, texts(&many))]),
+            (
+                Some("too many chains"),
+                vec![(Type, AnyOf, texts(&["INBOX", "COMMENT"])), (Tags, Overlaps, texts(&many[..20]))],
+            ),
+            (Some("too many chains"), vec![(PostId, AnyOf, texts(&many))]),
+            (None, vec![(Tags, Contains, texts(&["61", "VIP"]))]),
+            (None, vec![(Tags, Contains, texts(&many))]),
+            (Some("no tag id"), vec![(Tags, Has, text("VIP"))]),
+            (Some("no tag id"), vec![(Tags, Contains, texts(&[]))]),
+            (None, vec![(Tags, Overlaps, texts(&["61", "62"]))]),
+            (Some("not tag ids"), vec![(Tags, Overlaps, texts(&["61", "VIP"]))]),
+            (Some("too many chains"), vec![(Tags, Overlaps, texts(&many))]),
+            (
+                Some("other tags are sent"),
+                vec![(Tags, Overlaps, texts(&["61", "62"])), (Tags, Overlaps, texts(&["63"]))],
+            ),
+            (Some("no bound"), vec![(InsertedAt, Less, Some(Operand::Time(Bound::Infinity)))]),
+            (None, vec![(Type, Equal, None)]),
+            (Some("post_ids is sent instead"), vec![(Type, Equal, None), (PostId, Equal, None)]),
+            (None, vec![(Type, Equal, text("RATING")), (Type, Equal, text("INBOX"))]),
+        ] {
+            assert_eq!(why(&clauses), expected, "{clauses:?}");
+        }
     }
 }

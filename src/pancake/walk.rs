@@ -15,20 +15,15 @@
 //!    end only if the row is then still seen in its old place with nothing behind it.
 //! 4. A lower bound is proven by a row beyond it. It is sent as `since` until a batch comes short; then it is left
 //!    out, and one more reply proves both the cursor and the bound.
-//! 5. *Looks*, in `updated_at` order: a row that moved during the walk is newer than W₀ − 60 s, where W₀ is the newest
-//!    row of the first reply. The head is read down to there after the walk; as long as a look took more than one
-//!    reply (rows may have moved meanwhile), another follows, down to the newest row of the look before, until one is a
-//!    single reply, or begins as the look before did, which had found nothing new.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
-//! is skipped; a row that left its place went to the head, where a look sees it. **Why nothing comes twice.** Below
-//! the *floor* (the oldest time handed out, with the ids at that time) every row is new, above it every row is known;
-//! looks know all ids. **Why it ends.** Steps only go down; asks around one place that bring nothing new are counted.
+//! is skipped; a row that left its place went to the head, where [`crate::looks`] finds it. **Why nothing comes twice.**
+//! Below the *floor* (the oldest time handed out, with the ids at that time) every row is new, above it every row is
+//! known. **Why it ends.** Steps only go down; asks around one place that bring nothing new are counted.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::error::{Error, Kind, Result};
-use crate::looks::Looks;
 use crate::plan::Window;
 use crate::time::{Micros, UnixSeconds};
 
@@ -61,13 +56,22 @@ pub const FULL_BATCH: usize = 60;
 /// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
 /// late, so a later bound is as good as none.
 const LAST_SECOND: i64 = 99_999_999_999;
-/// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
-pub const PATIENCE: u32 = 20;
 
-#[derive(Debug)]
+/// What a walk takes for granted; smaller in tests, so that all of a small world can be seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// A server's batch is never larger.
+    pub full_batch: usize,
+    /// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
+    pub patience: u32,
+}
+
+pub const TERMS: Terms = Terms { full_batch: FULL_BATCH, patience: 20 };
+
+#[derive(Clone, Debug)]
 pub struct Walk {
     window: Window,
-    full_batch: usize,
+    terms: Terms,
     state: State,
     since_sent: bool,
     place: Option<Place>,
@@ -75,7 +79,8 @@ pub struct Walk {
     /// A probe showed rows that have not been seen behind the last one yet.
     more_follows: bool,
     fruitless: u32,
-    looks: Option<Looks>,
+    /// The last reply was as long as a reply can be.
+    was_full: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +89,11 @@ enum State {
     Step { confirming: bool },
     Probe,
     Around { confirming: bool },
-    Look,
     Ended(End),
 }
 
 /// How far down the list is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     last: Spot,
     /// The row just before the last one, if it has the same time.
@@ -101,36 +105,60 @@ struct Place {
 }
 
 /// The oldest time handed out, and the rows handed out at that time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Floor {
     at: Micros,
-    ids: HashSet<String>,
+    ids: BTreeSet<String>,
 }
 
 impl Walk {
-    /// `looks`: the order is `updated_at`, and rows may still move into the window.
-    pub fn new(window: Window, looks: bool) -> Self {
-        Self::with_batch(window, looks, FULL_BATCH)
+    pub fn new(window: Window) -> Self {
+        Self::on(TERMS, window)
     }
 
-    /// A walk that sends no lower bound: what it finds beyond it is the proof.
-    pub fn look(window: Window, full_batch: usize) -> Self {
-        Self { since_sent: false, ..Self::with_batch(window, false, full_batch) }
-    }
-
-    pub fn with_batch(window: Window, looks: bool, full_batch: usize) -> Self {
-        let looks = looks.then(|| Looks::new(window, full_batch));
+    pub fn on(terms: Terms, window: Window) -> Self {
         Self {
             window,
-            full_batch,
+            terms,
             state: State::Head,
             since_sent: true,
             place: None,
             floor: None,
             more_follows: false,
             fruitless: 0,
-            looks,
+            was_full: false,
         }
+    }
+
+    /// Sends no lower bound: what is found beyond it is the proof.
+    pub fn without_since(self) -> Self {
+        Self { since_sent: false, ..self }
+    }
+
+    /// Leaves what is older than `low` to another walk, which this gives back. A row beyond the new bound proves it.
+    pub fn cut(&mut self, low: Micros) -> Self {
+        let older = Window { low: self.window.low, high: Some(Micros(low.0 - 1)) };
+        let older = Self { since_sent: self.since_sent, ..Self::on(self.terms, older) };
+        self.window.low = Some(low);
+        self.since_sent = false;
+        older
+    }
+
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// How far down the walk has come. After a lost cursor the place may be above rows that were handed out, and the
+    /// first rows of a window that ends in mid-second lie above it.
+    pub fn depth(&self) -> Option<Micros> {
+        let place = self.place.as_ref().map(|place| place.last.at)?;
+        let floor = self.floor.as_ref().map(|floor| floor.at);
+        [floor, self.window.high].into_iter().flatten().fold(place, Micros::min).into()
+    }
+
+    /// The last reply was full: more rows are likely to follow.
+    pub fn goes_on(&self) -> bool {
+        self.was_full && self.ended().is_none()
     }
 
     pub fn ended(&self) -> Option<End> {
@@ -145,7 +173,6 @@ impl Walk {
         let last = self.place.as_ref().map(|place| &place.last);
         match (self.state, last) {
             (State::Ended(_), _) => None,
-            (State::Look, _) => self.looks.as_ref()?.ask(),
             (State::Probe, Some(last)) => Some(self.after(last.id.clone())),
             (State::Step { .. }, Some(last)) => {
                 Some(self.anchor().map_or_else(|| self.around(last.at), |id| self.after(id)))
@@ -160,7 +187,7 @@ impl Walk {
         let place = self.place.as_ref()?;
         // A batch that is all one time would show the same rows again: rely on the cursor's own row then. A server
         // that skips a cursor's ties does not bring the last row back, and is found out.
-        let room = place.ties < self.full_batch && !(self.more_follows && place.above.is_none());
+        let room = place.ties < self.terms.full_batch && !(self.more_follows && place.above.is_none());
         let row = if room { &place.above } else { &place.before };
         row.clone()
     }
@@ -181,8 +208,10 @@ impl Walk {
     }
 
     fn around(&self, at: Micros) -> Ask {
-        let until = UnixSeconds((at.floor_second().0 + 1).max(1));
-        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) }
+        // No further up than the window's own bound: rows beyond that are not shown to a cursor.
+        let until = (at.floor_second().0 + 1).max(1);
+        let until = self.after_nothing().until.map_or(until, |bound| bound.0.min(until));
+        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(UnixSeconds(until)) }
     }
 
     /// A request with a cursor failed in a way that says nothing of the page: the cursor may be what is wrong.
@@ -191,31 +220,16 @@ impl Walk {
         if self.ask().is_none_or(|ask| ask.cursor.is_none()) {
             return Ok(false);
         }
-        match (self.state, &mut self.looks) {
-            (State::Look, Some(looks)) => looks.lost(),
-            (state, _) => self.go_around(state == State::Step { confirming: true }).map(|()| true),
-        }
+        self.go_around(self.state == State::Step { confirming: true }).map(|()| true)
     }
 
     /// Takes a reply in, and says which of its rows to hand out.
     pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
-        if let (State::Look, Some(looks)) = (self.state, &mut self.looks) {
-            let (fresh, end) = looks.reply(rows)?;
-            if let Some(end) = end {
-                self.state = State::Ended(end);
-            }
-            return Ok(fresh);
-        }
         let unique = without_repeats(rows);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         in_order(&rows)?;
+        self.was_full = rows.len() >= self.terms.full_batch;
         let fresh = self.take(&rows)?;
-        if let Some(looks) = &mut self.looks {
-            looks.note(rows.first().map(|row| row.at), fresh.iter().map(|i| rows[*i].id.as_str()));
-            if matches!(self.state, State::Ended(_)) && looks.begin() {
-                self.state = State::Look;
-            }
-        }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
     }
 
@@ -246,13 +260,13 @@ impl Walk {
                 }
                 _ => self.settle(rows),
             },
-            State::Look | State::Ended(_) => Ok(Vec::new()),
+            State::Ended(_) => Ok(Vec::new()),
         }
     }
 
     fn go_around(&mut self, confirming: bool) -> Result<()> {
         self.fruitless += 1;
-        if self.fruitless > PATIENCE {
+        if self.fruitless > self.terms.patience {
             return Err(restless("The cursor did not lead on from the last row, asked in every form."));
         }
         if let Some(place) = &mut self.place {
@@ -268,7 +282,7 @@ impl Walk {
         self.place_at(rows);
         // A full batch has no room for what may follow: ask from nearer by, if there is such a row. If not, the
         // reply began above the row that was asked from: the cursor was ignored, and would be again.
-        let full = rows.len() >= self.full_batch;
+        let full = rows.len() >= self.terms.full_batch;
         let nearer = self.anchor() != asked_from;
         if (full || std::mem::take(&mut self.more_follows)) && !nearer {
             return self.go_around(confirming);
@@ -310,7 +324,7 @@ impl Walk {
         self.more_follows = false;
         self.state = if beyond {
             State::Ended(End::PassedBound)
-        } else if rows.len() >= self.full_batch {
+        } else if rows.len() >= self.terms.full_batch {
             State::Step { confirming: false }
         } else if self.since_is_sent() {
             self.since_sent = false;
@@ -327,7 +341,7 @@ impl Walk {
             Some(floor) if row.at > floor.at => false,
             Some(floor) if row.at == floor.at => floor.ids.insert(row.id.clone()),
             _ => {
-                self.floor = Some(Floor { at: row.at, ids: HashSet::from([row.id.clone()]) });
+                self.floor = Some(Floor { at: row.at, ids: BTreeSet::from([row.id.clone()]) });
                 true
             }
         }
@@ -382,7 +396,3 @@ fn in_order(rows: &[&Spot]) -> Result<()> {
 pub fn restless(detail: &str) -> Error {
     Error::new(Kind::NotUnderstood, "cursor of the conversations list never ends").detail(detail)
 }
-
-#[cfg(test)]
-#[path = "walk_worlds.rs"]
-mod worlds;

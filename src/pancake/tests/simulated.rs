@@ -14,8 +14,9 @@ use pancake::error::Error;
 use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
+use pancake::outlet::{Event, Outlet};
 use pancake::plan::{Chain, Order, RequestPlan, Window};
-use pancake::scan::{Event, Outlet, Scan};
+use pancake::scan::Scan;
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
 
@@ -55,13 +56,13 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
             chains: vec![Chain { order, kind: None, tags: vec![], post_id: None, window: Window::default() }],
             ..RequestPlan::default()
         },
-        ordered: false,
         trusts_post_ids: false,
         wanted: wanted.into(),
         meter,
         tally: Arc::new(Tally::default()),
         client: Arc::default(),
         outlet: outlet.clone(),
+        opening: Default::default(),
     }
 }
 

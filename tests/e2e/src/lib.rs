@@ -16,6 +16,6 @@ pub mod tree;
 
 pub use cluster::{Cluster, Mode};
 pub use database::{Database, Output};
-pub use shop::Shop;
+pub use shop::{ONE_CHAIN, Shop};
 pub use sql::{Session, SqlError};
 pub use tree::Tree;

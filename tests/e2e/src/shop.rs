@@ -12,6 +12,9 @@ use crate::sql::Session;
 /// Tests should not wait; the ones about the rate say so.
 const QUICK: (&str, &str) = ("requests_per_second", "1000");
 
+/// Where requests are counted: a fast page in a slow test looks as if it had a latency, and is split.
+pub const ONE_CHAIN: (&str, &str) = ("max_concurrency", "1");
+
 /// The first page is server and schema `shop`, the others are `shop2`, `shop3` …
 pub struct Shop<'a> {
     pub simulator: Simulator,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use e2e::{Session, Shop};
+use e2e::{ONE_CHAIN, Session, Shop};
 use pancake_simulator::{CursorReading, PageSettings, Settings, Shape};
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ fn same(shown: &BTreeMap<String, Value>, served: &BTreeMap<String, Value>, read:
 }
 
 fn all_columns(settings: Settings, read: fn(&Value) -> Value) {
-    let shop = Shop::open(settings).unwrap();
+    let shop = Shop::open_with(settings, &[ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'UTC'").unwrap();
     let truth = served(&shop);
@@ -155,7 +155,7 @@ fn rows_of_the_article_come_unchanged() {
 fn both_shapes_answer_the_same_query() {
     let shape = |ordinal, shape| PageSettings { shape, conversations: 90, ..PageSettings::numbered(ordinal) };
     let pages = vec![shape(0, Shape::Observed), shape(1, Shape::Article)];
-    let shop = Shop::open(Settings { pages, ..Settings::default() }).unwrap();
+    let shop = Shop::open_with(Settings { pages, ..Settings::default() }, &[ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'Asia/Ho_Chi_Minh'").unwrap();
     for schema in ["shop", "shop2"] {

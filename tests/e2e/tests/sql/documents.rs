@@ -11,12 +11,12 @@ use pancake::filter::{Comparison, Filterable, Verdict, verdict};
 use pancake::options::{OPTIONS, Permission, Place};
 use pancake_simulator::{PageSettings, Settings};
 
-fn document(name: &str) -> String {
+pub(super) fn document(name: &str) -> String {
     fs::read_to_string(tree::repository().join(name)).unwrap()
 }
 
 /// The rows of the Markdown table with this header.
-fn table(document: &str, header: &str) -> Vec<Vec<String>> {
+pub(super) fn table(document: &str, header: &str) -> Vec<Vec<String>> {
     let cells =
         |line: &str| line.trim_matches(['|', ' ']).split('|').map(|cell| cell.trim().to_owned()).collect();
     let mut lines = document.lines().skip_while(|line| *line != header);
@@ -25,7 +25,7 @@ fn table(document: &str, header: &str) -> Vec<Vec<String>> {
 }
 
 /// What stands between backticks.
-fn quoted(cell: &str) -> Vec<&str> {
+pub(super) fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 

@@ -1,6 +1,8 @@
 //! Whether every kind of plan and statement gives the same answers: cached plans, loops, cursors, rescans, joins,
-//! views, copies, standbys. What is sent is left to `pushdown`; what the views of the extension show is in `views`.
+//! views, copies, standbys. What is sent is left to `pushdown`; further places for a table are in `shapes`, what the views
+//! of the extension show is in `views`.
 
+mod shapes;
 mod views;
 
 use e2e::{Cluster, Session, Shop, SqlError};

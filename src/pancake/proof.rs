@@ -1,0 +1,56 @@
+//! Whether `post_ids` does on this page what its name says, which no document settles: proven once a day by asking.
+//! Everything else that a scan asks is right under every reading and needs no proof.
+
+use crate::asking::Answer;
+use crate::decode::spots;
+use crate::error::Result;
+use crate::plan::{Chain, Order, Window};
+use crate::scan::Scan;
+use crate::walk::{Ask, Spot};
+
+impl Scan {
+    /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
+    /// within the last day, or by trying it on a post of the newest comments.
+    pub(crate) async fn post_ids_filter(&self) -> Result<bool> {
+        if self.trusts_post_ids {
+            return Ok(true);
+        }
+        let known = match self.meter.post_ids_filter() {
+            Some(known) => known,
+            None => {
+                let found = self.try_post_ids().await?;
+                self.meter.remember_post_ids(found);
+                found
+            }
+        };
+        self.tally.post_ids_refused.set(u64::from(!known));
+        Ok(known)
+    }
+
+    /// The rows of the post must come back, and no others.
+    async fn try_post_ids(&self) -> Result<bool> {
+        let window = Window::default();
+        let all = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
+        let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
+        let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
+        let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
+        let mine = |(_, post): &&(Spot, Option<String>)| post.as_ref() == Some(&post_id);
+        let Some((oldest, _)) = of_post.last() else { return Ok(false) };
+        let mut expected = comments.iter().filter(mine).filter(|(spot, _)| spot.at > oldest.at);
+        let came = |(spot, _): &(Spot, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
+        Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
+    }
+
+    /// The newest rows of a chain with their posts; none where the server does not take the question.
+    async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
+        let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
+        let take = |answer: Answer| match answer {
+            Answer::Suspect => Ok(Some(Vec::new())),
+            Answer::Rows(_, rows) => {
+                let served = spots(rows, chain.order)?;
+                Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
+            }
+        };
+        self.answer(&address, None, take).await
+    }
+}

@@ -1,0 +1,105 @@
+//! A stretch of a chain that is walked by itself: what it has brought, how much is left of it by its own density, and
+//! where it can be cut in two. Which one is asked and which one is cut, the union decides.
+
+use std::collections::VecDeque;
+
+use crate::decode::Row;
+use crate::plan::Window;
+use crate::time::{Micros, SECOND};
+use crate::walk::{Spot, Walk};
+
+/// New rows in a batch of 60: neighbouring batches overlap by a row.
+const ROWS_OF_A_BATCH: f64 = 59.0;
+/// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both parts fetch: 4 %.
+const PIECE: f64 = 12.0;
+/// Less than this is not worth a cut.
+const SMALLEST: f64 = 4.0;
+/// `until` is in whole seconds and widened by one: a shorter stretch would be served twice.
+const SHORTEST_MICROS: i64 = 4 * SECOND;
+
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Told apart by this, wherever they stand.
+    pub number: usize,
+    pub chain: usize,
+    pub walk: Walk,
+    /// A request is on its way.
+    pub busy: bool,
+    /// What came and was not handed out yet, newest first.
+    pub rows: VecDeque<Row>,
+    newest: Option<Micros>,
+    count: usize,
+    /// Microseconds from one row to the next, as the neighbour knew it before this one did.
+    inherited_gap: Option<f64>,
+}
+
+impl Segment {
+    pub fn new(number: usize, chain: usize, walk: Walk) -> Self {
+        let rows = VecDeque::new();
+        Self { number, chain, walk, busy: false, rows, newest: None, count: 0, inherited_gap: None }
+    }
+
+    /// Takes note of a reply.
+    pub fn saw(&mut self, rows: &[Spot]) {
+        self.newest = self.newest.or(rows.first().map(|row| row.at));
+        self.count += rows.len();
+    }
+
+    pub fn is_idle(&self) -> bool {
+        !self.busy && self.walk.ended().is_none()
+    }
+
+    /// Its next row is not known yet.
+    pub fn is_hungry(&self) -> bool {
+        self.rows.is_empty() && self.walk.ended().is_none()
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.rows.is_empty() && self.walk.ended().is_some()
+    }
+
+    /// Where the walk is, or begins.
+    pub fn position(&self) -> Option<Micros> {
+        self.walk.depth().or(self.walk.window().high)
+    }
+
+    fn gap(&self) -> Option<f64> {
+        let span = self.newest.zip(self.walk.depth()).map(|(newest, place)| (newest.0 - place.0) as f64);
+        span.filter(|_| self.count > 1).map(|span| span / (self.count - 1) as f64).or(self.inherited_gap)
+    }
+
+    /// Batches that are left, by estimate: of a chain that has no lower bound any number, of one that has not begun
+    /// none that are known.
+    pub fn left(&self) -> f64 {
+        match (self.position(), self.gap(), self.walk.window().low) {
+            (Some(_), Some(_), None) => f64::INFINITY,
+            (Some(at), Some(gap), Some(low)) => {
+                (at.0 - low.0).max(0) as f64 / (gap.max(1.0) * ROWS_OF_A_BATCH)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Batches that a cut would leave.
+    pub fn left_of_a_piece(&self) -> f64 {
+        let left = self.left();
+        if left > PIECE + SMALLEST { PIECE } else { left / 2.0 }
+    }
+
+    /// Where to cut so that both parts are worth while; nowhere if too little is left, or unknown.
+    pub fn where_to_cut(&self) -> Option<Micros> {
+        if self.left() < SMALLEST || !self.walk.goes_on() {
+            return None;
+        }
+        let span = (self.left_of_a_piece() * ROWS_OF_A_BATCH * self.gap()?) as i64;
+        let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
+        let Window { low: oldest, .. } = self.walk.window();
+        oldest.is_none_or(|oldest| oldest.0 < low.0 - SHORTEST_MICROS).then_some(low)
+    }
+
+    /// The older part.
+    pub fn cut(&mut self, low: Micros, number: usize) -> Segment {
+        let older = Segment::new(number, self.chain, self.walk.cut(low));
+        Segment { inherited_gap: self.gap(), ..older }
+    }
+}

@@ -1,0 +1,317 @@
+//! The union of chains as one stream: which piece is asked next, and what comes out, each row once, newest first where
+//! that is promised. Pure: when a request may leave, and how it is made, is [`crate::scan`]'s matter.
+//!
+//! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget would allow another
+//! request, one of them is cut in two by time, and both are walked at once: a scan has as many requests on their way
+//! as its latency needs, and at a low latency it is one chain.
+
+use std::collections::BTreeSet;
+
+use crate::decode::Row;
+use crate::error::{Error, Kind, Result};
+use crate::looks::Looks;
+use crate::plan::{Chain, RequestPlan};
+use crate::seen::Seen;
+use crate::segment::Segment;
+use crate::time::Micros;
+use crate::walk::{Ask, End, FULL_BATCH, Spot, TERMS, Terms, Walk};
+
+/// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
+const MOST_WAITING: usize = 96 * FULL_BATCH;
+
+#[derive(Clone, Debug)]
+pub struct Union {
+    chains: Vec<Chain>,
+    /// By chain, and newest first.
+    segments: Vec<Segment>,
+    segments_made: usize,
+    ordered: bool,
+    limit: Option<u64>,
+    /// In `updated_at` order: what moved up meanwhile is looked for at the head.
+    looks: Option<Looks>,
+    look_is_asked: bool,
+    /// Chains that have shown their newest row.
+    begun: BTreeSet<usize>,
+    /// The time of the last row that was handed out.
+    last: Option<Micros>,
+    /// Ids that came, where a row may come by two ways.
+    came: Option<Seen>,
+    /// Ids that are still to come, where the query names them all.
+    missing: Option<BTreeSet<String>>,
+    /// Rows that came.
+    fed: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    Segment(usize),
+    Look,
+}
+
+/// A request to make.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub asker: Asker,
+    pub chain: Chain,
+    pub ask: Ask,
+}
+
+enum Choice {
+    Ask(usize),
+    Cut(usize, Micros),
+    Look,
+}
+
+impl Union {
+    /// `looks`: the order is `updated_at`, and rows may still move into the window.
+    pub fn new(plan: &RequestPlan, looks: bool) -> Self {
+        Self::on(TERMS, plan, looks)
+    }
+
+    pub fn on(terms: Terms, plan: &RequestPlan, looks: bool) -> Self {
+        let walk = |chain: &Chain| Walk::on(terms, chain.window);
+        let segment = |(i, chain)| Segment::new(i, i, walk(chain));
+        let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
+        // Filters of chains may overlap, and a server may ignore one.
+        let twice = plan.chains.len() > 1 || looks;
+        Self {
+            chains: plan.chains.clone(),
+            segments: plan.chains.iter().enumerate().map(segment).collect(),
+            segments_made: plan.chains.len(),
+            ordered: plan.ordered,
+            limit: plan.limit,
+            looks: (looks && !plan.chains.is_empty()).then(|| Looks::new(terms, window)),
+            look_is_asked: false,
+            begun: BTreeSet::new(),
+            last: None,
+            came: twice.then(Seen::default),
+            missing: plan.ids.clone(),
+            fed: 0,
+        }
+    }
+
+    /// Whether there is something to ask. `ahead`: beyond what the next row needs.
+    pub fn has_next(&self, ahead: bool) -> bool {
+        self.choose(ahead).is_some()
+    }
+
+    /// The next request, which is on its way from now on.
+    pub fn next(&mut self, ahead: bool) -> Option<Question> {
+        let at = match self.choose(ahead)? {
+            Choice::Look => {
+                let ask = self.looks.as_ref()?.ask()?;
+                self.look_is_asked = true;
+                return Some(Question { asker: Asker::Look, chain: Chain::common(&self.chains)?, ask });
+            }
+            Choice::Ask(at) => at,
+            Choice::Cut(at, low) => {
+                self.divide(at, low);
+                at + 1
+            }
+        };
+        let segment = &mut self.segments[at];
+        let ask = segment.walk.ask()?;
+        segment.busy = true;
+        let asker = Asker::Segment(segment.number);
+        Some(Question { asker, chain: self.chains[segment.chain].clone(), ask })
+    }
+
+    /// Leaves what is older than `low` to a segment of its own.
+    fn divide(&mut self, at: usize, low: Micros) {
+        let older = self.segments[at].cut(low, self.segments_made);
+        self.segments_made += 1;
+        self.segments.insert(at + 1, older);
+    }
+
+    fn choose(&self, ahead: bool) -> Option<Choice> {
+        if self.found_all() {
+            return None;
+        }
+        if let Some(looks) = self.looks.as_ref().filter(|looks| looks.have_begun()) {
+            return (!self.look_is_asked && looks.ask().is_some()).then_some(Choice::Look);
+        }
+        let idle = |at: &usize| self.segments[*at].is_idle();
+        // Newest first where rows wait for their order; else whatever has most before it.
+        let newest =
+            |at: &usize| (self.segments[*at].position().map_or(i64::MAX, |at| at.0), usize::MAX - at);
+        let most = |one: &usize, other: &usize| {
+            let left = |at: &usize| self.segments[*at].left();
+            left(one).total_cmp(&left(other)).then(other.cmp(one))
+        };
+        let all = 0..self.segments.len();
+        let next = match self.ordered {
+            true => {
+                let hungry = |at: &usize| self.segments[*at].is_hungry();
+                let needed = self.heads().filter(hungry).filter(idle).max_by_key(newest);
+                let room = ahead && self.waiting() < MOST_WAITING;
+                if needed.is_none() && !room {
+                    return None;
+                }
+                needed.or_else(|| all.filter(idle).max_by_key(newest))
+            }
+            false => all.filter(idle).max_by(most),
+        };
+        next.map(Choice::Ask).or_else(|| ahead.then(|| self.cut()).flatten())
+    }
+
+    /// The segment that has most before it is cut, unless what the newer ones hold is enough.
+    fn cut(&self) -> Option<Choice> {
+        let cuts = self.segments.iter().enumerate().filter(|(_, segment)| segment.busy);
+        let cuts = cuts.filter_map(|(at, segment)| Some((segment.left(), at, segment.where_to_cut()?)));
+        let (_, at, low) = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))?;
+        let newer: f64 = self.segments[..=at].iter().map(Segment::left_of_a_piece).sum();
+        let enough = |limit| self.ordered && self.fed as f64 + newer * FULL_BATCH as f64 >= limit as f64;
+        (!self.limit.is_some_and(enough)).then_some(Choice::Cut(at, low))
+    }
+
+    /// Of each chain the segment that has its next row.
+    fn heads(&self) -> impl Iterator<Item = usize> {
+        let mut last = None;
+        let live = self.segments.iter().enumerate().filter(|(_, segment)| !segment.is_done());
+        live.filter_map(move |(at, segment)| {
+            (last.replace(segment.chain) != Some(segment.chain)).then_some(at)
+        })
+    }
+
+    fn waiting(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows.len()).sum()
+    }
+
+    fn segment(&mut self, number: usize) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|segment| segment.number == number)
+    }
+
+    /// Takes a reply in, and says which of its rows are to be fed.
+    pub fn reply(&mut self, asker: Asker, rows: &[Spot]) -> Result<Vec<usize>> {
+        let came = &mut self.came;
+        let mut is_new = |row: &Spot| came.as_mut().is_none_or(|came| came.is_new(&row.id));
+        let Asker::Segment(number) = asker else {
+            self.look_is_asked = false;
+            return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, is_new));
+        };
+        let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) else {
+            return Ok(Vec::new());
+        };
+        segment.busy = false;
+        segment.saw(rows);
+        let mut fresh = segment.walk.reply(rows)?;
+        fresh.retain(|i| is_new(&rows[*i]));
+        if let (true, Some(looks)) = (self.begun.insert(segment.chain), &mut self.looks) {
+            looks.note(rows);
+        }
+        self.walks_may_be_over();
+        Ok(fresh)
+    }
+
+    /// A request failed in a way that may be the cursor's. False where it was not, and the failure is one.
+    pub fn lost(&mut self, asker: Asker) -> Result<bool> {
+        let lost = match asker {
+            Asker::Look => self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?,
+            Asker::Segment(number) => {
+                self.segment(number).map_or(Ok(false), |segment| segment.walk.lost())?
+            }
+        };
+        match asker {
+            Asker::Look => self.look_is_asked &= !lost,
+            Asker::Segment(number) => {
+                if let Some(segment) = self.segment(number) {
+                    segment.busy &= !lost;
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    fn walks_may_be_over(&mut self) {
+        let over = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        if let (true, Some(looks)) = (over, &mut self.looks)
+            && !looks.begin()
+        {
+            self.looks = None;
+        }
+    }
+
+    /// Takes in the rows of a reply that are new, newest first.
+    pub fn feed(&mut self, asker: Asker, rows: Vec<Row>) {
+        self.fed += rows.len() as u64;
+        if let Some(missing) = &mut self.missing {
+            rows.iter().for_each(|row| {
+                missing.remove(&row.id);
+            });
+        }
+        let segment = match asker {
+            Asker::Segment(number) => self.segment(number),
+            // Looks are without order: any queue will do.
+            Asker::Look => self.segments.last_mut(),
+        };
+        if let Some(segment) = segment {
+            segment.rows.extend(rows);
+        }
+    }
+
+    /// The rows that can be handed out now. An error where the promised order cannot be kept.
+    pub fn ready(&mut self) -> Result<Vec<Row>> {
+        let mut ready = Vec::new();
+        while let Some(row) = self.pop() {
+            if self.ordered && self.last.replace(row.at).is_some_and(|last| last < row.at) {
+                let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
+                return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+                    .detail(detail));
+            }
+            ready.push(row);
+        }
+        // The last segment tells how the stream ended.
+        let last = self.segments.last().map(|segment| segment.number);
+        self.segments.retain(|segment| !segment.is_done() || segment.busy || Some(segment.number) == last);
+        Ok(ready)
+    }
+
+    fn pop(&mut self) -> Option<Row> {
+        let at = match self.ordered {
+            true => {
+                let mut newest: Option<(Micros, usize)> = None;
+                for at in self.heads() {
+                    match self.segments[at].rows.front() {
+                        // A chain that has not shown its next row might have a newer one than all the others.
+                        None if !self.found_all() => return None,
+                        Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {
+                            newest = Some((row.at, at))
+                        }
+                        _ => {}
+                    }
+                }
+                newest?.1
+            }
+            false => self.segments.iter().position(|segment| !segment.rows.is_empty())?,
+        };
+        self.segments[at].rows.pop_front()
+    }
+
+    fn found_all(&self) -> bool {
+        self.missing.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
+    /// Nothing is left to ask or to wait for.
+    pub fn is_over(&self) -> bool {
+        let walked = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        let rests = self.looks.as_ref().is_none_or(|looks| looks.have_begun() && looks.ask().is_none());
+        self.found_all() || (walked && rests)
+    }
+
+    /// Why the stream is over.
+    pub fn end(&self) -> Option<End> {
+        match self.found_all() {
+            true => Some(End::FoundAll),
+            false => self.segments.last().and_then(|segment| segment.walk.ended()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "union_worlds.rs"]
+mod worlds;
+
+#[cfg(test)]
+#[path = "moving_worlds.rs"]
+mod moving;
