@@ -718,6 +718,10 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             job.high := marks.backfilled_to;
             job.low := marks.backfill_from;
         END IF;
+        IF job.kind = 'delta' THEN
+            -- A walk that is cut into pieces, to be quick, costs a request or two more.
+            PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
+        END IF;
         job.statement := CASE
             WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, 'updated_at', marks.witnesses)
             WHEN job.phase IN ('begun', 'past', 'all') THEN pancake.sync_batch(job, 'inserted_at', marks.witnesses)

@@ -203,7 +203,8 @@ pub fn prepare(
     let page_id = table.table.page_id.clone().unwrap_or_default();
     let token = catalog::token(table, user, &page_id)?;
     let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
-    let server = table.server.clone();
+    let mut server = table.server.clone();
+    server.max_concurrency = server.max_concurrency.min(settings::max_concurrency());
     let meter = shared()?
         .memory
         .page(&server.base_url, &page_id, server.requests_per_second)

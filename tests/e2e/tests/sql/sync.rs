@@ -63,7 +63,8 @@ fn first_everything_then_what_has_changed() {
     let page = shop.simulator.first_page();
     let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
     is_the_page(&mut session, "the backfill");
-    assert!(log.len() <= 500 / 59 + 4, "{} requests", log.len());
+    // A walk that is cut in pieces makes some more.
+    assert!(log.len() <= 500 / 59 + 9, "{} requests", log.len());
     assert_eq!(runs(&mut session), ["backfill ok"]);
     assert_eq!(last_run(&mut session, "inserted || ' ' || updated || ' ' || removed"), "500 0 0");
     assert_eq!(last_run(&mut session, "requests"), log.len().to_string());

@@ -199,7 +199,9 @@ fn a_table_that_is_emptied_meanwhile_is_filled_again() {
 /// Rows wait for the network in memory: nobody who writes the table waits for it.
 #[test]
 fn a_webhook_does_not_wait_for_a_sync() {
-    let (shop, mut session) = open(600);
+    let shop = Shop::open_with(Settings::of(600), &[("max_concurrency", "1")]).unwrap();
+    let mut session = shop.connect().unwrap();
+    session.execute("CREATE SCHEMA crm").unwrap();
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     shop.simulator.switches(|switches| switches.latency = Duration::from_millis(150));

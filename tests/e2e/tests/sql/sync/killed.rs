@@ -37,7 +37,7 @@ fn connect(shop: &Shop) -> Session {
 #[test]
 fn at_any_moment_in_any_way() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(700), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(700), &[("max_concurrency", "2")]).unwrap();
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
     // Small batches, so that there are many seams to die at.
@@ -67,7 +67,7 @@ fn at_any_moment_in_any_way() {
             _ => SYNC,
         };
         let running = std::thread::spawn(move || victim.execute(call).is_err());
-        std::thread::sleep(Duration::from_micros(dice.below(if round % 2 == 0 { 300_000 } else { 120_000 })));
+        std::thread::sleep(Duration::from_micros(dice.below(if round % 2 == 0 { 500_000 } else { 150_000 })));
         match dice.below(3) {
             0 => session.execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap(),
             // It may have come to its end already. If not, the whole server starts again, and all sessions with it.
@@ -130,7 +130,7 @@ fn a_cancelled_run_is_recorded() {
         last_run(&mut session, "sqlstate || ' ' || error"),
         "57014 canceling statement due to statement timeout"
     );
-    assert_eq!(session.one("SELECT requests BETWEEN 2 AND 6 FROM pancake.sync_runs").unwrap(), "t");
+    assert_eq!(session.one("SELECT requests BETWEEN 2 AND 40 FROM pancake.sync_runs").unwrap(), "t");
     shop.simulator.switches(|switches| switches.latency = Duration::ZERO);
     session.execute(SYNC).unwrap();
     is_the_page(&mut session, "after a timeout");
