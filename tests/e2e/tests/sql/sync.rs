@@ -143,6 +143,8 @@ fn a_delta_costs_a_request_for_59_rows_and_three() {
     let (shop, mut session) = open(1_500);
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
+    // Long enough for a walk to be cut into pieces, where it may be.
+    shop.simulator.switches(|switches| switches.latency = std::time::Duration::from_millis(40));
     for (messages, creates) in [
         (0, 0),
         (1, 0),

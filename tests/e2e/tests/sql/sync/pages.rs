@@ -166,3 +166,17 @@ fn marks_belong_to_a_page() {
     let error = session.error(ALL).unwrap();
     assert!(error.message.contains("are both of page 100000000000003"), "{error}");
 }
+
+#[test]
+fn a_table_without_page_id_holds_one_page() {
+    let (_shop, mut session) = open_pages(2);
+    session
+        .execute("CREATE TABLE crm.conversations (id text PRIMARY KEY, updated_at timestamptz, snippet text)")
+        .unwrap();
+    session.execute(SYNC).unwrap();
+    session.execute(SYNC).unwrap();
+    let error = session.error(ALL).unwrap();
+    assert_eq!(error.message, "sync failed for 1 of 2 pages: 100000000000002", "{error}");
+    assert!(error.to_string().contains("has no column page_id"), "{error}");
+    assert_eq!(count(&mut session, "crm.conversations"), 70);
+}
