@@ -26,6 +26,8 @@ pub struct Envelope {
     pub chains: u64,
     /// Rows that the query wants at most, if it says so: a cap on what is fetched ahead, and nothing else.
     pub limit: Option<u64>,
+    /// All rows are wanted for sure.
+    pub whole: bool,
     pub requests_per_second: f64,
 }
 

@@ -54,6 +54,7 @@ pub struct Fetch {
     received: u64,
     /// Rows that the query wants at most; beyond them nothing is fetched ahead.
     limit: Option<u64>,
+    whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
     over: Option<Stopped>,
@@ -88,7 +89,7 @@ impl Fetch {
         let bell = Bell::new()?;
         let ring = bell.clone();
         let outlet = Outlet::new(Box::new(move || ring.ring()));
-        let limit = plan.limit;
+        let (limit, whole) = (plan.limit, plan.whole);
         let scan = prepare(table, user, plan, fillers, tally.clone(), outlet.clone())?;
         Ok(Self {
             progress: show_progress(table, tally)?,
@@ -102,6 +103,7 @@ impl Fetch {
             batch_size: 0,
             received: 0,
             limit,
+            whole,
             ordered: false,
             over: None,
             last_notice: Instant::now(),
@@ -112,9 +114,9 @@ impl Fetch {
     /// Waits for the next row, if need be. Raises where the statement is cancelled meanwhile.
     pub fn next(&mut self) -> Result<Next> {
         if let Some(row) = self.rows.next() {
-            // A long scan orders ahead; the first batch alone must do for a small LIMIT.
+            // A long scan orders ahead; where it may be a short one, the first batch alone must do.
             let enough = self.limit.is_some_and(|limit| self.received >= limit);
-            if self.batches > 1 && !enough && self.rows.len() <= self.batch_size / 2 {
+            if (self.whole || self.batches > 1) && !enough && self.rows.len() <= self.batch_size / 2 {
                 self.order();
             }
             return Ok(Next::Row(row));

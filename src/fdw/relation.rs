@@ -104,6 +104,8 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         chains: way.chains as u64,
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
+        // SAFETY: the planner's own structure.
+        whole: limit <= 0.0 && unsafe { (*root).tuple_fraction } == 0.0,
         filters,
     };
     // SAFETY: fresh lists and the planner's own; null stands for no tuple list of ours and no recheck of ours.

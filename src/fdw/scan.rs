@@ -175,8 +175,8 @@ impl ScanState {
             return Ok(false);
         }
         self.stopped = Stopped::EnoughRows;
-        let (ordered, limit) = (self.envelope.ordered, self.envelope.limit);
-        let plan = RequestPlan { ordered, limit, ..plan };
+        let Envelope { ordered, limit, whole, .. } = self.envelope;
+        let plan = RequestPlan { ordered, limit, whole, ..plan };
         self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.fillers, &self.tally)?);
         Ok(true)
     }

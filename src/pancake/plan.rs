@@ -106,6 +106,8 @@ pub struct RequestPlan {
     pub ordered: bool,
     /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
     pub limit: Option<u64>,
+    /// The query wants all rows for sure: more is asked ahead from the first batch on.
+    pub whole: bool,
 }
 
 /// The values of `type` that the parameter is known to share with the rows (API notes, section B).

@@ -114,11 +114,13 @@ impl Scan {
         }
     }
 
-    /// Whether one more request may be on its way ahead of what is wanted: as the scan proves long, so do more of them. A backend that has
-    /// wanted two batches may be content; from then on the number doubles with each batch that it takes.
+    /// Whether one more request may be on its way ahead of what is wanted. As the scan proves long, so may more of
+    /// them: a backend that has wanted two batches may be content, unless it wants all for sure; from then on the number
+    /// grows with each batch that it takes, 2, 8, 32.
     fn has_room(&self, wanted: u64, put: u64, asked: usize) -> bool {
-        let doubled = 1_usize << wanted.saturating_sub(2).min(16);
-        let width = doubled.min(self.server.max_concurrency as usize);
+        let taken = wanted.saturating_sub(if self.plan.whole { 1 } else { 2 }).min(8);
+        let grown = 1_usize << (2 * taken).saturating_sub(1);
+        let width = grown.min(self.server.max_concurrency as usize);
         let enough = |limit| self.tally.rows.get() + (asked * FULL_BATCH) as u64 >= limit;
         asked < width
             && put + (asked as u64) < wanted + width as u64 - 1

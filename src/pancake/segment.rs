@@ -10,8 +10,10 @@ use crate::walk::{Spot, Walk};
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
 const ROWS_OF_A_BATCH: f64 = 59.0;
-/// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both parts fetch: 4 %.
-const PIECE: f64 = 12.0;
+/// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both parts fetch: 2 %.
+const PIECE: f64 = 24.0;
+/// The same where rows of older parts wait for those of the newer ones.
+const ORDERED_PIECE: f64 = 12.0;
 /// Less than this is not worth a cut.
 const SMALLEST: f64 = 4.0;
 /// `until` is in whole seconds and widened by one: a shorter stretch would be served twice.
@@ -81,17 +83,18 @@ impl Segment {
     }
 
     /// Batches that a cut would leave.
-    pub fn left_of_a_piece(&self) -> f64 {
+    pub fn left_of_a_piece(&self, ordered: bool) -> f64 {
         let left = self.left();
-        if left > PIECE + SMALLEST { PIECE } else { left / 2.0 }
+        let piece = if ordered { ORDERED_PIECE } else { PIECE };
+        if left > piece + SMALLEST { piece } else { left / 2.0 }
     }
 
     /// Where to cut so that both parts are worth while; nowhere if too little is left, or unknown.
-    pub fn where_to_cut(&self) -> Option<Micros> {
+    pub fn where_to_cut(&self, ordered: bool) -> Option<Micros> {
         if self.left() < SMALLEST || !self.walk.goes_on() {
             return None;
         }
-        let span = (self.left_of_a_piece() * ROWS_OF_A_BATCH * self.gap()?) as i64;
+        let span = (self.left_of_a_piece(ordered) * ROWS_OF_A_BATCH * self.gap()?) as i64;
         let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
         let Window { low: oldest, .. } = self.walk.window();
         oldest.is_none_or(|oldest| oldest.0 < low.0 - SHORTEST_MICROS).then_some(low)

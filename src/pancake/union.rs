@@ -158,9 +158,11 @@ impl Union {
     /// The segment that has most before it is cut, unless what the newer ones hold is enough.
     fn cut(&self) -> Option<Choice> {
         let cuts = self.segments.iter().enumerate().filter(|(_, segment)| segment.busy);
-        let cuts = cuts.filter_map(|(at, segment)| Some((segment.left(), at, segment.where_to_cut()?)));
+        let cuts =
+            cuts.filter_map(|(at, segment)| Some((segment.left(), at, segment.where_to_cut(self.ordered)?)));
         let (_, at, low) = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))?;
-        let newer: f64 = self.segments[..=at].iter().map(Segment::left_of_a_piece).sum();
+        let newer: f64 =
+            self.segments[..=at].iter().map(|segment| segment.left_of_a_piece(self.ordered)).sum();
         let enough = |limit| self.ordered && self.fed as f64 + newer * FULL_BATCH as f64 >= limit as f64;
         (!self.limit.is_some_and(enough)).then_some(Choice::Cut(at, low))
     }

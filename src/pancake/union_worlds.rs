@@ -429,7 +429,7 @@ fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
     let window = Window::default();
     let chain = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
     let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
-    RequestPlan { chains: vec![chain; chains], ids, ordered, limit: None }
+    RequestPlan { chains: vec![chain; chains], ids, ordered, ..RequestPlan::default() }
 }
 
 /// Serves each chain its rows, then the end; tells what came out.

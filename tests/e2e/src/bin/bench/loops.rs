@@ -91,6 +91,33 @@ pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duratio
     Ok((rows, cpu()?.checked_sub(begun).context("the clock runs backwards")?))
 }
 
+/// The loop of the article: one batch after the other with a pause between them, and after HTTP 429 a second.
+pub fn paced(base_url: &str, page: &PageHandle, pause: Duration) -> Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!(
+            "{base_url}/public_api/v2/pages/{}/conversations?order_by=inserted_at&page_access_token={}",
+            page.id(),
+            page.token()
+        );
+        let (mut rows, mut cursor) = (0, String::new());
+        loop {
+            let response = client.get(format!("{url}{cursor}")).send().await?;
+            if response.status().as_u16() == 429 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            let reply: Reply<Two> = serde_json::from_slice(&response.bytes().await?)?;
+            let Some(last) = reply.conversations.last() else { break };
+            rows += reply.conversations.len();
+            cursor = format!("&last_conversation_id={}", last.id());
+            tokio::time::sleep(pause).await;
+        }
+        Ok(rows)
+    })
+}
+
 fn cpu() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

@@ -3,6 +3,7 @@
 
 mod budget;
 mod cancel;
+mod ceiling;
 mod limit;
 mod loops;
 mod table;
@@ -17,11 +18,12 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("throughput", throughput::measure),
     ("limit", limit::measure),
+    ("ceiling", ceiling::measure),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,144 @@
+//! How much of a page's budget a long scan uses at the latencies that Pancake has, beside the loop of the article.
+//! All cases run at the same time, each with a page and a session of its own: they wait more than they work.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use e2e::{Cluster, Shop};
+use pancake_simulator::Settings;
+
+use crate::loops;
+use crate::table::Table;
+
+const ROWS: usize = 12_000;
+const RATE: f64 = 5.0;
+const SPACING: f64 = 1.025 / RATE;
+const LATENCIES: [u64; 5] = [50, 200, 400, 800, 1_200];
+
+/// A statement, and by how much it may miss the bound.
+const SCANS: [(&str, &str, f64); 3] = [
+    ("whole page", "SELECT count(*) FROM shop.conversations", 1.05),
+    (
+        "`ORDER BY inserted_at DESC`",
+        "SELECT count(*) FROM (SELECT inserted_at FROM shop.conversations ORDER BY inserted_at DESC OFFSET 0) x",
+        1.10,
+    ),
+    (
+        "`ORDER BY updated_at DESC LIMIT 12000`",
+        "SELECT count(*) FROM (SELECT updated_at FROM shop.conversations ORDER BY updated_at DESC LIMIT 12000) x",
+        1.10,
+    ),
+];
+
+#[derive(Clone, Copy)]
+struct Case {
+    what: &'static str,
+    sql: Option<&'static str>,
+    latency: Duration,
+    pause: Duration,
+    allowed: f64,
+}
+
+struct Figures {
+    time: Duration,
+    requests: u64,
+    rss_kb: u64,
+}
+
+pub fn measure() -> Result<Table> {
+    let cluster = Cluster::start()?;
+    let latencies = LATENCIES.map(Duration::from_millis);
+    let scans = SCANS.iter().flat_map(|(what, sql, allowed)| {
+        latencies.map(|latency| Case {
+            what,
+            sql: Some(sql),
+            latency,
+            pause: Duration::ZERO,
+            allowed: *allowed,
+        })
+    });
+    let loops = [("the article's loop, 300 ms pauses", 300), ("the same without pauses", 0)];
+    let loops = loops.iter().flat_map(|(what, pause)| {
+        let pause = Duration::from_millis(*pause);
+        latencies.map(|latency| Case { what, sql: None, latency, pause, allowed: f64::NAN })
+    });
+    let cases: Vec<Case> = scans.chain(loops).collect();
+    let figures: Vec<Figures> = thread::scope(|scope| {
+        let running: Vec<_> = cases.iter().map(|case| scope.spawn(|| run(&cluster, *case))).collect();
+        running
+            .into_iter()
+            .map(|case| case.join().map_err(|_| anyhow!("a case is lost"))?)
+            .collect::<Result<_>>()
+    })?;
+
+    let mut table = Table::new(
+        "Share of the ceiling",
+        &[
+            "what",
+            "latency",
+            "time",
+            "share of the ceiling",
+            "of the bound",
+            "requests",
+            "over the minimum",
+            "memory",
+        ],
+    );
+    let minimum = ROWS.div_ceil(59) + 3;
+    for (case, figures) in cases.iter().zip(figures) {
+        let time = figures.time.as_secs_f64();
+        let bound = minimum as f64 * SPACING + 4.0 * case.latency.as_secs_f64();
+        let over = figures.requests as f64 / minimum as f64 - 1.0;
+        let of_bound = match case.sql {
+            Some(_) => format!("{:.3} (at most {:.2})", time / bound, case.allowed),
+            None => format!("{:.3}", time / bound),
+        };
+        table.row(&[
+            case.what.to_owned(),
+            format!("{} ms", case.latency.as_millis()),
+            format!("{time:.1} s"),
+            format!("{:.0} %", 100.0 * minimum as f64 * SPACING / time),
+            of_bound,
+            figures.requests.to_string(),
+            format!("{:+.1} %", over * 100.0),
+            if figures.rss_kb > 0 { format!("{} MB", figures.rss_kb / 1024) } else { String::new() },
+        ]);
+    }
+    table.note(format!(
+        "{ROWS} rows at {RATE} requests/s, replies jittered by a fifth around the latency. The ceiling is \
+         (rows ∕ 59 + 3) requests, spaced by 1.025 s ∕ {RATE}; the bound adds four latencies."
+    ));
+    Ok(table)
+}
+
+fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
+    let mut settings = Settings::of(ROWS);
+    settings.switches.latency = case.latency.mul_f64(0.8);
+    settings.switches.jitter = case.latency.mul_f64(0.4);
+    settings.switches.rate = Some(RATE);
+    let rate = RATE.to_string();
+    let shop = Shop::open_in(cluster, settings, &[("requests_per_second", &rate)])?;
+    let page = shop.simulator.first_page();
+    page.warm();
+    let Some(sql) = case.sql else {
+        let begun = Instant::now();
+        let rows = loops::paced(&shop.simulator.base_url(), &page, case.pause)?;
+        ensure!(rows == ROWS, "{rows} rows");
+        return Ok(Figures { time: begun.elapsed(), requests: shop.simulator.requests() as u64, rss_kb: 0 });
+    };
+    let mut session = shop.connect()?;
+    let begun = Instant::now();
+    let rows = session.one(sql)?;
+    let time = begun.elapsed();
+    ensure!(rows == ROWS.to_string(), "{rows} rows");
+    shop.honest()?;
+    Ok(Figures { time, requests: shop.simulator.requests() as u64, rss_kb: anonymous(session.pid()?)? })
+}
+
+/// What a process holds in memory of its own, in kB.
+fn anonymous(pid: i32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    Ok(line.and_then(|line| line.split_whitespace().next()).map_or(Ok(0), str::parse)?)
+}
