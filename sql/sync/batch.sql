@@ -48,11 +48,11 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
         INTO bounds
         FROM (VALUES ('<=', job.high), ('>=', job.low)) AS b (operator, bound) WHERE b.bound IS NOT NULL;
         RETURN format(
-            'SELECT w.alive, coalesce(pg_catalog.cardinality(a.ids), 0), w.existing, w.written, a.ids, a.lowest, a.newest '
-            'FROM (SELECT pg_catalog.array_agg(r.row) AS rows, pg_catalog.array_agg(r.id) AS ids, '
-            '          pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.updated_at) '
+            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest '
+            'FROM (SELECT pg_catalog.array_agg(r.row)%10$s AS rows, pg_catalog.array_agg(r.id)%10$s AS ids, '
+            '          pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.updated_at) '
             '          FILTER (WHERE r.updated_at OPERATOR(pg_catalog.<) %1$L::timestamptz) AS newest '
-            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, s.updated_at, s.%4$I AS at FROM %3$s AS s%5$s '
+            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, s.inserted_at, s.updated_at, s.%4$I AS at FROM %3$s AS s%5$s '
             '            ORDER BY s.%4$I DESC LIMIT %6$s) r) a, '
             'LATERAL pancake.sync_write(a.rows, a.ids, %7$L::text[], %8$L, %9$L) w',
             -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
@@ -64,7 +64,13 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
                    'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
                    pancake.sync_name(job.target), CASE WHEN shape.has_page THEN
                        format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END),
-            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at));
+            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at),
+            -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless it
+            -- has changed since.
+            CASE WHEN job.phase = 'head' AND job.first_since IS NOT NULL THEN
+                format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
+                    CASE WHEN job.kind = 'delta' THEN
+                        format(' OR r.updated_at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END);
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
 

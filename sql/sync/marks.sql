@@ -52,7 +52,8 @@ CREATE TABLE sync_log (
     pid          integer     NOT NULL,                      -- with the next: the statement that runs it
     statement_at timestamptz NOT NULL
 );
-CREATE INDEX ON sync_log (target, page_id, run_id);
+CREATE INDEX ON sync_log (target, page_id) WHERE status = 'running';
+CREATE INDEX ON sync_log (started_at);
 ALTER SEQUENCE sync_log_run_id_seq OWNED BY sync_log.run_id;
 COMMENT ON TABLE sync_log IS 'internal: what sync_runs shows, and who runs it';
 
@@ -165,9 +166,12 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
               AND ((l.kind = 'full') = (job.lane = 'full')
                    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
             DELETE FROM pancake.sync_marks m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target);
-            INSERT INTO pancake.sync_marks (target, page_id, object, source, first_since, backfill_from)
+            INSERT INTO pancake.sync_marks AS m (target, page_id, object, source, first_since, backfill_from)
             VALUES (job.target, job.page_id, job.object, job.source, job.first_since, job.first_since)
-            ON CONFLICT (target, page_id) DO NOTHING;
+            ON CONFLICT (target, page_id) DO UPDATE
+            SET first_since = EXCLUDED.first_since, backfill_from = EXCLUDED.backfill_from
+            -- Of first runs that brought nothing the last one says what is wanted.
+            WHERE m.mark IS NULL;
             -- Rows of two pages could not be told apart.
             IF EXISTS (SELECT FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id <> job.page_id)
                 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = job.target AND a.attname = 'page_id')

@@ -55,6 +55,9 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.census := NULL;
         job.high := NULL;
         job.since := pancake.sync_since(job, marks);
+        IF marks.mark IS NOT NULL THEN
+            job.first_since := marks.first_since;
+        END IF;
         job.low := CASE job.phase WHEN 'again' THEN marks.mark - job.reread END;
         job.run_id := NULL;
         IF job.phase <> 'end' THEN
@@ -234,7 +237,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
     DECLARE
         marks pancake.sync_marks := pancake.sync_marks_of(job, true);
         entry pancake.sync_log;
-        fresh CONSTANT bigint := least(result.seen - result.existing, result.written);
+        fresh CONSTANT bigint := least(coalesce(cardinality(result.ids), 0) - result.existing, result.written);
         is_last CONSTANT boolean := result.seen < job.batch;
         step CONSTANT text := job.phase;
     BEGIN
@@ -244,6 +247,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             job.phase := 'enter';
             RETURN job;
         END IF;
+        marks.source := job.source;
         entry := pancake.sync_log_step(job.run_id, 'running', result.seen,
             CASE WHEN step = 'gone' THEN 0 ELSE fresh END,
             CASE WHEN step = 'gone' THEN 0 ELSE result.written - fresh END,
@@ -253,7 +257,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         CASE step
             WHEN 'head' THEN
                 job.newest := result.newest;
-                IF result.seen > 0 THEN
+                IF result.ids IS NOT NULL THEN
                     marks.witnesses := coalesce(marks.witnesses, '{NULL,NULL,NULL}');
                     marks.witnesses[1] := result.ids[1];
                 END IF;
