@@ -13,15 +13,20 @@ use crate::fdw::fetch::prepare;
 use crate::fdw::slot::Filler;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
-use crate::pg::wait::Bell;
 use crate::pg::worker::Worker;
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn analyze_foreign_table(
-    _relation: pg_sys::Relation,
+    relation: pg_sys::Relation,
     function: *mut pg_sys::AcquireSampleRowsFunc,
     pages: *mut pg_sys::BlockNumber,
 ) -> bool {
+    // SAFETY: ANALYZE holds the relation open.
+    let table = ForeignTable::read(unsafe { (*relation).rd_id }).or_raise();
+    if table.table.object.needs_conversation() {
+        // Of all conversations at once there is no sample; Postgres warns that it skips the table.
+        return false;
+    }
     // SAFETY: Postgres lends both for the answer. A table has no disk pages here; what is read is counted in requests.
     unsafe {
         *function = Some(acquire_sample_rows);
@@ -68,8 +73,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
 }
 
 fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
-    let bell = Bell::new()?;
-    let ring = bell.clone();
+    let Worker { bell, .. } = Worker::get()?;
     let outlet = Outlet::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
@@ -79,7 +83,7 @@ fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
     let _running = Worker::get()?.spawn(async move {
         let sample = scan.sample().await;
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
-        ring.ring();
+        bell.ring();
     });
     loop {
         if let Some(sample) = result.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -83,6 +83,7 @@ fn type_id(of: Type) -> pg_sys::Oid {
         Type::TextArray => pg_sys::TEXTARRAYOID,
         Type::Bool => pg_sys::BOOLOID,
         Type::Int => pg_sys::INT4OID,
+        Type::Numeric => pg_sys::NUMERICOID,
         Type::Time => pg_sys::TIMESTAMPTZOID,
         Type::Jsonb => pg_sys::JSONBOID,
     }

@@ -1,6 +1,7 @@
 //! What a plan carries from the planner to the executor: data that Postgres can copy, never a pointer.
 //! A cached plan is copied and outlives the planner's memory by days.
 
+use pancake::catalogue::Object;
 use pancake::filter::Filter;
 use pancake::plan::Order;
 use pgrx::pg_sys;
@@ -12,6 +13,7 @@ use crate::pg::nodes::{c_string, list, text, to_list};
 /// The decisions of the planner. Operands live beside it in `fdw_exprs`, where Postgres keeps them up to date.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
+    pub object: Object,
     pub order: Order,
     /// Rows come in that order, and Postgres relies on it.
     pub ordered: bool,

@@ -57,14 +57,18 @@ impl Explained {
 /// What the planner decided, and where a run has shown more of the operands, what became of it.
 fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) -> Vec<(&'static str, String)> {
     let known = deparser.known(envelope);
-    let may_be_sent = |filter: usize| fate(&envelope.filters[filter], envelope.order) == Verdict::Superset;
+    let may_be_sent =
+        |filter: usize| fate(envelope.object, &envelope.filters[filter], envelope.order) == Verdict::Superset;
     let was_open = |filter: usize| known[filter].is_none() && may_be_sent(filter);
     let news = |filter: usize| unsent.filter(|unsent| unsent.is_known() && was_open(filter));
     let sent_ever = |filter: &usize| !news(*filter).is_some_and(|unsent| unsent.is_always(*filter));
     let asked = (0..envelope.filters.len()).filter(sent_ever).map(|filter| envelope.filters[filter]);
     let asked = match envelope.chains {
         0 => NOTHING.to_owned(),
-        _ => sent(&asked.collect::<Vec<_>>(), envelope.order, &known, &deparser.operands()),
+        _ => {
+            let asked = asked.collect::<Vec<_>>();
+            sent(envelope.object, &asked, envelope.order, &known, &deparser.operands())
+        }
     };
     let mut lines = vec![("Pancake Sent", asked)];
     let mut not_sent: BTreeMap<usize, String> = envelope.not_sent.iter().cloned().collect();

@@ -38,7 +38,7 @@ pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallIn
     let pages = shared().or_raise().memory.stats.iter().filter(|page| page.is_used());
     let page = |page: &pancake::ledger::PageStats| {
         json!({
-            "page_id": page.page_id.read(),
+            "page_id": of_page(page.page_id.read()),
             "requests": page.requests.get(),
             "rows": page.rows.get(),
             "bytes": page.bytes.get(),
@@ -80,7 +80,7 @@ pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -
         running.push(json!({
             "pid": pid,
             "role": scan.role.get(),
-            "page_id": scan.page_id.read(),
+            "page_id": of_page(scan.page_id.read()),
             "object": scan.object.read(),
             "started_at": time(scan.started_at.get()),
             "requests": scan.requests.get().map_or(0, |n| n.0),
@@ -119,4 +119,9 @@ fn some(text: String) -> Value {
 
 fn json_text(value: Value) -> pg_sys::Datum {
     value.to_string().into_datum().unwrap_or(pg_sys::Datum::from(0))
+}
+
+/// A user's list of pages is of no page.
+fn of_page(page_id: String) -> Option<String> {
+    Some(page_id).filter(|page_id| !page_id.is_empty())
 }

@@ -88,7 +88,9 @@ fn create(object: Object, server: &str, given: &Given) -> String {
     let columns: Vec<_> = object.columns().iter().map(column).collect();
     let literal = |value: &str| format!("'{}'", value.replace('\'', "''"));
     let mut options = vec![format!("object {}", literal(object.name()))];
-    options.extend(given.iter().map(|(name, value)| format!("{name} {}", literal(value))));
+    // The pages are a user's, not a page's.
+    let given = given.iter().filter(|(name, _)| object.needs_page() || name != "page_id");
+    options.extend(given.map(|(name, value)| format!("{name} {}", literal(value))));
     format!(
         "CREATE FOREIGN TABLE {} ({}) SERVER {} OPTIONS ({})",
         identifier(object.name()),

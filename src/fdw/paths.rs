@@ -1,9 +1,11 @@
 //! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
 //! join. What a way costs is counted in requests.
 
-use pancake::catalogue::Object;
-use pancake::filter::{Filter, Filterable, Slack, Verdict};
-use pancake::plan::{Order, bind, fate};
+use std::collections::BTreeSet;
+
+use pancake::catalogue::{Object, Paging};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
+use pancake::plan::{Order, RequestPlan, bind, fate};
 use pancake::sent::unsent;
 use pgrx::pg_sys;
 
@@ -16,10 +18,34 @@ use crate::pg::nodes::{list, to_list};
 
 /// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
 const COST_OF_A_REQUEST: f64 = 100.0;
+/// What the planner takes for a conversation, until somebody counts.
+pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
+/// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
+const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
+
+/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never together, which the
+/// planner does not know. So they are for who wants less than half of the rows; else all are read together and sorted.
+const MERGED: f64 = 2.0;
+
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
-const PROOFS_OF_A_CHAIN: f64 = 2.0;
-/// New rows in a batch of 60: neighbouring batches overlap by a row.
-pub const ROWS_OF_A_REQUEST: f64 = 59.0;
+fn proofs_of_a_chain(object: Object) -> f64 {
+    match object.paging() {
+        Paging::Cursor => 2.0,
+        Paging::Skip => 1.0,
+        Paging::Windows { .. } | Paging::Whole => 0.0,
+    }
+}
+
+/// New rows that a request brings: neighbouring batches overlap by a row, slices of time are cut for three quarters of a
+/// batch, whole lists come at once.
+pub fn rows_of_a_request(object: Object) -> f64 {
+    match object.paging() {
+        Paging::Cursor => 59.0,
+        Paging::Skip => 29.0,
+        Paging::Windows { batch } => batch as f64 * 0.75,
+        Paging::Whole => f64::INFINITY,
+    }
+}
 
 /// One way to scan: by these clauses, walked in this order.
 pub struct Way {
@@ -29,6 +55,8 @@ pub struct Way {
     pub chains: usize,
     /// Of each filter, why it is not sent although its column has a parameter.
     pub unsent: Vec<Option<&'static str>>,
+    /// Nothing says whose messages are wanted.
+    impossible: bool,
 }
 
 /// The planner's relation with what is known of its table.
@@ -47,12 +75,16 @@ impl Relation<'_> {
     /// How these clauses are served, in the order that is asked for or in the better one.
     pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
         let by = |order| self.way_by(clauses, order);
+        let object = self.object();
+        if order.is_none() && object.orders().len() < 2 {
+            return by(Order::of(object));
+        }
         let Some(order) = order else {
             let (stable, moving) = (by(Order::InsertedAt), by(Order::UpdatedAt));
             let (filters, _) = quals::filters(clauses);
             return match Order::choose(&filters, self.analyzed, stable.requests, moving.requests) {
-                Order::InsertedAt => stable,
                 Order::UpdatedAt => moving,
+                _ => stable,
             };
         };
         by(order)
@@ -63,14 +95,24 @@ impl Relation<'_> {
         let known: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
-        let plan = bind(&filters, order, &known, page_id);
-        let unsent = unsent(&filters, &known, &plan);
+        let object = self.object();
+        let plan = bind(object, &filters, order, &known, page_id);
+        let unsent = unsent(object, &filters, &known, &plan);
         let chains = plan.chains.len();
+        let rows_of_a_request = match object.needs_conversation() {
+            // Each conversation is a walk of its own.
+            true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
+            false => rows_of_a_request(object),
+        };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &unsent, order) / ROWS_OF_A_REQUEST).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, &plan, order) / rows_of_a_request)
+                .ceil()
+                .max(n as f64),
         };
-        Way { order, requests, chains, unsent }
+        let impossible = object.needs_conversation()
+            && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
+        Way { order, requests, chains, unsent, impossible }
     }
 
     /// Rows that come over the network.
@@ -78,15 +120,28 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        unsent: &[Option<&'static str>],
+        known: &[Option<Operand>],
+        plan: &RequestPlan,
         order: Order,
     ) -> f64 {
+        let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
-        let sent = used
-            .zip(filters)
-            .zip(unsent)
-            .filter(|((_, filter), unsent)| unsent.is_none() && fate(filter, order) == Verdict::Superset);
-        let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
+        let unsent = unsent(object, filters, known, plan);
+        let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
+            unsent.is_none() && fate(object, filter, order) == Verdict::Superset
+        });
+        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
+        // only the run knows. Two types count, and any other that a join brings means all rows.
+        let is_open = |filter: &Filter| known.get(filter.operand).is_none_or(Option::is_none);
+        let guessed = |filter: &Filter| {
+            object == Object::Conversations
+                && filter.column == Filterable::Type
+                && (!self.analyzed || is_open(filter))
+        };
+        let (types, sent): (Vec<_>, Vec<_>) = sent.partition(|((_, filter), _)| guessed(filter));
+        let kinds: BTreeSet<_> = plan.chains.iter().filter_map(|chain| chain.kind.as_deref()).collect();
+        let of_types = if types.is_empty() || kinds.len() > 1 { 1.0 } else { 0.5 };
+        let sent: Vec<_> = sent.into_iter().map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
             let kept = pg_sys::clauselist_selectivity(
@@ -96,10 +151,11 @@ impl Relation<'_> {
                 pg_sys::JoinType::JOIN_INNER,
                 std::ptr::null_mut(),
             );
-            ((*self.relation).tuples, kept)
+            ((*self.relation).tuples, kept * of_types)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
-        if self.analyzed { tuples * kept } else { (tuples * kept).max(ROWS_OF_A_REQUEST.min(tuples)) }
+        let guessed = !self.analyzed && object == Object::Conversations;
+        if guessed { (tuples * kept).max(rows_of_a_request(object).min(tuples)) } else { tuples * kept }
     }
 
     pub fn add_paths(&self) {
@@ -130,9 +186,12 @@ impl Relation<'_> {
             } else {
                 (*parameters).ppi_req_outer
             };
-            let startup = way.chains.max(1) as f64 * COST_OF_A_REQUEST;
-            let proofs = way.chains as f64 * PROOFS_OF_A_CHAIN;
-            let total = (way.requests + proofs).max(1.0) * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
+            let impossible = if way.impossible { COST_OF_THE_IMPOSSIBLE } else { 0.0 };
+            let startup = impossible + way.chains.max(1) as f64 * COST_OF_A_REQUEST;
+            let proofs = way.chains as f64 * proofs_of_a_chain(self.object());
+            let merged = if !pathkeys.is_null() && self.has_siblings() { MERGED } else { 1.0 };
+            let requests = (way.requests + proofs).max(1.0) * merged;
+            let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
             let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
@@ -140,15 +199,32 @@ impl Relation<'_> {
         }
     }
 
+    /// Whether it is one of several partitions, or arms of a UNION ALL, that are to be read.
+    fn has_siblings(&self) -> bool {
+        // SAFETY: the planner's own structures, alive while it plans. What is pruned already is not in the list.
+        unsafe {
+            let members = list::<pg_sys::AppendRelInfo>((*self.root).append_rel_list);
+            let parent =
+                |member: &&*mut pg_sys::AppendRelInfo| (***member).child_relid == (*self.relation).relid;
+            let parent = members.iter().find(parent).map(|member| (**member).parent_relid);
+            parent.is_some_and(|parent| {
+                members.iter().filter(|member| (***member).parent_relid == parent).count() > 1
+            })
+        }
+    }
+
     /// The order that the query wants first, if the server has it: as much of it as the server can give.
     fn useful_order(&self) -> Option<(Order, *mut pg_sys::List)> {
+        if !self.object().comes_in_order() {
+            return None;
+        }
         // SAFETY: the planner's own structures, alive while it plans.
         unsafe {
             let first = *list::<pg_sys::PathKey>((*self.root).query_pathkeys).first()?;
             if !compat::is_descending(&*first) || (*(*first).pk_eclass).ec_has_volatile {
                 return None;
             }
-            let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
+            let members = compat::members((*first).pk_eclass, (*self.relation).relid);
             let columns = self.columns();
             let order = members.into_iter().find_map(|member| {
                 let found = columns.find((*member).em_expr.cast())?;
@@ -159,10 +235,17 @@ impl Relation<'_> {
                     _ => None,
                 }
             })?;
+            if !self.object().orders().contains(&order) {
+                return None;
+            }
             // Read to its end, the order of a list that moves is a Sort over the exact walk.
             let in_part = (*self.root).limit_tuples > 0.0 || (*self.root).tuple_fraction > 0.0;
             (order == Order::InsertedAt || in_part).then(|| (order, to_list(&[first])))
         }
+    }
+
+    fn object(&self) -> Object {
+        self.table.table.object
     }
 
     fn columns(&self) -> Columns<'_> {
@@ -176,7 +259,7 @@ impl Relation<'_> {
         let mut found: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
         for clause in self.classify(&self.join_clauses()) {
             let Use::Filter(understood) = &clause.used else { continue };
-            if matches!(understood.column, Filterable::Id | Filterable::PageId) {
+            if verdict(self.object(), understood.column, understood.comparison) != Verdict::Superset {
                 continue;
             }
             // SAFETY: the planner's own structures; the sets are fresh ones.

@@ -90,7 +90,8 @@ fn understand(
     // SAFETY: the operand is a node of the clause; the set is a fresh one.
     let independent =
         unsafe { !pg_sys::bms_is_member(relid as i32, pg_sys::pull_varnos(root, found.operand.cast())) };
-    (independent && verdict(found.column, found.comparison) != Verdict::None).then_some(found)
+    let verdict = verdict(table.table.object, found.column, found.comparison);
+    (independent && verdict != Verdict::None).then_some(found)
 }
 
 fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {
@@ -115,9 +116,11 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
     };
     let comparison = match column {
         Filterable::UpdatedAt | Filterable::InsertedAt => ordering(op.opno)?,
-        Filterable::Type | Filterable::PostId | Filterable::PageId | Filterable::Id => {
-            equality(op.opno, op.inputcollid)?
-        }
+        Filterable::Type
+        | Filterable::PostId
+        | Filterable::ConversationId
+        | Filterable::PageId
+        | Filterable::Id => equality(op.opno, op.inputcollid)?,
         Filterable::Tags => array_operator(op.opno, op.inputcollid, swapped)?,
     };
     let comparison = if swapped { comparison.commuted() } else { comparison };

@@ -1,19 +1,29 @@
 //! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
 //! help in `quals`, what the plan carries in `envelope`.
 
-use pancake::filter::{Filterable, Verdict};
+use pancake::catalogue::Object;
+use pancake::filter::{Comparison, Filterable, Verdict};
 use pancake::plan::fate;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::envelope::{Envelope, unpack_order};
-use crate::fdw::paths::{ROWS_OF_A_REQUEST, Relation, Way};
+use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, Way, rows_of_a_request};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
 use crate::pg::report::OrRaise;
 
-/// A page of which nothing is known yet: a shop of middling size.
-const UNKNOWN_ROWS: f64 = 6_000.0;
+/// Rows of a table of which nothing is known yet: a shop of middling size. Of messages so many that a condition on the
+/// conversation, which the planner takes for one row in two hundred, leaves those of one.
+fn unknown_rows(object: Object) -> f64 {
+    match object {
+        Object::Conversations => 6_000.0,
+        Object::Messages => 200.0 * MESSAGES_OF_A_CONVERSATION,
+        Object::Customers => 4_000.0,
+        Object::Posts => 300.0,
+        Object::Tags | Object::Users | Object::Pages => 20.0,
+    }
+}
 
 /// What the planner keeps of a relation from one callback to the next.
 struct Planned {
@@ -38,12 +48,12 @@ pub unsafe extern "C-unwind" fn get_foreign_rel_size(
     unsafe {
         let analyzed = (*relation).tuples > 0.0;
         if !analyzed {
-            (*relation).tuples = UNKNOWN_ROWS;
+            (*relation).tuples = unknown_rows(table.table.object);
         }
         pg_sys::set_baserel_size_estimates(root, relation);
-        if !analyzed {
+        if !analyzed && table.table.object == Object::Conversations {
             // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
-            (*relation).rows = (*relation).rows.max(ROWS_OF_A_REQUEST);
+            (*relation).rows = (*relation).rows.max(rows_of_a_request(table.table.object));
         }
         let planned = Planned { table, analyzed };
         (*relation).fdw_private =
@@ -86,15 +96,17 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let clauses = known.classify(&checked);
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
-    let not_sent = not_sent(&clauses, &way);
+    let object = planned.table.table.object;
+    let not_sent = not_sent(object, &clauses, &way);
     // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
     // SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
     let requests = match limit > 0.0 && not_sent.is_empty() && as_it_comes {
-        true => way.requests.min((limit / ROWS_OF_A_REQUEST).ceil().max(way.chains as f64)),
+        true => way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64)),
         false => way.requests,
     };
     let envelope = Envelope {
+        object,
         order: way.order,
         ordered: ordered.is_some(),
         not_sent,
@@ -124,7 +136,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
+fn not_sent(object: Object, clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
     if way.chains == 0 {
         return vec![];
     }
@@ -134,12 +146,20 @@ fn not_sent(clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
         let reason = match &clause.used {
             Use::None(reason) => (*reason).to_owned(),
             Use::Filter(_) => match filters.next()? {
-                (filter, unsent) if fate(filter, way.order) == Verdict::Superset => (*unsent)?.to_owned(),
+                (filter, unsent) if fate(object, filter, way.order) == Verdict::Superset => {
+                    (*unsent)?.to_owned()
+                }
                 (filter, _) if filter.column == Filterable::PageId => return None,
                 (filter, _) if filter.column == Filterable::Id => {
                     "stops the scan when all are found".to_owned()
                 }
-                _ => format!("the walk goes by {}", way.order.column()),
+                (filter, _) if way.order.column() == Some(filter.column.column()) => {
+                    match filter.comparison {
+                        Comparison::Less | Comparison::LessOrEqual => quals::NO_SERVER_FILTER.to_owned(),
+                        _ => "ends the walk".to_owned(),
+                    }
+                }
+                _ => format!("the walk goes by {}", way.order.column().unwrap_or("no time")),
             },
         };
         Some((place, reason))

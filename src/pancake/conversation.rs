@@ -6,22 +6,12 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::cell::{Cell, Misfit, Raw, list, text, texts};
-use crate::column::{Column, Type};
+use crate::column::columns;
+use crate::fields::phone;
 use crate::time::Micros;
 
-macro_rules! columns {
-    ($($name:literal $of:ident $($not_null:ident)?;)+) => {
-        pub const COLUMNS: &[Column] = &[$(Column {
-            name: $name,
-            of: Type::$of,
-            not_null: columns!(@ $($not_null)?),
-        }),+];
-    };
-    (@ not_null) => { true };
-    (@) => { false };
-}
-
 columns! {
+    COLUMNS made:
     "id" Text not_null;
     "page_id" Text not_null;
     "type" Text;
@@ -109,8 +99,6 @@ struct Inner<'a> {
     #[serde(borrow, default)]
     phone: Raw<'a>,
     #[serde(borrow, default)]
-    phone_number: Raw<'a>,
-    #[serde(borrow, default)]
     text: Raw<'a>,
     #[serde(borrow, default)]
     sender: Raw<'a>,
@@ -182,11 +170,7 @@ impl Conversation<'_> {
 
     /// Objects or plain strings, else the phones of the participants.
     fn phone_numbers(&self) -> Vec<String> {
-        let number = |entry: Raw| match entry.is_some_and(|raw| raw.get().starts_with('{')) {
-            true => text(inner(entry).phone_number),
-            false => text(entry),
-        };
-        let recent: Vec<_> = list(self.recent_phone_numbers).into_iter().filter_map(number).collect();
+        let recent: Vec<_> = list(self.recent_phone_numbers).into_iter().filter_map(phone).collect();
         match recent.is_empty() {
             false => recent,
             true => {

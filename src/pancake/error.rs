@@ -37,6 +37,7 @@ kinds! {
     NotPermitted,
     BadDefinition,
     NoSharedMemory,
+    NoConversation,
 }
 
 impl Kind {
@@ -56,6 +57,7 @@ impl Kind {
             Kind::BadCell => "HV004",
             Kind::BadDefinition => "42P17",
             Kind::NoSharedMemory => "58030",
+            Kind::NoConversation => "HV002",
         }
     }
 
@@ -70,13 +72,18 @@ impl Kind {
                 Some("Switch the API on for this page in Cài đặt → Công cụ, and check its subscription.")
             }
             Kind::PageNotFound => Some(
-                "Check the option page_id, for example against the pages that GET https://pages.fm/api/v1/pages lists.",
+                "Check the option page_id against the foreign table pages: it lists the pages of a user's access_token.",
             ),
             Kind::ServerFault => {
                 Some("The fault is on Pancake's side: try later, and check its status page if it lasts.")
             }
             Kind::Throttled => Some(
                 "Find out who else uses this page's budget (bots, other clusters), or lower the server option requests_per_second.",
+            ),
+            Kind::NoConversation => Some(
+                "Join the conversations: SELECT m.* FROM shop.conversations c JOIN shop.messages m ON \
+                 m.conversation_id = c.id WHERE c.updated_at > now() - interval '1 hour'; or name one: \
+                 WHERE conversation_id = '…'.",
             ),
             Kind::Unreachable => {
                 Some("Check the network, DNS and firewall between this database server and the API.")

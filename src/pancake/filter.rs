@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Object;
 use crate::time::Micros;
 
 /// The columns whose clauses can be of use.
@@ -13,6 +14,7 @@ pub enum Filterable {
     PostId,
     UpdatedAt,
     InsertedAt,
+    ConversationId,
     PageId,
     Id,
 }
@@ -25,6 +27,7 @@ impl Filterable {
             "post_id" => Self::PostId,
             "updated_at" => Self::UpdatedAt,
             "inserted_at" => Self::InsertedAt,
+            "conversation_id" => Self::ConversationId,
             "page_id" => Self::PageId,
             "id" => Self::Id,
             _ => return None,
@@ -38,6 +41,7 @@ impl Filterable {
             Self::PostId => "post_id",
             Self::UpdatedAt => "updated_at",
             Self::InsertedAt => "inserted_at",
+            Self::ConversationId => "conversation_id",
             Self::PageId => "page_id",
             Self::Id => "id",
         }
@@ -98,17 +102,26 @@ pub enum Verdict {
     None,
 }
 
-/// The one table of what helps: column × comparison → how. README's table is tested against it.
-pub fn verdict(column: Filterable, comparison: Comparison) -> Verdict {
+/// The one table of what helps: object × column × comparison → how. README's tables are tested against it.
+pub fn verdict(object: Object, column: Filterable, comparison: Comparison) -> Verdict {
     use Comparison::*;
-    match (column, comparison) {
-        (Filterable::Type | Filterable::PostId, Equal | AnyOf) => Verdict::Superset,
-        (Filterable::Tags, Contains | Has | Overlaps) => Verdict::Superset,
-        (
-            Filterable::UpdatedAt | Filterable::InsertedAt,
-            Equal | Less | LessOrEqual | Greater | GreaterOrEqual,
-        ) => Verdict::Superset,
-        (Filterable::PageId | Filterable::Id, Equal | AnyOf) => Verdict::Guard,
+    use Filterable as F;
+    use Object::{Conversations, Customers, Messages, Posts};
+    let is_one_of = matches!(comparison, Equal | AnyOf);
+    let is_bound = matches!(comparison, Equal | Less | LessOrEqual | Greater | GreaterOrEqual);
+    match (object, column) {
+        (Conversations, F::Type | F::PostId) | (Posts, F::Type) | (Messages, F::ConversationId)
+            if is_one_of =>
+        {
+            Verdict::Superset
+        }
+        (Conversations, F::Tags) if matches!(comparison, Contains | Has | Overlaps) => Verdict::Superset,
+        (Conversations | Customers, F::UpdatedAt | F::InsertedAt) | (Posts, F::InsertedAt) if is_bound => {
+            Verdict::Superset
+        }
+        // A walk back in time: nothing is sent, but a lower bound ends it.
+        (Messages, F::InsertedAt) if is_bound => Verdict::Guard,
+        (_, F::PageId | F::Id) if is_one_of => Verdict::Guard,
         _ => Verdict::None,
     }
 }

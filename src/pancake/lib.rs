@@ -3,10 +3,13 @@
 //!
 //! ```text
 //! options ─┐
-//! filter ──┴► plan (a union of chains) ─► scan ─► merge ─► walk ─► looks (which reply proves which row, pure)
-//!                                          │  └─► decode (a reply's bytes → rows of cells)
-//!                                          └────► client ─► lane ─► meter (one budget for all sessions)
-//!                                                    └────► reply (what counts as an answer)
+//! filter ──┴► plan (a union of chains) ─► scan ─► union ─► segment ─► walker ─► walk, thread, windows
+//!                                          │       └► looks            (which reply proves which row: all pure)
+//!                                          ├─► endpoint (an ask → an address), decode (a reply's bytes → rows of cells)
+//!                                          └─► client ─► lane ─► meter (one budget for all sessions)
+//!                                                │        ├─► pace (how far apart requests leave)
+//!                                                │        └─► ticket (who goes next)
+//!                                                └─► reply (what counts as an answer)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -18,15 +21,19 @@ pub mod column;
 pub mod conversation;
 pub mod decode;
 pub mod duration;
+pub mod endpoint;
 pub mod error;
+pub mod fields;
 pub mod filter;
 pub mod json;
 pub mod lane;
 pub mod ledger;
+pub mod lists;
 pub mod looks;
 pub mod meter;
 pub mod options;
 pub mod outlet;
+pub mod pace;
 pub mod plan;
 pub mod proof;
 pub mod pushdown;
@@ -39,8 +46,12 @@ pub mod seen;
 pub mod segment;
 pub mod sent;
 pub mod spelling;
+pub mod thread;
+pub mod ticket;
 pub mod time;
 pub mod token;
 pub mod union;
 pub mod url;
 pub mod walk;
+pub mod walker;
+pub mod windows;

@@ -14,7 +14,7 @@ use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
 use crate::plan::worlds::{BASE, PAGE, Reading, Row, clause, lets_through, reading, row, serves};
 use crate::plan::{Order, bind};
 use crate::time::SECOND;
-use crate::walk::{Ask, Spot};
+use crate::walk;
 
 const BATCH: usize = 3;
 /// The rows lie within some seconds of `BASE`; what is read from here on is settled by then.
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// A batch, as places of rows. None where the request fails.
-    fn answer(&mut self, lane: usize, chain: &Chain, ask: &Ask) -> Option<Vec<usize>> {
+    fn answer(&mut self, lane: usize, chain: &Chain, ask: &walk::Ask) -> Option<Vec<usize>> {
         let at = |row: &Row| time_of(row, chain.order);
         let key = |place: usize| {
             let tie = if self.cursors.ties_descend { -(place as i64) } else { place as i64 };
@@ -127,7 +127,7 @@ impl World {
 fn time_of(row: &Row, order: Order) -> i64 {
     match order {
         Order::UpdatedAt => row.updated_at,
-        Order::InsertedAt => row.inserted_at,
+        _ => row.inserted_at,
     }
 }
 
@@ -147,7 +147,7 @@ fn read(
     let looks =
         !plan.ordered && plan.chains.iter().any(|chain| chain.order == Order::UpdatedAt && moves(chain));
     let terms = Terms { full_batch: BATCH, patience: 20 };
-    let mut union = Union::on(terms, plan, looks);
+    let mut union = Union::on(terms, Object::Conversations, plan, looks);
     let (mut kept, mut requests) = (vec![], 0);
     while let Some(Question { asker, chain, ask }) = union.next(false) {
         assert!(requests < 3_000, "no end");
@@ -157,7 +157,7 @@ fn read(
             .for_each(|(_, change)| world.change(change, requests));
         requests += 1;
         let walk = if let Asker::Segment(number) = asker { number } else { usize::MAX };
-        match world.answer(walk, &chain, &ask) {
+        match world.answer(walk, &chain, ask.cursor()) {
             Some(places) => {
                 let row = |place: &usize| {
                     let row = &world.rows[*place];
@@ -166,7 +166,7 @@ fn read(
                 };
                 let rows: Vec<_> = places.iter().map(row).collect();
                 let spots: Vec<_> = rows.iter().map(|row| Spot { id: row.id.clone(), at: row.at }).collect();
-                let fresh = union.reply(asker, &spots)?;
+                let fresh = union.reply(asker, &spots, None)?;
                 let is_fresh = |(i, _): &(usize, _)| fresh.contains(i);
                 let fresh = rows.into_iter().enumerate().filter(is_fresh).map(|(_, row)| row);
                 union.feed(asker, fresh.collect());
@@ -245,7 +245,7 @@ fn check(
         })
         .collect();
     let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-    let plan = RequestPlan { ordered, ..bind(&filters, order, &operands, PAGE) };
+    let plan = RequestPlan { ordered, ..bind(Object::Conversations, &filters, order, &operands, PAGE) };
     let mut world = World {
         versions: rows.iter().map(|row| vec![row.clone()]).collect(),
         gone: BTreeSet::new(),

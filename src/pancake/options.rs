@@ -253,6 +253,7 @@ impl TableOptions {
                 .detail(format!("Neither the server nor the foreign table says which page its {} are of.", object.name()))
                 .hint("Set it on the server: ALTER SERVER … OPTIONS (ADD page_id '…'), or on the foreign table."));
         }
+        let page_id = page_id.filter(|_| object.needs_page());
         let pushdown = given(table, "pushdown").or(given(server, "pushdown")).unwrap_or("all");
         Ok(Self { object, page_id, pushdown: Pushdown::parse(pushdown).map_err(bad("pushdown"))? })
     }

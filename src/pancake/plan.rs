@@ -5,29 +5,36 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Object;
+use crate::error::{Error, Kind, Result};
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use crate::time::Micros;
 
-/// The column by which a chain is walked, newest first. `inserted_at` never changes, `updated_at` does.
+/// The time by which a chain is walked. `inserted_at` never changes, `updated_at` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     InsertedAt,
     UpdatedAt,
+    /// By none: the list comes whole.
+    Served,
 }
 
 impl Order {
-    pub fn column(self) -> &'static str {
+    pub fn column(self) -> Option<&'static str> {
+        self.filterable().map(Filterable::column)
+    }
+
+    fn filterable(self) -> Option<Filterable> {
         match self {
-            Order::InsertedAt => "inserted_at",
-            Order::UpdatedAt => "updated_at",
+            Order::InsertedAt => Some(Filterable::InsertedAt),
+            Order::UpdatedAt => Some(Filterable::UpdatedAt),
+            Order::Served => None,
         }
     }
 
-    fn filterable(self) -> Filterable {
-        match self {
-            Order::InsertedAt => Filterable::InsertedAt,
-            Order::UpdatedAt => Filterable::UpdatedAt,
-        }
+    /// The order of a list that has no choice, or the one that never changes.
+    pub fn of(object: Object) -> Order {
+        object.orders().first().copied().unwrap_or(Order::Served)
     }
 
     /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
@@ -49,11 +56,11 @@ impl Order {
 }
 
 /// What becomes of a filter when chains are walked in this order.
-pub fn fate(filter: &Filter, order: Order) -> Verdict {
+pub fn fate(object: Object, filter: &Filter, order: Order) -> Verdict {
     let time = matches!(filter.column, Filterable::UpdatedAt | Filterable::InsertedAt);
-    match verdict(filter.column, filter.comparison) {
+    match verdict(object, filter.column, filter.comparison) {
         // since and until act on the order_by column: the other column's bounds still tell when no row can match.
-        Verdict::Superset if time && filter.column != order.filterable() => Verdict::Guard,
+        Verdict::Superset if time && Some(filter.column) != order.filterable() => Verdict::Guard,
         verdict => verdict,
     }
 }
@@ -71,17 +78,25 @@ impl Window {
     }
 }
 
-/// One cursor walk: the rows of a page that the server selects by these parameters.
+/// One walk: the rows of a page that the server selects by these parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     pub order: Order,
     pub kind: Option<String>,
     pub tags: Vec<String>,
     pub post_id: Option<String>,
+    /// Whose messages; never missing where messages are asked for.
+    pub conversation_id: Option<String>,
     pub window: Window,
 }
 
 impl Chain {
+    /// All rows of the page.
+    pub fn whole(order: Order) -> Self {
+        let (kind, post_id, conversation_id) = (None, None, None);
+        Self { order, kind, tags: Vec::new(), post_id, conversation_id, window: Window::default() }
+    }
+
     /// The filters that all chains share, as a chain of its own. None where there are no chains.
     pub fn common(chains: &[Chain]) -> Option<Chain> {
         let (first, others) = chains.split_first()?;
@@ -110,17 +125,29 @@ pub struct RequestPlan {
     pub whole: bool,
 }
 
-/// The values of `type` that the parameter is known to share with the rows (API notes, section B).
-const SENDABLE_TYPES: [&str; 2] = ["INBOX", "COMMENT"];
+/// The values of `type` that the parameter is known to share with the rows (API notes, sections B and E).
+fn sendable_types(object: Object) -> &'static [&'static str] {
+    match object {
+        Object::Posts => &["video", "photo", "text", "livestream"],
+        _ => &["INBOX", "COMMENT"],
+    }
+}
+
 /// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
 pub const MAX_CHAINS: usize = 32;
 
-pub(crate) fn is_sendable(kind: &str) -> bool {
-    SENDABLE_TYPES.contains(&kind)
+pub(crate) fn is_sendable(object: Object, kind: &str) -> bool {
+    sendable_types(object).contains(&kind)
 }
 
 /// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
-pub fn bind(filters: &[Filter], order: Order, operands: &[Option<Operand>], page_id: &str) -> RequestPlan {
+pub fn bind(
+    object: Object,
+    filters: &[Filter],
+    order: Order,
+    operands: &[Option<Operand>],
+    page_id: &str,
+) -> RequestPlan {
     let mut limits = Restriction::default();
     for filter in filters {
         let Some(Some(operand)) = operands.get(filter.operand) else { continue };
@@ -128,7 +155,7 @@ pub fn bind(filters: &[Filter], order: Order, operands: &[Option<Operand>], page
             return RequestPlan::default();
         }
     }
-    limits.plan(order)
+    limits.plan(object, order)
 }
 
 /// What a row must be like, as far as the filters say.
@@ -137,6 +164,7 @@ struct Restriction {
     kinds: Option<BTreeSet<String>>,
     ids: Option<BTreeSet<String>>,
     posts: Option<BTreeSet<String>>,
+    conversations: Option<BTreeSet<String>>,
     /// Tags that a row must have all of.
     all_tags: BTreeSet<String>,
     /// Tags that a row must have one of.
@@ -151,6 +179,7 @@ impl Restriction {
         match (filter.column, filter.comparison) {
             (Filterable::Type, _) => keep(&mut self.kinds, values(operand)),
             (Filterable::PostId, _) => keep(&mut self.posts, values(operand)),
+            (Filterable::ConversationId, _) => keep(&mut self.conversations, values(operand)),
             (Filterable::Id, _) => keep(&mut self.ids, values(operand)),
             (Filterable::PageId, _) => values(operand).contains(page_id),
             (Filterable::Tags, Comparison::Overlaps) => {
@@ -170,14 +199,26 @@ impl Restriction {
         }
     }
 
-    fn plan(self, order: Order) -> RequestPlan {
+    fn plan(self, object: Object, order: Order) -> RequestPlan {
         let window = match order {
             Order::UpdatedAt => self.updated_at.window(),
             Order::InsertedAt => self.inserted_at.window(),
+            Order::Served => Window::default(),
         };
+        let whole = Chain { window, ..Chain::whole(order) };
+        if object.needs_conversation() {
+            // However many: there is no other way to them.
+            let chains: Vec<_> = each(self.conversations)
+                .into_iter()
+                .map(|conversation_id| Chain { conversation_id, ..whole.clone() })
+                .collect();
+            // An id is unique in its page, but who has found it in one conversation has not seen the others.
+            let ids = self.ids.filter(|_| chains.len() == 1);
+            return RequestPlan { chains, ids, ..RequestPlan::default() };
+        }
         let few = |values: &BTreeSet<String>| values.len() <= MAX_CHAINS;
         let posts = each(self.posts.filter(few));
-        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(kind));
+        let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(object, kind));
         let any_tag = each(self.any_tag.filter(|tags| tags.len() * posts.len() <= MAX_CHAINS));
         // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
         let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
@@ -187,7 +228,7 @@ impl Restriction {
             for tag in &any_tag {
                 let tags: BTreeSet<_> = self.all_tags.iter().chain(tag).cloned().collect();
                 let (kind, post_id) = (kind.clone(), post_id.clone());
-                chains.push(Chain { order, kind, post_id, tags: tags.into_iter().collect(), window });
+                chains.push(Chain { kind, post_id, tags: tags.into_iter().collect(), ..whole.clone() });
             }
         }
         RequestPlan { chains, ids: self.ids, ..RequestPlan::default() }
@@ -205,6 +246,22 @@ impl RequestPlan {
             }
         }
         RequestPlan { chains, ..self }
+    }
+
+    /// Whether the same row may come in two chains: their filters may overlap, and a server may ignore one. What is
+    /// asked for conversation by conversation does not.
+    pub fn may_repeat(&self) -> bool {
+        self.chains.len() > 1 && self.chains.iter().all(|chain| chain.conversation_id.is_none())
+    }
+
+    /// An error where messages are wanted of no conversation in particular.
+    pub fn can_be_asked(&self, object: Object) -> Result<()> {
+        match object.needs_conversation() && self.chains.iter().any(|chain| chain.conversation_id.is_none()) {
+            false => Ok(()),
+            true => Err(Error::new(Kind::NoConversation, "messages need a conversation_id").detail(
+                "Pancake gives messages of one conversation at a time: a condition must say of which.",
+            )),
+        }
     }
 
     pub fn filters_posts(&self) -> bool {
@@ -305,6 +362,8 @@ impl Limits {
 mod tests {
     use super::*;
 
+    const ALL: Object = Object::Conversations;
+
     fn filter(column: Filterable, comparison: Comparison, operand: usize) -> Filter {
         Filter { column, comparison, operand, slack: Slack::NONE, wall: false }
     }
@@ -313,7 +372,7 @@ mod tests {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        bind(&filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1").chains
+        bind(ALL, &filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1").chains
     }
 
     fn text(value: &str) -> Operand {
@@ -369,13 +428,7 @@ mod tests {
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
             vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
         ] {
-            let expected = Chain {
-                order: Order::InsertedAt,
-                kind: None,
-                tags: vec![],
-                post_id: None,
-                window: Window::default(),
-            };
+            let expected = Chain::whole(Order::InsertedAt);
             assert_eq!(chains(&everything), [expected], "{everything:?}");
         }
     }
@@ -430,11 +483,35 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_asked_for_conversation_by_conversation() {
+        use Comparison::*;
+        let of = |clauses: &[(Filterable, Comparison, Operand)]| {
+            let filters: Vec<_> =
+                clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
+            let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
+            bind(Object::Messages, &filters, Order::InsertedAt, &operands, "1")
+        };
+        let many: Vec<String> = (0..100).map(|id| id.to_string()).collect();
+        let many = Operand::Texts(many.into_iter().map(Some).collect());
+        let plan = of(&[
+            (Filterable::ConversationId, AnyOf, many),
+            (Filterable::InsertedAt, Greater, at(9)),
+            (Filterable::Id, Equal, text("m")),
+        ]);
+        assert_eq!(plan.chains.len(), 100);
+        assert!(plan.chains.iter().all(|chain| chain.window.low == Some(Micros(10))));
+        assert!(!plan.may_repeat() && plan.ids.is_none() && plan.can_be_asked(Object::Messages).is_ok());
+        let without = of(&[(Filterable::InsertedAt, Greater, at(9))]);
+        assert_eq!(without.can_be_asked(Object::Messages).unwrap_err().sqlstate(), "HV002");
+        assert_eq!(of(&[(Filterable::ConversationId, Equal, Operand::Null)]).chains, []);
+    }
+
+    #[test]
     fn slack_widens_a_window_and_never_narrows_it() {
         let day = Slack { before: 10, after: 20 };
         let of = |comparison| {
             let filter = Filter { slack: day, ..filter(Filterable::UpdatedAt, comparison, 0) };
-            bind(&[filter], Order::UpdatedAt, &[Some(at(100_000_000))], "1").chains[0].window
+            bind(ALL, &[filter], Order::UpdatedAt, &[Some(at(100_000_000))], "1").chains[0].window
         };
         let (low, high) = (Some(Micros(90_000_000)), Some(Micros(120_000_000)));
         assert_eq!(of(Comparison::Equal), Window { low, high });
@@ -447,7 +524,7 @@ mod tests {
         use Comparison::*;
         use Filterable::*;
         let both = [filter(UpdatedAt, Greater, 0), filter(InsertedAt, GreaterOrEqual, 1)];
-        assert_eq!(fate(&both[0], Order::InsertedAt), Verdict::Guard);
+        assert_eq!(fate(ALL, &both[0], Order::InsertedAt), Verdict::Guard);
         let upper = [filter(UpdatedAt, Less, 0)];
         for (filters, analyzed, by_inserted_at, by_updated_at, expected) in [
             (&both[..], true, 100.0, 49.0, Order::UpdatedAt),

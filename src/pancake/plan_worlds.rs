@@ -120,6 +120,7 @@ pub(crate) fn lets_through(row: &Row, column: Filterable, comparison: Comparison
         (Filterable::PostId, ..) => of_text(row.post_id),
         (Filterable::PageId, ..) => of_text(Some(PAGE)),
         (Filterable::Id, ..) => of_text(Some(&row.id)),
+        (Filterable::ConversationId, ..) => false,
         (Filterable::UpdatedAt, ..) => of_time(row.updated_at),
         (Filterable::InsertedAt, ..) => of_time(row.inserted_at),
         (Filterable::Tags, Comparison::Contains, Operand::Texts(tags)) => tags.iter().all(has),
@@ -133,7 +134,7 @@ pub(crate) fn lets_through(row: &Row, column: Filterable, comparison: Comparison
 pub(crate) fn serves(row: &Row, chain: &Chain, ask: &Ask, reading: Reading) -> bool {
     let at = match chain.order {
         Order::UpdatedAt => row.updated_at,
-        Order::InsertedAt => row.inserted_at,
+        _ => row.inserted_at,
     };
     let unit = if reading.whole_seconds { SECOND } else { 1 };
     let at = at.div_euclid(unit);
@@ -170,7 +171,7 @@ proptest! {
             Filter { column: *column, comparison: *comparison, operand, slack: Slack::NONE, wall: false }
         }).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        let plan = bind(&filters, order, &operands, PAGE);
+        let plan = bind(Object::Conversations, &filters, order, &operands, PAGE);
         for row in &rows {
             if clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand)) {
                 let first = |chain: &Chain| Walk::new(chain.window).ask();

@@ -3,10 +3,12 @@
 
 use crate::asking::Answer;
 use crate::decode::spots;
+use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order, Window};
+use crate::plan::{Chain, Order};
 use crate::scan::Scan;
-use crate::walk::{Ask, Spot};
+use crate::walk::{self, Spot};
+use crate::walker::Ask;
 
 impl Scan {
     /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
@@ -29,8 +31,7 @@ impl Scan {
 
     /// The rows of the post must come back, and no others.
     async fn try_post_ids(&self) -> Result<bool> {
-        let window = Window::default();
-        let all = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
+        let all = Chain::whole(Order::InsertedAt);
         let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
         let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
         let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
@@ -43,11 +44,12 @@ impl Scan {
 
     /// The newest rows of a chain with their posts; none where the server does not take the question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
-        let address = self.address(chain, &Ask { cursor: None, since: None, until: None });
+        let ask = Ask::Cursor(walk::Ask { cursor: None, since: None, until: None });
+        let address = address(self.object, &self.page_id, chain, &ask);
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(Some(Vec::new())),
-            Answer::Rows(_, rows) => {
-                let served = spots(rows, chain.order)?;
+            Answer::Rows(_, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
                 Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
             }
         };

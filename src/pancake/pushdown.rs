@@ -31,7 +31,8 @@ impl Pushdown {
     }
 
     pub fn allows(&self, column: Filterable) -> bool {
-        matches!(column, Filterable::PageId | Filterable::Id) || self.columns.contains(&column.column())
+        let always = [Filterable::PageId, Filterable::Id, Filterable::ConversationId];
+        always.contains(&column) || self.columns.contains(&column.column())
     }
 
     /// Whether the server's filter on this column is believed without proof.

@@ -1,12 +1,14 @@
 //! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected list.
 //! Everything else is an error, never an empty result (API notes, section B).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::cell::{self, Raw};
+use crate::catalogue::Object;
+use crate::cell;
 use crate::error::{Error, Kind, quote};
 use crate::retry::{Again, Failure};
 
@@ -20,22 +22,21 @@ pub struct Reply {
     pub body: String,
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, default)]
-    success: Raw<'a>,
-    #[serde(borrow, default)]
-    error_code: Raw<'a>,
-    #[serde(borrow, default)]
-    message: Raw<'a>,
-    #[serde(borrow, default)]
-    conversations: Raw<'a>,
+/// The keys of a reply's object.
+type Envelope<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
+/// The rows of a list.
+#[derive(Debug, Default)]
+pub struct Listed<'a> {
+    pub rows: Vec<&'a RawValue>,
+    /// How many rows the list has in the window that was asked for, where the reply says so.
+    pub total: Option<u64>,
 }
 
 impl Reply {
     /// The rows of the list, or what the reply means instead.
-    pub fn rows(&self) -> Result<Vec<&RawValue>, Failure> {
-        self.judge().map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
+    pub fn rows(&self, object: Object) -> Result<Listed<'_>, Failure> {
+        self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
     }
 
     /// An error about this reply, with the id by which Pancake's side can find it.
@@ -46,47 +47,54 @@ impl Reply {
         }
     }
 
-    fn judge(&self) -> Result<Vec<&RawValue>, Failure> {
+    fn judge(&self, object: Object) -> Result<Listed<'_>, Failure> {
         let envelope: Result<Envelope, _> = serde_json::from_str(&self.body);
-        let is_object = self.body.trim_start().starts_with('{');
-        if let (true, Ok(envelope)) = (is_object, &envelope)
-            && let Some(failure) = self.refusal(envelope)
+        if let Ok(envelope) = &envelope
+            && let Some(failure) = self.refusal(object, envelope)
         {
             return Err(failure);
         }
-        self.status()?;
-        let not_understood = |message: &str, detail: String| {
-            Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
+        self.status(object)?;
+        let envelope = match envelope {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                return Err(match error.classify() {
+                    _ if self.is_html() => not_understood(
+                        "reply is a web page, not JSON",
+                        format!("The API answers so to an unknown path. {}", self.beginning(object)),
+                    ),
+                    _ if self.body.trim().is_empty() => not_understood(
+                        "reply is empty",
+                        format!("Pancake answered HTTP {} without a body.", self.status),
+                    ),
+                    serde_json::error::Category::Eof => not_understood(
+                        "reply is truncated",
+                        format!("The JSON breaks off after {} bytes.", self.body.len()),
+                    ),
+                    serde_json::error::Category::Data => self.no_list(object),
+                    _ => not_understood("reply is not JSON", self.beginning(object)),
+                });
+            }
         };
-        let envelope = envelope.map_err(|error| match error.classify() {
-            _ if self.is_html() => not_understood(
-                "reply is a web page, not JSON",
-                format!(
-                    "The API answers so to an unknown path. It begins with \"{}\".",
-                    quote(self.body.trim_start())
-                ),
-            ),
-            _ if self.body.trim().is_empty() => not_understood(
-                "reply is empty",
-                format!("Pancake answered HTTP {} without a body.", self.status),
-            ),
-            serde_json::error::Category::Eof => not_understood(
-                "reply is truncated",
-                format!("The JSON breaks off after {} bytes.", self.body.len()),
-            ),
-            _ => not_understood("reply is not JSON", format!("It begins with \"{}\".", quote(&self.body))),
-        })?;
-        let list = envelope.conversations.filter(|_| is_object);
-        let rows = list.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
-        rows.ok_or_else(|| {
-            not_understood(
-                "reply has no list of conversations",
-                format!(
-                    "A JSON object with the list \"conversations\" was expected. It begins with \"{}\".",
-                    quote(&self.body)
-                ),
-            )
-        })
+        let rows = rows(object, &envelope).ok_or_else(|| self.no_list(object))?;
+        let total = cell::text(envelope.get("total").copied()).and_then(|total| total.parse().ok());
+        Ok(Listed { rows, total })
+    }
+
+    fn no_list(&self, object: Object) -> Failure {
+        let name = object.name();
+        not_understood(
+            &format!("reply has no list of {name}"),
+            format!("A JSON object with the list \"{name}\" was expected. {}", self.beginning(object)),
+        )
+    }
+
+    /// The first bytes of the reply as a sentence. A user's list of pages holds their tokens.
+    fn beginning(&self, object: Object) -> String {
+        match object.needs_page() {
+            true => format!("The reply begins with \"{}\".", quote(self.body.trim_start())),
+            false => "The reply is not shown, for it may hold tokens.".to_owned(),
+        }
     }
 
     fn is_html(&self) -> bool {
@@ -94,13 +102,14 @@ impl Reply {
     }
 
     /// `success: false`, or an error code where the list should be: authentication errors come as HTTP 200.
-    fn refusal(&self, envelope: &Envelope) -> Option<Failure> {
-        let code = cell::text(envelope.error_code);
-        let refused = envelope.success.is_some_and(|success| success.get() == "false");
-        if !refused && (code.is_none() || envelope.conversations.is_some()) {
+    fn refusal(&self, object: Object, envelope: &Envelope) -> Option<Failure> {
+        let key = |name: &str| envelope.get(name).copied();
+        let code = cell::text(key("error_code"));
+        let refused = key("success").is_some_and(|success| success.get() == "false");
+        if !refused && (code.is_none() || rows(object, envelope).is_some()) {
             return None;
         }
-        let message = cell::text(envelope.message).unwrap_or_default();
+        let message = cell::text(key("message")).unwrap_or_default();
         let said = match &code {
             Some(code) => {
                 format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message))
@@ -108,11 +117,12 @@ impl Reply {
             None => format!("Pancake answered HTTP {} with success false: {}", self.status, quote(&message)),
         };
         let error = |kind, message: &str| Error::new(kind, message).detail(full_stop(&said));
+        let token = |what: &str| Failure::for_good(token_refused(object, what).detail(full_stop(&said)));
         let failure = match code.as_deref() {
-            Some("101") => Failure::for_good(error(Kind::TokenRefused, "page access token is missing")),
-            Some("102") => Failure::for_good(error(Kind::TokenRefused, "page access token is not valid")),
-            Some("103") => Failure::for_good(error(Kind::TokenRefused, "page access token has expired")),
-            Some("105") => Failure::for_good(error(Kind::TokenRefused, "page access token was regenerated")),
+            Some("101") => token("is missing"),
+            Some("102") => token("is not valid"),
+            Some("103") => token("has expired"),
+            Some("105") => token("was regenerated"),
             Some("106" | "107") => Failure::for_good(error(Kind::PageRefused, "no permission for this page")),
             Some("121" | "122") => {
                 Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
@@ -136,12 +146,8 @@ impl Reply {
         Failure { error, again: Again::Throttled(self.retry_after), cursor_suspect: false }
     }
 
-    fn status(&self) -> Result<(), Failure> {
-        let said = format!(
-            "Pancake answered HTTP {}. The reply begins with \"{}\".",
-            self.status,
-            quote(&self.body)
-        );
+    fn status(&self, object: Object) -> Result<(), Failure> {
+        let said = format!("Pancake answered HTTP {}. {}", self.status, self.beginning(object));
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
             200..=299 => return Ok(()),
@@ -149,13 +155,57 @@ impl Reply {
                 error(Kind::NotUnderstood, "reply is a redirect")
                     .hint("Redirects are never followed: the token would go with them. Check the server option base_url."),
             ),
-            401 => Failure::for_good(error(Kind::TokenRefused, "page access token was refused")),
+            401 => Failure::for_good(token_refused(object, "was refused").detail(&said)),
             403 => Failure::for_good(error(Kind::PageRefused, "access to this page is forbidden")),
+            404 if object.needs_conversation() => {
+                Failure::for_good(error(Kind::PageNotFound, "page or conversation not found"))
+            }
             404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
             429 => self.throttled("Pancake answered HTTP 429"),
             500..=599 => Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
             _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor(),
         })
+    }
+}
+
+fn not_understood(message: &str, detail: String) -> Failure {
+    Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
+}
+
+fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// The rows under the keys that hold them; None where a list is missing.
+fn rows<'a>(object: Object, envelope: &Envelope<'a>) -> Option<Vec<&'a RawValue>> {
+    let own = envelope.get(object.name()).copied();
+    match object {
+        // Those who left are users still: conversations name them.
+        Object::Users => {
+            let left = envelope.get("disabled_users").filter(|left| left.get() != "null");
+            let left = left.map_or(Some(Vec::new()), |left| list(left));
+            Some([list(own?)?, left?].concat())
+        }
+        // Newer replies group the pages by what has become of them.
+        Object::Pages if own.is_none() => {
+            let groups: Vec<Option<Vec<&RawValue>>> =
+                serde_json::from_str::<HashMap<Cow<str>, _>>(envelope.get("categorized")?.get())
+                    .ok()?
+                    .into_values()
+                    .collect();
+            Some(groups.into_iter().flatten().flatten().collect())
+        }
+        _ => list(own?),
+    }
+}
+
+fn token_refused(object: Object, what: &str) -> Error {
+    match object.needs_page() {
+        true => Error::new(Kind::TokenRefused, format!("page access token {what}")),
+        false => Error::new(Kind::TokenRefused, format!("access token {what}")).hint(
+            "The pages of a user are listed with the user's own access_token, which lives for 90 days at most; \
+             a page_access_token does not work here.",
+        ),
     }
 }
 
@@ -179,15 +229,18 @@ mod tests {
     }
 
     fn sqlstate(status: u16, body: &str) -> &'static str {
-        reply(status, body).rows().map(|_| ()).unwrap_err().error.sqlstate()
+        reply(status, body).rows(Object::Conversations).map(|_| ()).unwrap_err().error.sqlstate()
     }
 
     const EMPTY: &str = r#"{"conversations":[],"success":true}"#;
 
     #[test]
     fn only_a_well_formed_success_counts() {
-        assert_eq!(reply(200, EMPTY).rows().unwrap().len(), 0);
-        assert_eq!(reply(200, r#"{"conversations":[{"id":1}]}"#).rows().unwrap().len(), 1);
+        assert_eq!(reply(200, EMPTY).rows(Object::Conversations).unwrap().rows.len(), 0);
+        assert_eq!(
+            reply(200, r#"{"conversations":[{"id":1}]}"#).rows(Object::Conversations).unwrap().rows.len(),
+            1
+        );
         for (status, body, expected) in [
             (200, r#"{"success":false,"error_code":105,"message":"renewed"}"#, "28000"),
             (200, r#"{"success":false,"error_code":"102"}"#, "28000"),
@@ -224,8 +277,40 @@ mod tests {
     }
 
     #[test]
+    fn every_list_has_its_key() {
+        let rows = |object, body: &str| {
+            reply(200, body).rows(object).map(|listed| (listed.rows.len(), listed.total))
+        };
+        assert_eq!(rows(Object::Tags, r#"{"tags":[{"id":61}]}"#).unwrap(), (1, None));
+        assert_eq!(rows(Object::Posts, r#"{"success":true,"total":"7","posts":[]}"#).unwrap(), (0, Some(7)));
+        for (body, expected) in [
+            (r#"{"users":[1],"disabled_users":[2,3]}"#, Some(3)),
+            (r#"{"users":[1],"disabled_users":null}"#, Some(1)),
+            (r#"{"users":[1]}"#, Some(1)),
+            (r#"{"users":[1],"disabled_users":{}}"#, None),
+            (r#"{"disabled_users":[1]}"#, None),
+        ] {
+            assert_eq!(rows(Object::Users, body).ok().map(|found| found.0), expected, "{body}");
+        }
+        for (body, expected) in [
+            (r#"{"pages":[1,2]}"#, Some(2)),
+            (
+                r#"{"categorized":{"activated":[1],"hidden":null,"inactivated":[2],"nopermission":[3]}}"#,
+                Some(3),
+            ),
+            (r#"{"categorized":{"activated":[1],"hidden":{}}}"#, None),
+            (r#"{"success":true}"#, None),
+        ] {
+            assert_eq!(rows(Object::Pages, body).ok().map(|found| found.0), expected, "{body}");
+        }
+        let shown = rows(Object::Pages, r#"{"settings":{"page_access_token":"MARKER"}}"#).unwrap_err();
+        assert!(!format!("{shown:?}").contains("MARKER"));
+    }
+
+    #[test]
     fn only_what_passes_is_tried_again() {
-        let again = |status, body| reply(status, body).rows().map(|_| ()).unwrap_err().again;
+        let again =
+            |status, body| reply(status, body).rows(Object::Conversations).map(|_| ()).unwrap_err().again;
         assert_eq!(again(500, ""), Again::Later);
         assert_eq!(again(502, r#"{"success":false}"#), Again::Later);
         assert_eq!(again(200, r#"{"success":false,"message":"try again"}"#), Again::Later);
@@ -236,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_detail_carries_the_request_id() {
-        let failure = reply(200, "[]").rows().map(|_| ()).unwrap_err();
+        let failure = reply(200, "[]").rows(Object::Conversations).map(|_| ()).unwrap_err();
         assert!(failure.error.detail_text().unwrap_or_default().ends_with("Pancake's x-request-id is F-1."));
     }
 

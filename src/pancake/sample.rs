@@ -5,12 +5,14 @@ use std::sync::Mutex;
 
 use crate::asking::Answer;
 use crate::decode::{Row, spots};
+use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order, RequestPlan, Window};
+use crate::plan::{Chain, Order, RequestPlan};
 use crate::scan::{Scan, lock};
 use crate::time::{Micros, UnixSeconds};
 use crate::union::Union;
-use crate::walk::Ask;
+use crate::walk;
+use crate::walker::Ask;
 
 /// Requests that ANALYZE spends at most: four seconds of a page's budget.
 pub const BUDGET: usize = 20;
@@ -33,23 +35,22 @@ struct Stretch {
 impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
-        let chain = Chain {
-            order: Order::InsertedAt,
-            kind: None,
-            tags: vec![],
-            post_id: None,
-            window: Window::default(),
-        };
-        let plan = RequestPlan { chains: vec![chain.clone()], ordered: true, ..RequestPlan::default() };
-        let union = Mutex::new(Union::new(&plan, false));
+        let chain = Chain::whole(Order::of(self.object));
+        let ordered = self.object.comes_in_order();
+        let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
+        let union = Mutex::new(Union::new(self.object, &plan, false));
         let mut newest = Vec::new();
         for _ in 0..WALKED {
             let Some(question) = lock(&union).next(false) else { break };
             self.ask(&union, question, None).await?;
             newest.extend(lock(&union).ready()?);
         }
+        let whole = lock(&union).is_over();
+        if let Some(total) = lock(&union).total().filter(|_| !whole) {
+            return Ok(Sample { rows: newest, total: total as f64 });
+        }
         let (first, last) = match (newest.first(), newest.last()) {
-            (Some(first), Some(last)) if !lock(&union).is_over() => (first.at, last.at),
+            (Some(first), Some(last)) if !whole => (first.at, last.at),
             _ => return Ok(Sample { total: newest.len() as f64, rows: newest }),
         };
         let mut stretches = vec![Stretch { count: newest.len() as f64, rows: newest }];
@@ -84,16 +85,17 @@ impl Scan {
     /// The batch that begins at a time.
     async fn at(&self, chain: &Chain, until: Micros) -> Result<Vec<Row>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
-        let ask = Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
+        let ask = walk::Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(None),
-            Answer::Rows(_, rows) => {
-                let served = spots(rows, chain.order)?;
-                let rows = served.iter().map(|row| row.cells(&self.wanted, &self.page_id));
+            Answer::Rows(_, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
+                let context = self.context(chain);
+                let rows = served.iter().map(|row| row.cells(&self.wanted, &context));
                 rows.collect::<Result<Vec<_>>>().map(Some)
             }
         };
-        self.answer(&self.address(chain, &ask), None, take).await
+        self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), None, take).await
     }
 }
 

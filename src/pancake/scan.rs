@@ -9,8 +9,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::asking::Answer;
+use crate::catalogue::Object;
 use crate::client::{Client, Ready};
-use crate::decode::{Row, Wanted, spots};
+use crate::decode::{Context, Row, Wanted, spots};
+use crate::endpoint::address;
 use crate::error::Result;
 use crate::lane::OneAtATime;
 use crate::ledger::{Tally, Waiting};
@@ -22,8 +24,7 @@ use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::time::Micros;
 use crate::union::{Question, Union};
-use crate::url::Address;
-use crate::walk::{Ask, End, FULL_BATCH, Spot};
+use crate::walk::{End, FULL_BATCH, Spot};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
 /// the skew between the clocks.
@@ -35,6 +36,7 @@ const SOON: Duration = Duration::from_millis(5);
 /// What a scan needs to run.
 pub struct Scan {
     pub server: ServerOptions,
+    pub object: Object,
     pub page_id: String,
     pub token: Secret,
     pub plan: RequestPlan,
@@ -75,7 +77,7 @@ impl Scan {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let union = Mutex::new(Union::new(plan, self.may_move(plan)));
+        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan)));
         let mut asked = FuturesUnordered::new();
         let mut put = 0;
         let (mut turn, mut left) = (None, Instant::now());
@@ -147,53 +149,33 @@ impl Scan {
         let Question { asker, chain, ask } = question;
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(lock(union).lost(asker)?.then_some(())),
-            Answer::Rows(reply, rows) => {
-                let served = spots(rows, chain.order)?;
+            Answer::Rows(reply, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let fresh = lock(union).reply(asker, &spots)?;
+                let fresh = lock(union).reply(asker, &spots, listed.total)?;
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.
-                let repeats = known.saturating_sub(usize::from(ask.cursor.is_some()));
-                self.count(reply, repeats, fresh.iter().map(|i| spots[*i].at));
-                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &self.page_id));
+                let repeats = known.saturating_sub(usize::from(ask.overlaps()));
+                self.count(reply, repeats, fresh.len());
+                if chain.order != Order::Served {
+                    fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+                }
+                let context = self.context(&chain);
+                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
                 lock(union).feed(asker, rows.collect::<Result<_>>()?);
                 Ok(Some(()))
             }
         };
-        self.answer(&self.address(&chain, &ask), ready, take).await
+        self.answer(&address(self.object, &self.page_id, &chain, &ask), ready, take).await
     }
 
-    pub(crate) fn address(&self, chain: &Chain, ask: &Ask) -> Address {
-        let mut address =
-            Address::new("public_api/v2").segment("pages").segment(&self.page_id).segment("conversations");
-        if let Some(kind) = &chain.kind {
-            address = address.param("type", kind);
-        }
-        if !chain.tags.is_empty() {
-            address = address.param("tags", &chain.tags.join(","));
-        }
-        if let Some(post_id) = &chain.post_id {
-            address = address.param("post_ids", post_id);
-        }
-        // since and until act on the order_by column: it is always named.
-        address = address.param("order_by", chain.order.column());
-        if let Some(since) = ask.since {
-            address = address.param("since", &since.0.to_string());
-        }
-        if let Some(until) = ask.until {
-            address = address.param("until", &until.0.to_string());
-        }
-        match &ask.cursor {
-            Some(cursor) => address.param("last_conversation_id", cursor),
-            None => address,
-        }
+    pub(crate) fn context<'a>(&'a self, chain: &'a Chain) -> Context<'a> {
+        Context { page_id: &self.page_id, conversation_id: chain.conversation_id.as_deref() }
     }
 
-    fn count(&self, reply: &Reply, repeats: usize, fresh: impl ExactSizeIterator<Item = Micros>) {
+    fn count(&self, reply: &Reply, repeats: usize, new: usize) {
         let stats = self.meter.stats;
-        let new = fresh.len();
-        fresh.for_each(|at| self.tally.saw_row_of(at));
         self.tally.rows.add(new);
         self.tally.repeats.add(repeats);
         self.tally.bytes.add(reply.body.len());

@@ -15,8 +15,21 @@ pub struct Seen {
 impl Seen {
     /// True once for each id.
     pub fn is_new(&mut self, id: &str) -> bool {
+        let hash = self.hash(id);
+        self.ids.insert(hash)
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(&self.hash(id))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    fn hash(&self, id: &str) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(id)));
-        self.ids.insert((high << 64) | low)
+        (high << 64) | low
     }
 }
 

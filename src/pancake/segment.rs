@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use crate::decode::Row;
 use crate::plan::Window;
 use crate::time::{Micros, SECOND};
-use crate::walk::{Spot, Walk};
+use crate::walk::Spot;
+use crate::walker::Walker;
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
 const ROWS_OF_A_BATCH: f64 = 59.0;
@@ -24,7 +25,7 @@ pub struct Segment {
     /// Told apart by this, wherever they stand.
     pub number: usize,
     pub chain: usize,
-    pub walk: Walk,
+    pub walk: Walker,
     /// A request is on its way.
     pub busy: bool,
     /// What came and was not handed out yet, newest first.
@@ -36,7 +37,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    pub fn new(number: usize, chain: usize, walk: Walk) -> Self {
+    pub fn new(number: usize, chain: usize, walk: Walker) -> Self {
         let rows = VecDeque::new();
         Self { number, chain, walk, busy: false, rows, newest: None, count: 0, inherited_gap: None }
     }
@@ -101,8 +102,8 @@ impl Segment {
     }
 
     /// The older part.
-    pub fn cut(&mut self, low: Micros, number: usize) -> Segment {
-        let older = Segment::new(number, self.chain, self.walk.cut(low));
-        Segment { inherited_gap: self.gap(), ..older }
+    pub fn cut(&mut self, low: Micros, number: usize) -> Option<Segment> {
+        let older = Segment::new(number, self.chain, self.walk.cut(low)?);
+        Some(Segment { inherited_gap: self.gap(), ..older })
     }
 }

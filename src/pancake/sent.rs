@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::catalogue::{Object, Paging};
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict};
 use crate::plan::{Chain, MAX_CHAINS, Order, RequestPlan, bind, fate, is_sendable, is_tag_id, values};
 
@@ -12,10 +13,16 @@ const INSTEAD: &str = "post_ids is sent instead";
 
 /// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`: values that are known stand as they are asked
 /// for, for the others stands the text of their expression.
-pub fn sent(filters: &[Filter], order: Order, known: &[Option<Operand>], texts: &[String]) -> String {
+pub fn sent(
+    object: Object,
+    filters: &[Filter],
+    order: Order,
+    known: &[Option<Operand>],
+    texts: &[String],
+) -> String {
     let asked: Vec<_> =
-        filters.iter().copied().filter(|filter| fate(filter, order) == Verdict::Superset).collect();
-    let plan = bind(&asked, order, known, "");
+        filters.iter().copied().filter(|filter| fate(object, filter, order) == Verdict::Superset).collect();
+    let plan = bind(object, &asked, order, known, "");
     if plan.chains.is_empty() {
         return NOTHING.to_owned();
     }
@@ -26,11 +33,19 @@ pub fn sent(filters: &[Filter], order: Order, known: &[Option<Operand>], texts: 
         let of = move |f: &&Filter| f.column == column && f.comparison == comparison;
         asked.iter().filter(of).filter(|filter| value(filter).is_none()).map(text)
     };
-    for (name, column) in [("type", Filterable::Type), ("post_ids", Filterable::PostId)] {
+    for (name, column) in [
+        ("type", Filterable::Type),
+        ("post_ids", Filterable::PostId),
+        ("conversation_id", Filterable::ConversationId),
+    ] {
         if column == Filterable::Type && asks_for_posts(&asked, known, &plan) {
             continue;
         }
-        let of = |chain: &Chain| if name == "type" { chain.kind.clone() } else { chain.post_id.clone() };
+        let of = |chain: &Chain| match column {
+            Filterable::Type => chain.kind.clone(),
+            Filterable::PostId => chain.post_id.clone(),
+            _ => chain.conversation_id.clone(),
+        };
         parts.extend(one_of(name, &plan.chains.iter().filter_map(of).collect()));
         parts.extend(unknown(column, Comparison::Equal).map(|text| format!("{name}={text}")));
         parts.extend(unknown(column, Comparison::AnyOf).map(|text| format!("{name}=any of {text}")));
@@ -45,7 +60,9 @@ pub fn sent(filters: &[Filter], order: Order, known: &[Option<Operand>], texts: 
     parts.extend((!both.is_empty()).then(|| format!("tags={}", both.join(","))));
     parts.extend(one_of("tags", &any.iter().filter(|tag| !all.contains(tag)).cloned().collect()));
     parts.extend(unknown(Filterable::Tags, Comparison::Overlaps).map(|text| format!("tags=any of {text}")));
-    parts.push(format!("order_by={}", order.column()));
+    if let Some(column) = order.column().filter(|_| object.orders().len() > 1) {
+        parts.push(format!("order_by={column}"));
+    }
     for (name, comparisons) in [
         ("since", [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal]),
         ("until", [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal]),
@@ -54,11 +71,16 @@ pub fn sent(filters: &[Filter], order: Order, known: &[Option<Operand>], texts: 
         let bounds = bounds.filter(|filter| !value(filter).is_some_and(is_infinite));
         parts.extend(bounds.map(|filter| format!("{name}={}{}", text(filter), widened(name, filter.slack))));
     }
-    parts.join(", ")
+    match (parts.is_empty(), object.paging()) {
+        (false, _) => parts.join(", "),
+        (true, Paging::Skip) => "nothing, for want of a conversation_id".to_owned(),
+        (true, _) => "nothing, the whole list is asked for".to_owned(),
+    }
 }
 
 /// For each filter why it is no part of the requests of a plan, where its operand's value is to blame.
 pub fn unsent(
+    object: Object,
     filters: &[Filter],
     operands: &[Option<Operand>],
     plan: &RequestPlan,
@@ -70,7 +92,10 @@ pub fn unsent(
         let reason = match (filter.column, filter.comparison) {
             (Filterable::Type, _) if posts => INSTEAD,
             (Filterable::Type, _) if every(&|chain| chain.kind.is_some()) => return None,
-            (Filterable::Type, _) if texts.iter().all(|kind| is_sendable(kind)) => "too many chains",
+            (Filterable::Type, _) if texts.iter().all(|kind| is_sendable(object, kind)) => "too many chains",
+            (Filterable::Type, _) if object == Object::Posts => {
+                "only video, photo, text and livestream are sent"
+            }
             (Filterable::Type, _) => "only INBOX and COMMENT are sent",
             (Filterable::PostId, _) if every(&|chain| chain.post_id.is_some()) => return None,
             (Filterable::PostId, _) => "too many chains",
@@ -96,7 +121,7 @@ pub fn unsent(
             Some(operand) => reason(filter, operand),
             None => (posts && filter.column == Filterable::Type).then_some(INSTEAD),
         };
-        why.filter(|_| fate(filter, order) == Verdict::Superset)
+        why.filter(|_| fate(object, filter, order) == Verdict::Superset)
     };
     filters.iter().map(told).collect()
 }
@@ -205,13 +230,33 @@ mod tests {
         let known = [None, text("INBOX"), None, text("1"), texts(&["RATING", "INBOX"])];
         let expressions = ["(now() - '1 day'::interval)", "", "$1", "", ""].map(str::to_owned);
         assert_eq!(
-            sent(&filters, Order::UpdatedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::UpdatedAt, &known, &expressions),
             "type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)"
         );
         assert_eq!(
-            sent(&filters, Order::InsertedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions),
             "type=INBOX, order_by=inserted_at, until=$1"
         );
+        let of = |object, order, what: &[(Filterable, Comparison)], known: &[Option<Operand>]| {
+            sent(object, &self::filters(what), order, known, &["$1".to_owned()])
+        };
+        let conversations = [(Filterable::ConversationId, AnyOf)];
+        assert_eq!(
+            of(Object::Messages, Order::InsertedAt, &conversations, &[None]),
+            "conversation_id=any of $1"
+        );
+        assert_eq!(
+            of(Object::Messages, Order::InsertedAt, &conversations, &[texts(&["a"])]),
+            "conversation_id=a"
+        );
+        assert_eq!(
+            of(Object::Messages, Order::InsertedAt, &[], &[]),
+            "nothing, for want of a conversation_id"
+        );
+        assert_eq!(of(Object::Tags, Order::Served, &[], &[]), "nothing, the whole list is asked for");
+        assert_eq!(of(Object::Customers, Order::InsertedAt, &[], &[]), "order_by=inserted_at");
+        let posts = [(Type, AnyOf), (InsertedAt, Greater)];
+        assert_eq!(of(Object::Posts, Order::InsertedAt, &posts, &[texts(&["video"])]), "type=video, since=");
     }
 
     #[test]
@@ -221,7 +266,7 @@ mod tests {
         let known = [texts(&["62", "61", "VIP"]), None, texts(&["63", "64"]), text("COMMENT"), None];
         let expressions = ["", "$1", "", "", "$2"].map(str::to_owned);
         assert_eq!(
-            sent(&filters, Order::InsertedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions),
             "post_ids=$2, tags=61,62,$1, tags=any of {63,64}, order_by=inserted_at"
         );
     }
@@ -241,8 +286,8 @@ mod tests {
     fn why(clauses: &[(Filterable, Comparison, Option<Operand>)]) -> Option<&'static str> {
         let filters = filters(&clauses.iter().map(|(column, how, _)| (*column, *how)).collect::<Vec<_>>());
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
-        let plan = bind(&filters, Order::InsertedAt, &operands, "1");
-        unsent(&filters, &operands, &plan)[0]
+        let plan = bind(Object::Conversations, &filters, Order::InsertedAt, &operands, "1");
+        unsent(Object::Conversations, &filters, &operands, &plan)[0]
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::catalogue::{Object, Paging};
 use crate::decode::Row;
 use crate::error::{Error, Kind, Result};
 use crate::looks::Looks;
@@ -14,7 +15,8 @@ use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
 use crate::segment::Segment;
 use crate::time::Micros;
-use crate::walk::{Ask, End, FULL_BATCH, Spot, TERMS, Terms, Walk};
+use crate::walk::{End, FULL_BATCH, Spot, TERMS, Terms};
+use crate::walker::{Ask, Walker};
 
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
 const MOST_WAITING: usize = 96 * FULL_BATCH;
@@ -64,17 +66,18 @@ enum Choice {
 }
 
 impl Union {
-    /// `looks`: the order is `updated_at`, and rows may still move into the window.
-    pub fn new(plan: &RequestPlan, looks: bool) -> Self {
-        Self::on(TERMS, plan, looks)
+    /// `moves`: the order is `updated_at`, and rows may still move into the window.
+    pub fn new(object: Object, plan: &RequestPlan, moves: bool) -> Self {
+        Self::on(TERMS, object, plan, moves)
     }
 
-    pub fn on(terms: Terms, plan: &RequestPlan, looks: bool) -> Self {
-        let walk = |chain: &Chain| Walk::on(terms, chain.window);
+    pub fn on(terms: Terms, object: Object, plan: &RequestPlan, moves: bool) -> Self {
+        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves);
+        // Other walkers know by themselves what to do about it.
+        let looks = moves && object.paging() == Paging::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
         let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
-        // Filters of chains may overlap, and a server may ignore one.
-        let twice = plan.chains.len() > 1 || looks;
+        let twice = plan.may_repeat() || looks;
         Self {
             chains: plan.chains.clone(),
             segments: plan.chains.iter().enumerate().map(segment).collect(),
@@ -100,13 +103,13 @@ impl Union {
     pub fn next(&mut self, ahead: bool) -> Option<Question> {
         let at = match self.choose(ahead)? {
             Choice::Look => {
-                let ask = self.looks.as_ref()?.ask()?;
+                let ask = Ask::Cursor(self.looks.as_ref()?.ask()?);
                 self.look_is_asked = true;
                 return Some(Question { asker: Asker::Look, chain: Chain::common(&self.chains)?, ask });
             }
             Choice::Ask(at) => at,
             Choice::Cut(at, low) => {
-                self.divide(at, low);
+                self.divide(at, low)?;
                 at + 1
             }
         };
@@ -118,10 +121,11 @@ impl Union {
     }
 
     /// Leaves what is older than `low` to a segment of its own.
-    fn divide(&mut self, at: usize, low: Micros) {
-        let older = self.segments[at].cut(low, self.segments_made);
+    fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
+        let older = self.segments[at].cut(low, self.segments_made)?;
         self.segments_made += 1;
         self.segments.insert(at + 1, older);
+        Some(())
     }
 
     fn choose(&self, ahead: bool) -> Option<Choice> {
@@ -184,8 +188,8 @@ impl Union {
         self.segments.iter_mut().find(|segment| segment.number == number)
     }
 
-    /// Takes a reply in, and says which of its rows are to be fed.
-    pub fn reply(&mut self, asker: Asker, rows: &[Spot]) -> Result<Vec<usize>> {
+    /// Takes a reply in, with the total that it tells, and says which of its rows are to be fed.
+    pub fn reply(&mut self, asker: Asker, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
         let came = &mut self.came;
         let mut is_new = |row: &Spot| came.as_mut().is_none_or(|came| came.is_new(&row.id));
         let Asker::Segment(number) = asker else {
@@ -197,7 +201,7 @@ impl Union {
         };
         segment.busy = false;
         segment.saw(rows);
-        let mut fresh = segment.walk.reply(rows)?;
+        let mut fresh = segment.walk.reply(rows, total)?;
         fresh.retain(|i| is_new(&rows[*i]));
         if let (true, Some(looks)) = (self.begun.insert(segment.chain), &mut self.looks) {
             looks.note(rows);
@@ -299,6 +303,11 @@ impl Union {
         let walked = self.segments.iter().all(|segment| segment.walk.ended().is_some());
         let rests = self.looks.as_ref().is_none_or(|looks| looks.have_begun() && looks.ask().is_none());
         self.found_all() || (walked && rests)
+    }
+
+    /// How many rows there are, where the list says so.
+    pub fn total(&self) -> Option<u64> {
+        self.segments.first()?.walk.total()
     }
 
     /// Why the stream is over.

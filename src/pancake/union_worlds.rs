@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use super::*;
 use crate::plan::{Order, Window};
 use crate::time::SECOND;
+use crate::walk;
 
 const BATCH: usize = 2;
 const PATIENCE: u32 = 6;
@@ -87,7 +88,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, ask: &Ask, reading: Reading) -> Option<Vec<Spot>> {
+    fn answer(&mut self, ask: &walk::Ask, reading: Reading) -> Option<Vec<Spot>> {
         let unit = if reading.whole_seconds { SECOND } else { 1 };
         let until = ask.until.map_or(i64::MAX, |until| until.0 * SECOND / unit);
         let below = |at: i64| at / unit < until || (reading.until_inclusive && at / unit == until);
@@ -149,7 +150,7 @@ impl Outcome {
 
 fn begin(times: &[i64], reading: Reading, limits: Limits) -> Moment {
     let order = if limits.order_moves { Order::UpdatedAt } else { Order::InsertedAt };
-    let chain = Chain { order, kind: None, tags: vec![], post_id: None, window: Window::default() };
+    let chain = Chain::whole(order);
     let terms = Terms { full_batch: reading.full_batch, patience: PATIENCE };
     let plan = RequestPlan { chains: vec![chain], ..RequestPlan::default() };
     Moment {
@@ -159,7 +160,7 @@ fn begin(times: &[i64], reading: Reading, limits: Limits) -> Moment {
             short_next: false,
             clock: START,
         },
-        union: Union::on(terms, &plan, limits.order_moves),
+        union: Union::on(terms, Object::Conversations, &plan, limits.order_moves),
         flight: vec![],
         handed: vec![0; times.len()],
         events: limits.events,
@@ -170,7 +171,7 @@ fn begin(times: &[i64], reading: Reading, limits: Limits) -> Moment {
 
 impl Moment {
     fn ask(&mut self, question: &Question, reading: Reading) {
-        let answer = self.world.answer(&question.ask, reading);
+        let answer = self.world.answer(question.ask.cursor(), reading);
         self.flight.push((question.asker, answer));
         self.requests += 1;
     }
@@ -180,7 +181,7 @@ impl Moment {
         match answer {
             None => assert!(self.union.lost(asker)?),
             Some(rows) => {
-                for i in self.union.reply(asker, &rows)? {
+                for i in self.union.reply(asker, &rows, None)? {
                     let id: usize = rows[i].id.parse().unwrap();
                     self.handed.resize(self.handed.len().max(id + 1), 0);
                     self.handed[id] += 1;
@@ -427,25 +428,26 @@ fn an_ignored_cursor_ends_honestly() {
 
 fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
     let window = Window::default();
-    let chain = Chain { order: Order::InsertedAt, kind: None, tags: vec![], post_id: None, window };
+    let chain = Chain { window, ..Chain::whole(Order::InsertedAt) };
     let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
     RequestPlan { chains: vec![chain; chains], ids, ordered, ..RequestPlan::default() }
 }
 
 /// Serves each chain its rows, then the end; tells what came out.
 fn run(plan: &RequestPlan, lists: &[&[(&str, i64)]]) -> Vec<String> {
-    let mut union = Union::on(Terms { full_batch: 2, patience: 3 }, plan, false);
+    let mut union = Union::on(Terms { full_batch: 2, patience: 3 }, Object::Conversations, plan, false);
     let mut out = vec![];
     while let Some(question) = union.next(false) {
         let Asker::Segment(chain) = question.asker else { panic!("a look") };
         let from = question
             .ask
+            .cursor()
             .cursor
             .as_ref()
             .map(|cursor| lists[chain].iter().position(|(id, _)| id == cursor).unwrap() + 1);
         let rows = lists[chain].iter().skip(from.unwrap_or_default()).take(2);
         let spots: Vec<_> = rows.map(|(id, at)| Spot { id: (*id).into(), at: Micros(at * SECOND) }).collect();
-        let fresh = union.reply(question.asker, &spots).unwrap();
+        let fresh = union.reply(question.asker, &spots, None).unwrap();
         let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: vec![] };
         union.feed(question.asker, fresh.into_iter().map(row).collect());
         out.extend(union.ready().unwrap().into_iter().map(|row| row.id));

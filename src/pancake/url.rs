@@ -113,6 +113,11 @@ impl Address {
         &self.path
     }
 
+    #[cfg(test)]
+    pub fn without_token(&self) -> String {
+        format!("{}?{}", self.path, self.query)
+    }
+
     /// The whole URL, the token last. It must never be shown.
     pub(crate) fn with_token(&self, base: &BaseUrl, token_name: &str, token: &Secret) -> String {
         let separator = if self.query.is_empty() { "" } else { "&" };

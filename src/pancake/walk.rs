@@ -55,7 +55,7 @@ pub enum End {
 pub const FULL_BATCH: usize = 60;
 /// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
 /// late, so a later bound is as good as none.
-const LAST_SECOND: i64 = 99_999_999_999;
+pub const LAST_SECOND: i64 = 99_999_999_999;
 
 /// What a walk takes for granted; smaller in tests, so that all of a small world can be seen.
 #[derive(Clone, Copy, Debug)]

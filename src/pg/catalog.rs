@@ -111,9 +111,11 @@ pub fn may_read_server_files(role: pg_sys::Oid) -> bool {
 
 /// The token with which this role reads this page.
 pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<Secret> {
+    let token_name = table.table.object.token_name();
+    let noun = token_name.replace('_', " ");
     let statement = || {
         let (role, server) = (identifier(&role_name(user)), identifier(&table.server_name));
-        format!("CREATE USER MAPPING FOR {role} SERVER {server} OPTIONS (page_access_token '…');")
+        format!("CREATE USER MAPPING FOR {role} SERVER {server} OPTIONS ({token_name} '…');")
     };
     let Some((options, own)) = mapping(user, table.server_id) else {
         let message =
@@ -121,18 +123,18 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
         return Err(Error::new(Kind::NoToken, message).hint(statement()));
     };
     let option = |name: &str| options.iter().find(|(n, _)| n == name).map(|(_, value)| value);
-    if let Some(token) = option("page_access_token") {
+    if let Some(token) = option(token_name) {
         return Ok(Secret::new(token.trim()));
     }
-    let Some(path) = option("page_access_token_file") else {
+    let Some(path) = option("page_access_token_file").filter(|_| table.table.object.needs_page()) else {
         let (whose, hint) = match own {
             true => (
                 format!("\"{}\"", role_name(user)),
-                statement().replacen("CREATE", "ALTER", 1).replace("(page", "(ADD page"),
+                statement().replacen("CREATE", "ALTER", 1).replace("OPTIONS (", "OPTIONS (ADD "),
             ),
             false => ("PUBLIC".to_owned(), statement()),
         };
-        let message = format!("user mapping for {whose} has no page access token");
+        let message = format!("user mapping for {whose} has no {noun}");
         return Err(Error::new(Kind::NoToken, message).hint(hint));
     };
     if !may_read_server_files(table.server_owner) {

@@ -51,6 +51,7 @@ fn code(kind: Kind) -> PgSqlErrorCode {
         Kind::NotUnderstood => PgSqlErrorCode::ERRCODE_FDW_ERROR,
         Kind::BadCell => PgSqlErrorCode::ERRCODE_FDW_INVALID_DATA_TYPE,
         Kind::BadDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+        Kind::NoConversation => PgSqlErrorCode::ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED,
         Kind::NoSharedMemory => PgSqlErrorCode::ERRCODE_IO_ERROR,
     }
 }

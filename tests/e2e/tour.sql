@@ -84,7 +84,20 @@ ORDER BY updated_at DESC;
 
 \set ECHO none
 \echo
-\echo '━━━ 6. What a query costs: requests, rows, and where the time went.'
+\echo '━━━ 6. The rest of the shop: tags by their names, and what was said last. Messages are had by conversation.'
+\echo
+\set ECHO queries
+SELECT t.text AS tag, count(c.id) AS conversations
+FROM shop.tags t LEFT JOIN shop.conversations c ON t.id = ANY (c.tags) AND c.updated_at > now() - interval '1 day'
+GROUP BY t.text ORDER BY 2 DESC LIMIT 5;
+\echo
+SELECT c.customer_name, m.inserted_at, coalesce(m.from_staff_name, m.from_name) AS who, left(m.original_message, 40) AS message
+FROM (SELECT * FROM shop.conversations WHERE type = 'INBOX' ORDER BY updated_at DESC LIMIT 3) c,
+     LATERAL (SELECT * FROM shop.messages WHERE conversation_id = c.id ORDER BY inserted_at DESC LIMIT 2) m;
+
+\set ECHO none
+\echo
+\echo '━━━ 7. What a query costs: requests, rows, and where the time went.'
 \echo
 \set ECHO queries
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF)
@@ -92,7 +105,7 @@ SELECT id FROM shop.conversations WHERE updated_at > now() - interval '1 day';
 
 \set ECHO none
 \echo
-\echo '━━━ 7. Fetched once, read often: a materialized view, refreshed when you like.'
+\echo '━━━ 8. Fetched once, read often: a materialized view, refreshed when you like.'
 \echo
 \set ECHO queries
 CREATE MATERIALIZED VIEW busy_hours AS
@@ -105,7 +118,7 @@ REFRESH MATERIALIZED VIEW busy_hours;
 \set ECHO none
 \timing off
 \echo
-\echo '━━━ 8. All that was asked of the page, by all sessions of this cluster.'
+\echo '━━━ 9. All that was asked of the page, by all sessions of this cluster.'
 \echo
 \set ECHO queries
 \x on

@@ -15,7 +15,7 @@ use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
 use pancake::outlet::{Event, Outlet};
-use pancake::plan::{Chain, Order, RequestPlan, Window};
+use pancake::plan::{Chain, Order, RequestPlan};
 use pancake::scan::Scan;
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
@@ -49,13 +49,11 @@ fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &
         source: Source::find(Object::Conversations, name, None).unwrap(),
     });
     Scan {
+        object: Object::Conversations,
         server,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
-        plan: RequestPlan {
-            chains: vec![Chain { order, kind: None, tags: vec![], post_id: None, window: Window::default() }],
-            ..RequestPlan::default()
-        },
+        plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
         trusts_post_ids: false,
         wanted: wanted.into(),
         meter,

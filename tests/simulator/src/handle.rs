@@ -167,6 +167,11 @@ impl PageHandle {
         self.with(|page, _, _| page.message_script.add(nth, event));
     }
 
+    /// The same for this page's requests for posts and for customers.
+    pub fn at_list_request(&self, nth: u64, event: Event) {
+        self.with(|page, _, _| page.list_script.add(nth, event));
+    }
+
     /// Writes every row once, so that the first reading is as fast as the next.
     pub fn warm(&self) {
         self.with(|page, _, _| {

@@ -53,6 +53,8 @@ pub struct Page {
     pub dice: Dice,
     pub script: Script,
     pub message_script: Script,
+    /// Waits for requests for posts and customers.
+    pub list_script: Script,
     /// The people who wrote, as of a version.
     pub writers: Option<(u64, Arc<Vec<Writer>>)>,
     ties: Ties,
@@ -78,6 +80,7 @@ impl Page {
             cache: Cache::default(),
             script: Script::default(),
             message_script: Script::default(),
+            list_script: Script::default(),
             writers: None,
             ties,
             late: Vec::new(),

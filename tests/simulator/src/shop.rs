@@ -68,7 +68,9 @@ impl Shop {
         let opened = now - i64::from(page.days.max(1)) * DAY;
         let count = (page.conversations / 40).clamp(3, 300);
         let posts = (0..count)
-            .map(|ordinal| post(page, key, ordinal, opened + (now - opened) * ordinal as i64 / count as i64))
+            .map(|ordinal| {
+                post(&page.id, key, ordinal, opened + (now - opened) * ordinal as i64 / count as i64)
+            })
             .collect();
         let staff = words::STAFF
             .iter()
@@ -91,6 +93,21 @@ impl Shop {
             staff,
             opened,
             key,
+        }
+    }
+
+    /// A new post, later than all others.
+    pub fn publish(&mut self, now: Micros) {
+        let newest = self.posts.last().map_or(now, |post| now.max(post.inserted + SECOND));
+        let ordinal =
+            self.posts.iter().map(|post| post.number % 1_000_000).max().map_or(0, |last| last as usize + 1);
+        self.posts.push(post(&self.id, self.key, ordinal, newest));
+    }
+
+    /// A post goes, by its place from the newest.
+    pub fn unpublish(&mut self, place: usize) {
+        if let Some(index) = self.posts.len().checked_sub(place + 1) {
+            self.posts.remove(index);
         }
     }
 
@@ -163,11 +180,11 @@ impl Post {
     }
 }
 
-fn post(page: &PageSettings, key: u64, ordinal: usize, inserted: Micros) -> Post {
+fn post(page_id: &str, key: u64, ordinal: usize, inserted: Micros) -> Post {
     let mut dice = Dice::of(&[key, about::POST, ordinal as u64]);
     let number = 300_000_000_000_000 + dice.below(90_000) * 1_000_000 + ordinal as u64;
     Post {
-        id: format!("{}_{number}", page.id),
+        id: format!("{page_id}_{number}"),
         number,
         kind: dice.pick(&["photo", "photo", "photo", "video", "text", "livestream"]),
         message: dice.pick(words::POSTS),

@@ -24,6 +24,10 @@ pub enum Event {
     Retag(Target, Vec<i64>),
     /// A new conversation of this type.
     Create(String),
+    /// A new post.
+    Publish,
+    /// A post goes, by its place from the newest (0).
+    Unpublish(usize),
 }
 
 /// Events that wait for the requests of one kind.
@@ -73,6 +77,13 @@ pub fn talk(page: &mut Page, conversation_id: &str, now: Micros, switches: &Swit
     }
 }
 
+/// Brings about what is due with this posts or customers request, before it is answered.
+pub fn shift(page: &mut Page, now: Micros, switches: &Switches) {
+    for event in page.list_script.due() {
+        befall(page, event, None, now, switches);
+    }
+}
+
 fn befall(page: &mut Page, event: Event, cursor: Option<&str>, now: Micros, switches: &Switches) {
     let row = |page: &mut Page, target: Target| match target {
         Target::Id(id) => page.find(&id),
@@ -83,6 +94,8 @@ fn befall(page: &mut Page, event: Event, cursor: Option<&str>, now: Micros, swit
         Event::Create(kind) => {
             page.create(&kind, now, switches, false);
         }
+        Event::Publish => page.shop.publish(now),
+        Event::Unpublish(place) => page.shop.unpublish(place),
         Event::Message(target) => {
             if let Some(index) = row(page, target) {
                 page.message(index, now, switches, false);

@@ -132,8 +132,14 @@ impl World {
             }
             Endpoint::Tags => catalogue::tags(),
             Endpoint::Users => catalogue::users(page),
-            Endpoint::Posts => catalogue::posts(page, &request.params, switches, complaints),
-            Endpoint::Customers => catalogue::customers(page, &request.params, switches, complaints),
+            Endpoint::Posts => {
+                storm::shift(page, now, switches);
+                catalogue::posts(page, &request.params, switches, complaints)
+            }
+            Endpoint::Customers => {
+                storm::shift(page, now, switches);
+                catalogue::customers(page, &request.params, switches, complaints)
+            }
             _ => {
                 let cursor = query::last(&request.params, "last_conversation_id");
                 storm::blow(page, cursor, now, switches);

@@ -114,6 +114,24 @@ fn numbered_lists_add_up_to_their_total() {
 }
 
 #[test]
+fn posts_and_customers_shift_between_two_requests() {
+    let shop = shop(400);
+    let read = |path: &str, key: &str| {
+        let got = shop.v1(path, "since=1&until=99999999999&page_number=1&page_size=4").json();
+        (got["total"].as_u64().unwrap(), got[key][0]["id"].clone())
+    };
+    shop.page.at_list_request(2, Event::Publish);
+    shop.page.at_list_request(3, Event::Unpublish(0));
+    shop.page.at_list_request(4, Event::Create("INBOX".to_owned()));
+    let (total, newest) = read("posts", "posts");
+    let (more, other) = read("posts", "posts");
+    assert!(more == total + 1 && other != newest);
+    assert_eq!(read("posts", "posts"), (total, newest));
+    let customers = shop.page.customers().len() as u64;
+    assert_eq!(read("page_customers", "customers").0, customers + 1);
+}
+
+#[test]
 fn the_pages_of_the_user_in_both_forms() {
     let shop = with(Settings {
         pages: (0..3)

@@ -85,8 +85,7 @@ fn the_option_table_is_the_codes() {
 fn the_column_table_is_the_codes() {
     for object in Object::ALL {
         let readme = document("README.md");
-        let start = readme.find(&format!("## Columns of {}", object.name())).unwrap();
-        let documented = table(&readme[start..], "| column | type | from the reply |");
+        let documented = table(section(&readme, *object), "| column | type | from the reply |");
         let said: Vec<_> = documented
             .iter()
             .map(|row| (quoted(&row[0])[0].to_owned(), quoted(&row[1])[0].to_owned()))
@@ -103,9 +102,28 @@ fn the_column_table_is_the_codes() {
     }
 }
 
+/// What README says of one object's table.
+fn section(readme: &str, object: Object) -> &str {
+    let heading = format!("## Columns of {}\n", object.name());
+    let text = &readme[readme.find(&heading).unwrap() + heading.len()..];
+    let end = text.match_indices("## Columns of ").next().map_or(text.len(), |(end, _)| end);
+    &text[..end]
+}
+
 #[test]
-fn the_table_of_what_is_sent_is_the_codes() {
-    let documented = table(&document("README.md"), "| column | comparison | becomes |");
+fn the_tables_of_what_is_sent_are_the_codes() {
+    let readme = document("README.md");
+    Object::ALL.iter().for_each(|object| what_is_sent(&readme, *object));
+}
+
+fn what_is_sent(readme: &str, object: Object) {
+    const HEADER: &str = "| column | comparison | becomes |";
+    let section = section(readme, object);
+    let documented = if section.contains(HEADER) { table(section, HEADER) } else { Vec::new() };
+    let said_once = |filterable| {
+        // What is the same of every table is said with the conversations.
+        object != Object::Conversations && matches!(filterable, Filterable::Id | Filterable::PageId)
+    };
     let sign = |comparison| match comparison {
         Comparison::Equal => "=",
         Comparison::Less => "<",
@@ -117,10 +135,10 @@ fn the_table_of_what_is_sent_is_the_codes() {
         Comparison::Has => "x = ANY (tags)",
         Comparison::Overlaps => "&&",
     };
-    let columns = Object::ALL.iter().flat_map(|object| object.columns()).map(|column| column.name);
-    for column in columns {
+    for column in object.columns().iter().map(|column| column.name) {
         let rows: Vec<_> = documented.iter().filter(|row| quoted(&row[0]) == [column]).collect();
-        let Some(filterable) = Filterable::by_column(column) else {
+        let filterable = Filterable::by_column(column).filter(|filterable| !said_once(*filterable));
+        let Some(filterable) = filterable else {
             assert!(rows.is_empty(), "{column}");
             continue;
         };
@@ -131,7 +149,8 @@ fn the_table_of_what_is_sent_is_the_codes() {
                 Some(true) => Verdict::Guard,
                 Some(false) => Verdict::Superset,
             };
-            assert_eq!(said, verdict(filterable, comparison), "{column} {}", sign(comparison));
+            let name = format!("{}.{column} {}", object.name(), sign(comparison));
+            assert_eq!(said, verdict(object, filterable, comparison), "{name}");
         }
     }
 }
@@ -163,9 +182,14 @@ fn staged(sql: &str, shop: &Shop, token_file: &str) -> String {
                 line.replace("OPTIONS (", &format!("OPTIONS ({base_url}, "))
             }
             Some(_) => line.replace(';', &format!(" OPTIONS ({base_url});")),
+            // A statement that writes statements.
+            None if line.contains("'CREATE SERVER ") => {
+                line.replace("OPTIONS (", &format!("OPTIONS ({}, ", base_url.replace('\'', "''")))
+            }
             None => line.to_owned(),
         };
-        line.replace("'…'", &literal(&shop.simulator.first_page().token()))
+        line.replace(" access_token '…'", &format!(" access_token {}", literal(shop.simulator.user_token())))
+            .replace("'…'", &literal(&shop.simulator.first_page().token()))
             .replace("/etc/pancake.tokens", token_file)
     };
     sql.lines().map(line).collect::<Vec<_>>().join("\n")
@@ -177,22 +201,42 @@ fn settings() -> Settings {
     Settings { pages: vec![page(0), page(1)], ..Settings::default() }
 }
 
+/// A page as in the demo, and nineteen smaller ones.
+fn twenty_pages() -> Settings {
+    let small = |ordinal| PageSettings { conversations: 90, days: 30, ..PageSettings::numbered(ordinal) };
+    Settings {
+        pages: settings().pages.into_iter().take(1).chain((1..20).map(small)).collect(),
+        ..Settings::default()
+    }
+}
+
 /// Every block marked `sql`, in order, in one psql; those marked `sql later` after all others, and `sql pg_cron` where
 /// that is installed: then what was scheduled is run as well.
 #[test]
 fn the_sql_of_the_documents_runs() {
     let tree = Tree::with_extension().unwrap();
     let has_cron = tree.ask("--sharedir").unwrap().join("extension/pg_cron.control").exists();
-    for name in ["README.md", "README.vi.md", "docs/cookbook.md"] {
+    for (name, settings) in [
+        ("README.md", settings()),
+        ("README.vi.md", settings()),
+        ("docs/cookbook.md", twenty_pages()),
+        ("docs/sync.md", settings()),
+    ] {
         // Roles belong to the whole cluster, and pg_cron to one database of it: the second.
         let cron = [("shared_preload_libraries", "pg_cron"), ("cron.database_name", "documents_1")];
         let cluster = Cluster::start_with(if has_cron { &cron } else { &[] }).unwrap();
-        let shop = Shop::open_in(&cluster, settings(), &[]).unwrap();
+        let shop = Shop::open_in(&cluster, settings, &[]).unwrap();
         let database = cluster.empty_database("documents").unwrap();
         let token_file = cluster.socket_dir().join("tokens");
         fs::write(&token_file, shop.simulator.token_file()).unwrap();
 
-        let blocks = blocks(&document(name));
+        let mut blocks = blocks(&document(name));
+        if name.starts_with("docs") {
+            // They go on from README's first steps: the extension, and the schema of a page.
+            let first = self::blocks(&document("README.md"));
+            let first = first.into_iter().filter(|(_, word, _)| word == "sql").take(2);
+            blocks = first.chain(blocks).collect();
+        }
         let scheduled = has_cron && blocks.iter().any(|(_, word, _)| word == "sql pg_cron");
         let in_order = |word: &str| word == "sql" || (word == "sql pg_cron" && has_cron);
         let (first, rest): (Vec<_>, Vec<_>) = blocks.iter().partition(|(_, word, _)| in_order(word));
@@ -200,9 +244,6 @@ fn the_sql_of_the_documents_runs() {
         let later = rest.into_iter().filter(|(_, word, _)| word == "sql later");
         // Notices are no errors.
         let mut script = "SET client_min_messages = warning;\n".to_owned();
-        if name == "docs/cookbook.md" {
-            script += "CREATE EXTENSION pancake_fdw;\n";
-        }
         if scheduled {
             script += "CREATE EXTENSION pg_cron;\n";
         }
@@ -273,9 +314,10 @@ fn the_quotations_are_real() {
 
 #[test]
 fn links_lead_somewhere() {
-    for name in ["README.md", "README.vi.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cookbook.md"] {
+    for name in
+        ["README.md", "README.vi.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/cookbook.md", "docs/sync.md"]
+    {
         let text = document(name);
-        let folder = tree::repository().join(name).parent().unwrap().to_owned();
         let anchor = |heading: &str| {
             let kept = heading.to_lowercase().replace(' ', "-");
             kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect::<String>()
@@ -294,7 +336,17 @@ fn links_lead_somewhere() {
             if let Some(wanted) = link.strip_prefix('#') {
                 assert!(anchors.contains(wanted), "{name}: {link} of {anchors:?}");
             } else if !link.starts_with("https://") {
-                assert!(folder.join(link.split('#').next().unwrap()).exists(), "{name}: {link}");
+                let here = tree::repository().join(name);
+                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+                let file = here.parent().unwrap().join(file);
+                assert!(file.exists(), "{name}: {link}");
+                let known = || {
+                    fs::read_to_string(&file)
+                        .unwrap()
+                        .lines()
+                        .any(|line| anchor(line.trim_start_matches('#').trim()) == heading)
+                };
+                assert!(heading.is_empty() || known(), "{name}: {link}");
             }
         }
     }

@@ -1,0 +1,144 @@
+//! One chain on its way to its end, whatever the paging of its list: what to ask next, and what a reply proves.
+//! Each way of paging has a file of its own; parameters are made of an [`Ask`] by [`crate::endpoint`].
+
+use std::collections::HashSet;
+
+use crate::catalogue::{Object, Paging};
+use crate::error::Result;
+use crate::plan::{Chain, Window};
+use crate::thread::Thread;
+use crate::time::Micros;
+use crate::walk::{self, End, Spot, Terms, Walk};
+use crate::windows::{Numbered, Windows};
+
+/// What to ask beside the chain's own filters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The batch at a cursor, or at a time.
+    Cursor(walk::Ask),
+    /// The batch after so many of the newest rows.
+    Skip(u64),
+    /// A numbered batch of a window.
+    Numbered(Numbered),
+    Whole,
+}
+
+impl Ask {
+    /// What is asked of a list that goes by a cursor.
+    #[cfg(test)]
+    pub fn cursor(&self) -> &walk::Ask {
+        match self {
+            Ask::Cursor(ask) => ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether the reply must begin with a row that is known: its coming back proves something.
+    pub fn overlaps(&self) -> bool {
+        match self {
+            Ask::Cursor(ask) => ask.cursor.is_some(),
+            Ask::Skip(rows) => *rows > 0,
+            Ask::Numbered(_) | Ask::Whole => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Walker {
+    Cursor(Box<Walk>),
+    Thread(Box<Thread>),
+    Windows(Box<Windows>),
+    /// A list that comes in one reply: whether it has.
+    Whole(bool),
+}
+
+impl Walker {
+    /// `moves`: rows may move into the chain's window while it is walked.
+    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool) -> Self {
+        match object.paging() {
+            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window))),
+            Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
+            Paging::Windows { batch } => Walker::Windows(Box::new(Windows::new(chain.window, batch, moves))),
+            Paging::Whole => Walker::Whole(false),
+        }
+    }
+
+    /// The next request. `None` at the end.
+    pub fn ask(&self) -> Option<Ask> {
+        match self {
+            Walker::Cursor(walk) => walk.ask().map(Ask::Cursor),
+            Walker::Thread(thread) => thread.ask().map(Ask::Skip),
+            Walker::Windows(windows) => windows.ask().map(Ask::Numbered),
+            Walker::Whole(came) => (!came).then_some(Ask::Whole),
+        }
+    }
+
+    /// Takes a reply in, with the total that it tells, and says which of its rows to hand out.
+    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
+        match self {
+            Walker::Cursor(walk) => walk.reply(rows),
+            Walker::Thread(thread) => thread.reply(rows),
+            Walker::Windows(windows) => windows.reply(rows, total),
+            Walker::Whole(came) => {
+                *came = true;
+                let mut ids = HashSet::with_capacity(rows.len());
+                Ok((0..rows.len()).filter(|row| ids.insert(rows[*row].id.as_str())).collect())
+            }
+        }
+    }
+
+    /// A request failed in a way that says nothing of the page. True where it can be asked in another form.
+    pub fn lost(&mut self) -> Result<bool> {
+        match self {
+            Walker::Cursor(walk) => walk.lost(),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => Ok(false),
+        }
+    }
+
+    pub fn ended(&self) -> Option<End> {
+        match self {
+            Walker::Cursor(walk) => walk.ended(),
+            Walker::Thread(thread) => thread.ended(),
+            Walker::Windows(windows) => windows.ended(),
+            Walker::Whole(came) => came.then_some(End::ListEnded),
+        }
+    }
+
+    /// The window of a walk that goes down by time, and so can be cut in two.
+    pub fn window(&self) -> Window {
+        self.walk().map(Walk::window).unwrap_or_default()
+    }
+
+    /// How far down it has come.
+    pub fn depth(&self) -> Option<Micros> {
+        self.walk()?.depth()
+    }
+
+    /// More rows are likely to follow.
+    pub fn goes_on(&self) -> bool {
+        self.walk().is_some_and(Walk::goes_on)
+    }
+
+    /// Leaves what is older than `low` to another. None where this is no walk by time.
+    pub fn cut(&mut self, low: Micros) -> Option<Walker> {
+        match self {
+            Walker::Cursor(walk) => Some(Walker::Cursor(Box::new(walk.cut(low)))),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
+        }
+    }
+
+    fn walk(&self) -> Option<&Walk> {
+        match self {
+            Walker::Cursor(walk) => Some(walk),
+            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
+        }
+    }
+
+    /// How many rows there are, where the list says so.
+    pub fn total(&self) -> Option<u64> {
+        match self {
+            Walker::Windows(windows) => windows.total(),
+            Walker::Cursor(_) | Walker::Thread(_) | Walker::Whole(_) => None,
+        }
+    }
+}
