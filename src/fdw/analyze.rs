@@ -13,7 +13,6 @@ use crate::fdw::fetch::prepare;
 use crate::fdw::slot::Filler;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
-use crate::pg::wait::Bell;
 use crate::pg::worker::Worker;
 
 #[pg_guard]
@@ -74,8 +73,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
 }
 
 fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
-    let bell = Bell::new()?;
-    let ring = bell.clone();
+    let Worker { bell, .. } = Worker::get()?;
     let outlet = Outlet::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
@@ -85,7 +83,7 @@ fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
     let _running = Worker::get()?.spawn(async move {
         let sample = scan.sample().await;
         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
-        ring.ring();
+        bell.ring();
     });
     loop {
         if let Some(sample) = result.lock().unwrap_or_else(PoisonError::into_inner).take() {

@@ -2,6 +2,7 @@
 //! and it shows how far it is. What becomes of the rows is `scan`'s matter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pancake::decode::{Row, Source, Wanted};
@@ -39,8 +40,11 @@ pub enum Stopped {
 /// A scan that runs, and the batch that is being handed out.
 pub struct Fetch {
     outlet: Arc<Outlet>,
-    bell: Bell,
+    /// The outlet has something that was not looked at.
+    news: Arc<AtomicBool>,
+    pub bell: &'static Bell,
     tally: Arc<Tally>,
+    page_id: String,
     _running: Running,
     rows: std::vec::IntoIter<Row>,
     batches: usize,
@@ -69,6 +73,8 @@ pub enum Next {
     FirstOfBatch(Row),
     Row(Row),
     Over(Stopped),
+    /// Nothing yet, for one who may not wait.
+    Later,
 }
 
 impl Fetch {
@@ -80,17 +86,23 @@ impl Fetch {
         fillers: &[Filler],
         tally: &Arc<Tally>,
     ) -> Result<Self> {
-        let bell = Bell::new()?;
-        let ring = bell.clone();
-        let outlet = Outlet::new(Box::new(move || ring.ring()));
+        let bell = &Worker::get()?.bell;
+        let news = Arc::new(AtomicBool::new(false));
+        let tell = news.clone();
+        let outlet = Outlet::new(Box::new(move || {
+            tell.store(true, SeqCst);
+            bell.ring();
+        }));
         let (limit, whole) = (plan.limit, plan.whole);
         let scan = prepare(table, user, plan, fillers, tally.clone(), outlet.clone())?;
         Ok(Self {
             progress: show_progress(table, tally)?,
             _running: Worker::get()?.spawn(scan.run()),
             outlet,
+            news,
             bell,
             tally: tally.clone(),
+            page_id: table.table.page_id.clone().unwrap_or_default(),
             rows: Vec::new().into_iter(),
             batches: 0,
             batch_size: 0,
@@ -104,8 +116,8 @@ impl Fetch {
         })
     }
 
-    /// Waits for the next row, if need be. Raises where the statement is cancelled meanwhile.
-    pub fn next(&mut self) -> Result<Next> {
+    /// The next row. Waits for it, if need be and if it may; raises where the statement is cancelled meanwhile.
+    pub fn next(&mut self, may_wait: bool) -> Result<Next> {
         if let Some(row) = self.rows.next() {
             // A long scan orders ahead; where it may be a short one, the first batch alone must do.
             let enough = self.limit.is_some_and(|limit| self.received >= limit);
@@ -119,6 +131,7 @@ impl Fetch {
                 return Ok(Next::Over(over));
             }
             self.order();
+            self.news.store(false, SeqCst);
             match self.outlet.take() {
                 Some(Event::Batch(rows)) => {
                     self.ordered = false;
@@ -139,6 +152,10 @@ impl Fetch {
                     self.finish();
                     return Err(error);
                 }
+                None if !may_wait => {
+                    self.show();
+                    return Ok(Next::Later);
+                }
                 None => {
                     self.show();
                     self.bell
@@ -148,6 +165,11 @@ impl Fetch {
         }
     }
 
+    /// Whether it is worth asking for the next row again.
+    pub fn has_news(&self) -> bool {
+        self.news.load(SeqCst)
+    }
+
     fn order(&mut self) {
         if !self.ordered {
             self.ordered = true;
@@ -155,7 +177,8 @@ impl Fetch {
         }
     }
 
-    fn show(&mut self) {
+    /// Shows how far it is.
+    pub fn show(&mut self) {
         if let Some(progress) = self.progress {
             progress.show(&self.tally);
         }
@@ -173,7 +196,10 @@ impl Fetch {
             waiting => format!(", waiting for {}", waiting.text()),
         };
         let noun = if requests == 1 { "request" } else { "requests" };
-        notice(format!("pancake_fdw: {requests} {noun}, {rows} rows, {rate:.0} rows/s{back}{waiting}"));
+        let page_id = &self.page_id;
+        notice(format!(
+            "pancake_fdw: page {page_id}: {requests} {noun}, {rows} rows, {rate:.0} rows/s{back}{waiting}"
+        ));
     }
 
     /// The scan is over: nothing is shown as running any more.

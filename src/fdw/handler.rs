@@ -1,9 +1,10 @@
 //! The table of callbacks that Postgres asks for, and the C entry points of SQL functions.
-//! What is left null Postgres refuses or does itself: writing, direct modification, parallel scans.
+//! What is left null Postgres refuses or does itself: writing, direct modification, parallel scans. (A scan that may
+//! run in parallel is never driven together with others by an Append.)
 
 use pgrx::{PgBox, pg_guard, pg_sys};
 
-use crate::fdw::{analyze, explain, import, relation, scan};
+use crate::fdw::{analyze, append, explain, import, relation, scan};
 
 /// Registers a C function for `LANGUAGE c`: Postgres looks for `pg_finfo_` beside it.
 #[macro_export]
@@ -33,6 +34,10 @@ pub extern "C-unwind" fn pancake_fdw_handler(_call: pg_sys::FunctionCallInfo) ->
     routine.IterateForeignScan = Some(scan::iterate_foreign_scan);
     routine.ReScanForeignScan = Some(scan::rescan_foreign_scan);
     routine.EndForeignScan = Some(scan::end_foreign_scan);
+    routine.IsForeignPathAsyncCapable = Some(append::is_foreign_path_async_capable);
+    routine.ForeignAsyncRequest = Some(append::foreign_async_request);
+    routine.ForeignAsyncConfigureWait = Some(append::foreign_async_configure_wait);
+    routine.ForeignAsyncNotify = Some(append::foreign_async_notify);
     routine.ExplainForeignScan = Some(explain::explain_foreign_scan);
     routine.ImportForeignSchema = Some(import::import_foreign_schema);
     routine.AnalyzeForeignTable = Some(analyze::analyze_foreign_table);

@@ -1,6 +1,7 @@
 //! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call, result out.
 
 mod analyze;
+mod append;
 mod bound;
 mod derived;
 mod envelope;

@@ -1,9 +1,11 @@
 //! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
 //! join. What a way costs is counted in requests.
 
+use std::collections::BTreeSet;
+
 use pancake::catalogue::{Object, Paging};
-use pancake::filter::{Filter, Filterable, Slack, Verdict, verdict};
-use pancake::plan::{Order, bind, fate};
+use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
+use pancake::plan::{Order, RequestPlan, bind, fate};
 use pancake::sent::unsent;
 use pgrx::pg_sys;
 
@@ -20,6 +22,10 @@ const COST_OF_A_REQUEST: f64 = 100.0;
 pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
 /// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
 const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
+
+/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never together, which the
+/// planner does not know. So they are for who wants less than half of the rows; else all are read together and sorted.
+const MERGED: f64 = 2.0;
 
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
 fn proofs_of_a_chain(object: Object) -> f64 {
@@ -100,7 +106,9 @@ impl Relation<'_> {
         };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &unsent, order) / rows_of_a_request).ceil().max(n as f64),
+            n => (self.fetched(clauses, &filters, &known, &plan, order) / rows_of_a_request)
+                .ceil()
+                .max(n as f64),
         };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
@@ -112,15 +120,28 @@ impl Relation<'_> {
         &self,
         clauses: &[Clause],
         filters: &[Filter],
-        unsent: &[Option<&'static str>],
+        known: &[Option<Operand>],
+        plan: &RequestPlan,
         order: Order,
     ) -> f64 {
         let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
+        let unsent = unsent(object, filters, known, plan);
         let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
             unsent.is_none() && fate(object, filter, order) == Verdict::Superset
         });
-        let sent: Vec<_> = sent.map(|((clause, _), _)| clause.info).collect();
+        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
+        // only the run knows. Two types count, and any other that a join brings means all rows.
+        let is_open = |filter: &Filter| known.get(filter.operand).is_none_or(Option::is_none);
+        let guessed = |filter: &Filter| {
+            object == Object::Conversations
+                && filter.column == Filterable::Type
+                && (!self.analyzed || is_open(filter))
+        };
+        let (types, sent): (Vec<_>, Vec<_>) = sent.partition(|((_, filter), _)| guessed(filter));
+        let kinds: BTreeSet<_> = plan.chains.iter().filter_map(|chain| chain.kind.as_deref()).collect();
+        let of_types = if types.is_empty() || kinds.len() > 1 { 1.0 } else { 0.5 };
+        let sent: Vec<_> = sent.into_iter().map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
             let kept = pg_sys::clauselist_selectivity(
@@ -130,7 +151,7 @@ impl Relation<'_> {
                 pg_sys::JoinType::JOIN_INNER,
                 std::ptr::null_mut(),
             );
-            ((*self.relation).tuples, kept)
+            ((*self.relation).tuples, kept * of_types)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
         let guessed = !self.analyzed && object == Object::Conversations;
@@ -168,12 +189,27 @@ impl Relation<'_> {
             let impossible = if way.impossible { COST_OF_THE_IMPOSSIBLE } else { 0.0 };
             let startup = impossible + way.chains.max(1) as f64 * COST_OF_A_REQUEST;
             let proofs = way.chains as f64 * proofs_of_a_chain(self.object());
-            let requests = (way.requests + proofs).max(1.0);
+            let merged = if !pathkeys.is_null() && self.has_siblings() { MERGED } else { 1.0 };
+            let requests = (way.requests + proofs).max(1.0) * merged;
             let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
             let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
             pg_sys::add_path(self.relation, path);
+        }
+    }
+
+    /// Whether it is one of several partitions, or arms of a UNION ALL, that are to be read.
+    fn has_siblings(&self) -> bool {
+        // SAFETY: the planner's own structures, alive while it plans. What is pruned already is not in the list.
+        unsafe {
+            let members = list::<pg_sys::AppendRelInfo>((*self.root).append_rel_list);
+            let parent =
+                |member: &&*mut pg_sys::AppendRelInfo| (***member).child_relid == (*self.relation).relid;
+            let parent = members.iter().find(parent).map(|member| (**member).parent_relid);
+            parent.is_some_and(|parent| {
+                members.iter().filter(|member| (***member).parent_relid == parent).count() > 1
+            })
         }
     }
 
@@ -188,7 +224,7 @@ impl Relation<'_> {
             if !compat::is_descending(&*first) || (*(*first).pk_eclass).ec_has_volatile {
                 return None;
             }
-            let members = list::<pg_sys::EquivalenceMember>((*(*first).pk_eclass).ec_members);
+            let members = compat::members((*first).pk_eclass, (*self.relation).relid);
             let columns = self.columns();
             let order = members.into_iter().find_map(|member| {
                 let found = columns.find((*member).em_expr.cast())?;

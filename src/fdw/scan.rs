@@ -1,5 +1,5 @@
 //! Running a foreign scan: begin, rows one by one, again, end. Batches come from the worker thread as they are
-//! wanted; nothing is asked before the first row is.
+//! wanted; nothing is asked before the first row is. How an Append drives several scans at once is said in `append`.
 
 use std::sync::Arc;
 
@@ -30,7 +30,11 @@ pub struct ScanState {
     fillers: Vec<Filler>,
     /// Holds the datums of one batch. A child of the query's memory, which deletes it.
     batch_memory: PgMemoryContexts,
-    fetch: Option<Fetch>,
+    pub fetch: Option<Fetch>,
+    /// Unless an Append drives this scan together with others: then it is the Append that waits.
+    may_wait: bool,
+    /// There was no row yet, and it may not wait for one.
+    pub is_pending: bool,
     /// The rows of a small result, where the plan may want them again; None where it does not, or they are many.
     kept: Option<Vec<Row>>,
     /// The next of the kept rows to hand out again.
@@ -84,9 +88,10 @@ pub unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanS
 impl ScanState {
     fn begin(node: *mut pg_sys::ForeignScanState, may_rewind: bool) -> Result<Self> {
         // SAFETY: Postgres's own node, its plan and its relation, alive until End.
-        let (plan, relation, estate) = unsafe {
+        let (plan, relation, estate, is_async) = unsafe {
             let plan = &*(*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
-            (plan, (*(*node).ss.ss_currentRelation).rd_id, (*node).ss.ps.state)
+            let relation = (*(*node).ss.ss_currentRelation).rd_id;
+            (plan, relation, (*node).ss.ps.state, (*node).ss.ps.async_capable)
         };
         let table = ForeignTable::read(relation)?;
         catalog::must_be_utf8()?;
@@ -100,6 +105,8 @@ impl ScanState {
             fillers: declared.cloned().map(Filler::new).collect(),
             batch_memory: batch_memory(estate),
             fetch: None,
+            may_wait: !is_async,
+            is_pending: false,
             kept: may_rewind.then(Vec::new),
             again: None,
             tally: Arc::default(),
@@ -124,10 +131,11 @@ impl ScanState {
         }
     }
 
-    /// Puts the next row into the slot; leaves it empty at the end.
+    /// Puts the next row into the slot; leaves it empty at the end, and while it is pending.
     fn next(&mut self, node: *mut pg_sys::ForeignScanState, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
         // SAFETY: the node's own slot.
         unsafe { pg_sys::ExecClearTuple(slot) };
+        self.is_pending = false;
         if let (Some(next), Some(kept)) = (self.again, self.kept.take_if(|_| self.again.is_some())) {
             if next == 0 {
                 self.forget_datums();
@@ -150,7 +158,7 @@ impl ScanState {
             return Ok(None);
         }
         let Some(fetch) = &mut self.fetch else { return Ok(None) };
-        match fetch.next()? {
+        match fetch.next(self.may_wait)? {
             Next::Row(row) => Ok(Some(row)),
             Next::FirstOfBatch(row) => {
                 self.forget_datums();
@@ -158,6 +166,10 @@ impl ScanState {
             }
             Next::Over(why) => {
                 self.stopped = why;
+                Ok(None)
+            }
+            Next::Later => {
+                self.is_pending = true;
                 Ok(None)
             }
         }

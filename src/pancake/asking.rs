@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
 use crate::reply::{Listed, Reply};
-use crate::retry::{Again, Failure};
+use crate::retry::{Again, Attempts, Failure};
 use crate::scan::Scan;
 use crate::url::Address;
 
@@ -26,17 +26,22 @@ impl Scan {
         self.client.ready(&self.server, turn).await
     }
 
-    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave now. `take` makes of the answer what is wanted; where
-    /// it makes nothing of a suspect failure, that is one like any other.
+    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave now. `take` makes of the
+    /// answer what is wanted; where it makes nothing of a suspect failure, that is one like any other.
     pub(crate) async fn answer<T>(
         &self,
         address: &Address,
         mut ready: Option<Ready>,
         mut take: impl FnMut(Answer) -> Result<Option<T>>,
     ) -> Result<T> {
-        let mut failed_attempts = 0;
+        let mut attempts = Attempts::default();
         loop {
-            let failure = match self.fetch(address, ready.take()).await {
+            let ready = match ready.take() {
+                Some(ready) => ready,
+                None => self.ready().await,
+            };
+            let turn = ready.turn.clone();
+            let failure = match self.fetch(address, ready).await {
                 Ok(reply) => match reply.rows(self.object) {
                     Ok(rows) => {
                         match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
@@ -53,16 +58,11 @@ impl Scan {
             {
                 return Ok(taken);
             }
-            failed_attempts += 1;
-            self.wait_to_retry(failure, failed_attempts).await?;
+            self.wait_to_retry(failure, &mut attempts, &turn).await?;
         }
     }
 
-    async fn fetch(&self, address: &Address, ready: Option<Ready>) -> Result<Reply, Failure> {
-        let ready = match ready {
-            Some(ready) => ready,
-            None => self.ready().await,
-        };
+    async fn fetch(&self, address: &Address, ready: Ready) -> Result<Reply, Failure> {
         let turn = ready.turn.clone();
         let request = Request {
             server: &self.server,
@@ -76,21 +76,22 @@ impl Scan {
         self.tally.network.add(turn.on_its_way());
         stats.requests.add(1);
         stats.last_request_at.set((self.meter.clocks.wall_micros)());
-        stats.rate_milli.set((self.meter.rate() * 1000.0).round() as i64);
+        self.meter.show_rate();
         fetched
     }
 
     /// Waits before another attempt. The failure itself where there is none.
-    async fn wait_to_retry(&self, failure: Failure, failed_attempts: u32) -> Result<()> {
-        let wait = failure.wait(failed_attempts).filter(|_| failed_attempts <= self.server.max_retries);
+    async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
+        let failed = attempts.count(&failure, self.meter.stats.served());
+        let wait = failure.wait(failed).filter(|_| failed <= self.server.max_retries);
         if let Again::Throttled(_) = failure.again {
             self.tally.throttled.add(1);
             self.meter.stats.throttled.add(1);
-            // Everybody who shares the page's budget waits.
-            self.meter.pause(failure.wait(failed_attempts).unwrap_or_default());
+            // Everybody who shares the page's budget waits, and asks more slowly from then on.
+            self.meter.refused(turn.on_its_way(), failure.wait(failed).unwrap_or_default());
         }
         let Some(wait) = wait else {
-            let tries = match failed_attempts {
+            let tries = match attempts.made() {
                 1 => return Err(failure.error),
                 n => format!("It was tried {n} times."),
             };

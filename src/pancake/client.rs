@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Kind, Result, quote};
 use crate::json::mend_escapes;
@@ -19,9 +20,18 @@ use crate::url::Address;
 const IDLE: Duration = Duration::from_secs(50);
 
 /// The lanes of a backend.
-#[derive(Default)]
 pub struct Client {
     idle: Mutex<Vec<Lane>>,
+    /// What is left of the lanes that may be in use at once.
+    room: Arc<Semaphore>,
+    lanes: usize,
+}
+
+/// As many lanes as anybody wants.
+impl Default for Client {
+    fn default() -> Self {
+        Self::with_lanes(Semaphore::MAX_PERMITS)
+    }
 }
 
 /// One connection, and what it was opened with.
@@ -56,6 +66,8 @@ impl Route {
 pub struct Ready {
     lane: Option<Lane>,
     pub turn: Arc<Turn>,
+    /// The lane's place among those in use.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// One GET, all but its grant.
@@ -67,8 +79,15 @@ pub struct Request<'a> {
 }
 
 impl Client {
+    /// A client that holds no more connections than this. A thousand pages at once would need a thousand descriptors:
+    /// instead of failing, the last ones wait until a lane is free.
+    pub fn with_lanes(lanes: usize) -> Self {
+        Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes }
+    }
+
     /// Waits until a request may leave: with a grant where a connection is open, else for the moment to open one.
     pub async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
+        let room = self.room.clone().acquire_owned().await.ok();
         let route = Route::of(server);
         if !self.has_idle(&route) {
             turn.may_open().await;
@@ -76,15 +95,18 @@ impl Client {
         if self.has_idle(&route) {
             turn.take().await;
         }
-        Ready { lane: self.take_idle(&route), turn }
+        Ready { lane: self.take_idle(&route), turn, room }
     }
 
     /// Sends the request, and reads the reply to its end.
     pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
-        let Ready { lane, turn } = ready;
+        let Ready { lane, turn, room: _room } = ready;
         let lane = match lane {
             Some(lane) => lane,
-            None => Lane::new(Route::of(request.server)).map_err(Failure::for_good)?,
+            None => {
+                self.make_room();
+                Lane::new(Route::of(request.server)).map_err(Failure::for_good)?
+            }
         };
         lane.gate.admit(&turn);
         let timeout = request.server.request_timeout;
@@ -112,6 +134,16 @@ impl Client {
         idle.retain(|lane| lane.used.elapsed() < IDLE);
         let found = idle.iter().position(|lane| lane.route == *route)?;
         Some(idle.swap_remove(found))
+    }
+
+    /// Closes the connection that was idle for longest, where idle ones stand in the way of a new one.
+    fn make_room(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = self.lanes - self.room.available_permits();
+        let oldest = idle.iter().enumerate().min_by_key(|(_, lane)| lane.used).map(|(place, _)| place);
+        if let Some(oldest) = oldest.filter(|_| idle.len() + in_use > self.lanes) {
+            idle.swap_remove(oldest);
+        }
     }
 }
 

@@ -46,11 +46,12 @@ impl Turn {
     }
 
     /// Waits until no other request of the scan opens a connection, and until a grant could be had, roughly: the
-    /// connection takes its time, and spends the grant itself.
+    /// connection takes its time, and spends the grant itself. A scan's first request needs one in any case, and would
+    /// stand in the row twice.
     pub async fn may_open(&self) {
         drop(self.opening.0.acquire().await);
         let wait = self.meter.ready_in();
-        if !wait.is_zero() {
+        if !wait.is_zero() && self.tally.requests.get() > 0 {
             self.tally.waiting(Waiting::RateLimit);
             tokio::time::sleep(wait).await;
             self.meter.waited(wait, &self.tally);

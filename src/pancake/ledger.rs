@@ -138,6 +138,11 @@ impl PageStats {
         }
     }
 
+    /// Grows with whatever the page serves to anybody.
+    pub(crate) fn served(&self) -> u64 {
+        self.bytes.get()
+    }
+
     pub(crate) fn failed(&self, error: &Error, now: i64) {
         self.errors.add(1);
         self.last_error_at.set(now);

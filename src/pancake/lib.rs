@@ -7,6 +7,8 @@
 //!                                          │       └► looks            (which reply proves which row: all pure)
 //!                                          ├─► endpoint (an ask → an address), decode (a reply's bytes → rows of cells)
 //!                                          └─► client ─► lane ─► meter (one budget for all sessions)
+//!                                                │        ├─► pace (how far apart requests leave)
+//!                                                │        └─► ticket (who goes next)
 //!                                                └─► reply (what counts as an answer)
 //! ```
 #![forbid(unsafe_code)]
@@ -31,6 +33,7 @@ pub mod looks;
 pub mod meter;
 pub mod options;
 pub mod outlet;
+pub mod pace;
 pub mod plan;
 pub mod proof;
 pub mod pushdown;
@@ -44,6 +47,7 @@ pub mod segment;
 pub mod sent;
 pub mod spelling;
 pub mod thread;
+pub mod ticket;
 pub mod time;
 pub mod token;
 pub mod union;

@@ -1,47 +1,20 @@
 //! The shared meter: one budget per page for every session of the cluster, kept in a few words of shared memory.
-//! The words are lent by the extension; the rule is governor's GCRA with a burst of one.
+//! The words are lent by the extension; how far apart requests leave is said in [`crate::pace`], who goes next in
+//! [`crate::ticket`].
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{NotKeyed, StateStore};
-use governor::{Quota, RateLimiter};
-
 use crate::ledger::{PageStats, Tally, Waiting};
+pub use crate::pace::{LONGEST_PAUSE, Pace};
+use crate::ticket::{Ticket, ready_at};
 use crate::url::BaseUrl;
-
-/// The words that sessions share about one page's pace. Zeroed memory is a page that nobody asked for yet.
-/// Its layout must not change: sessions of two releases may meet in it.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub struct Pace {
-    key: AtomicU64,
-    /// When the next request is due, in nanoseconds of the clock.
-    due: AtomicU64,
-    /// Nobody asks before this: somebody was told 429.
-    paused_until: AtomicU64,
-    /// The widest spacing that a session used within the last minute, and when it did.
-    widest: AtomicU64,
-    widest_at: AtomicU64,
-    /// What is known of the page's `post_ids`: when it was found out, in seconds of the clock, and a bit: it filters.
-    post_ids: AtomicU64,
-    reserved: [AtomicU64; 2],
-}
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
 /// six requests arrive within a second once latency jittered; 205 ms never did.
 const SPACING_NS: f64 = 1.025e9;
-/// How long the widest spacing of another session holds.
-const MEMORY_NS: u64 = 60_000_000_000;
 /// How long a verdict on a page's filters is believed.
 const PROOF_SECONDS: u64 = 86_400;
-/// A pause is never longer than this, whatever `Retry-After` says.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Nanoseconds of a clock that all sessions share (CLOCK_MONOTONIC), and microseconds since 1970.
 #[derive(Clone, Copy)]
@@ -99,63 +72,40 @@ fn claim<T>(slots: &[T], word: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<&T
 }
 
 impl PageMeter {
-    /// Spends one request of the budget, or says how long to wait before asking again.
-    pub fn try_grant(&self) -> Result<(), Duration> {
-        let now = (self.clocks.monotonic_ns)();
-        let paused_until = self.pace.paused_until.load(SeqCst);
-        if now < paused_until {
-            return Err(Duration::from_nanos(paused_until - now));
-        }
-        let period = Duration::from_nanos(self.period_for(now));
-        let quota = Quota::with_period(period).ok_or(period)?.allow_burst(NonZeroU32::MIN);
-        let clock = Since::start(now);
-        let limiter: RateLimiter<NotKeyed, Due, Since, NoOpMiddleware<Nanos>> =
-            RateLimiter::new(quota, Due(&self.pace.due), clock);
-        limiter.check().map_err(|not_until| not_until.wait_time_from(Nanos::from(now)))
+    fn now(&self) -> u64 {
+        (self.clocks.monotonic_ns)()
     }
 
-    /// The widest spacing that any session used within the last minute: two servers may name one page.
-    fn period_for(&self, now: u64) -> u64 {
-        let widest = self.pace.widest.load(SeqCst);
-        let stale = now.saturating_sub(self.pace.widest_at.load(SeqCst)) > MEMORY_NS;
-        if stale || self.period_ns >= widest {
-            self.pace.widest.store(self.period_ns, SeqCst);
-            self.pace.widest_at.store(now, SeqCst);
-            return self.period_ns;
-        }
-        widest
+    fn spacing_ns(&self, now: u64) -> u64 {
+        self.pace.spacing_ns(self.period_ns, now)
     }
 
-    /// Requests per second as they are spaced now.
-    pub fn rate(&self) -> f64 {
-        SPACING_NS / self.period_for((self.clocks.monotonic_ns)()) as f64
+    /// Takes the next place in the row of all sessions.
+    fn ticket(&self) -> Ticket {
+        let now = self.now();
+        Ticket::take(self.pace, self.spacing_ns(now), now)
     }
 
-    /// Whether `post_ids` filters on this page, as some session found out within the last day.
-    pub fn post_ids_filter(&self) -> Option<bool> {
-        let word = self.pace.post_ids.load(SeqCst);
-        let age = ((self.clocks.monotonic_ns)() / 1_000_000_000).saturating_sub(word >> 1);
-        (word != 0 && age < PROOF_SECONDS).then_some(word & 1 == 1)
+    /// How long until a grant could be had, if nobody else asked meanwhile. Spends nothing.
+    pub fn ready_in(&self) -> Duration {
+        let now = self.now();
+        Duration::from_nanos(ready_at(self.pace, self.spacing_ns(now), now).saturating_sub(now))
     }
 
-    pub fn remember_post_ids(&self, filter: bool) {
-        let seconds = (self.clocks.monotonic_ns)() / 1_000_000_000;
-        self.pace.post_ids.store((seconds.max(1) << 1) | u64::from(filter), SeqCst);
-    }
-
-    /// Keeps every session of this page from asking for a while.
-    pub fn pause(&self, wait: Duration) {
-        let now = (self.clocks.monotonic_ns)();
-        let until = now + wait.min(LONGEST_PAUSE).as_nanos() as u64;
-        self.pace.paused_until.fetch_max(until, SeqCst);
-    }
-
-    /// Waits for its turn and spends one request. No thread, no queue: whoever asks first when it is due, goes.
+    /// Waits for its turn and spends one request. Dropped while it waits, it gives its turn back if nobody stands
+    /// behind it; else one turn is lost.
     pub async fn grant(&self, tally: &Tally) {
         let asked = tokio::time::Instant::now();
-        while let Err(wait) = self.try_grant() {
-            tally.waiting(Waiting::RateLimit);
-            tokio::time::sleep(wait).await;
+        for given_up in 0.. {
+            let ticket = self.ticket();
+            let wait = ticket.due_in(self.now());
+            if !wait.is_zero() {
+                tally.waiting(Waiting::RateLimit);
+                tokio::time::sleep(wait).await;
+            }
+            if ticket.spend(self.now(), given_up) {
+                break;
+            }
         }
         self.waited(asked.elapsed(), tally);
     }
@@ -165,159 +115,247 @@ impl PageMeter {
         self.stats.limit_wait.add(waited);
     }
 
-    /// How long until a grant could be had; nothing is spent.
-    pub fn ready_in(&self) -> Duration {
-        let now = (self.clocks.monotonic_ns)();
-        let due = self.pace.due.load(SeqCst).max(self.pace.paused_until.load(SeqCst));
-        Duration::from_nanos(due.saturating_sub(now))
+    /// A request that was granted so long ago was told 429: every session of this page pauses, and slows down.
+    pub fn refused(&self, granted_ago: Duration, pause: Duration) {
+        let now = self.now();
+        let granted = now.saturating_sub(granted_ago.as_nanos() as u64);
+        self.pace.refused(granted, pause, self.period_ns, now);
+        self.show_rate();
     }
-}
 
-/// governor's state in a word of shared memory.
-struct Due(&'static AtomicU64);
-
-impl StateStore for Due {
-    type Key = NotKeyed;
-
-    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let mut seen = self.0.load(SeqCst);
-        loop {
-            let (outcome, next) = decide((seen != 0).then(|| Nanos::from(seen)))?;
-            match self.0.compare_exchange(seen, next.into(), SeqCst, SeqCst) {
-                Ok(_) => return Ok(outcome),
-                Err(now) => seen = now,
-            }
-        }
+    /// Requests per second as they are spaced now.
+    pub fn rate(&self) -> f64 {
+        SPACING_NS / self.spacing_ns(self.now()) as f64
     }
-}
 
-/// governor keeps its state relative to the clock's first reading: that one is 0, so the words hold absolute times.
-#[derive(Clone)]
-struct Since {
-    now: u64,
-    begun: Arc<AtomicBool>,
-}
-
-impl Since {
-    fn start(now: u64) -> Self {
-        Self { now, begun: Arc::new(AtomicBool::new(false)) }
+    pub fn show_rate(&self) {
+        self.stats.rate_milli.set((self.rate() * 1000.0).round() as i64);
     }
-}
 
-impl Clock for Since {
-    type Instant = Nanos;
+    /// Whether `post_ids` filters on this page, as some session found out within the last day.
+    pub fn post_ids_filter(&self) -> Option<bool> {
+        let word = self.pace.post_ids.load(SeqCst);
+        let age = (self.now() / 1_000_000_000).saturating_sub(word >> 1);
+        (word != 0 && age < PROOF_SECONDS).then_some(word & 1 == 1)
+    }
 
-    fn now(&self) -> Nanos {
-        Nanos::from(if self.begun.swap(true, SeqCst) { self.now } else { 0 })
+    pub fn remember_post_ids(&self, filter: bool) {
+        let seconds = self.now() / 1_000_000_000;
+        self.pace.post_ids.store((seconds.max(1) << 1) | u64::from(filter), SeqCst);
     }
 }
 
 #[cfg(test)]
+#[path = "meter_worlds.rs"]
+mod worlds;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
     use std::cell::Cell;
 
     thread_local!(static NOW: Cell<u64> = const { Cell::new(1_000_000_000) });
 
-    fn memory(slots: usize) -> Memory {
-        let clocks = Clocks { monotonic_ns: || NOW.get(), wall_micros: || 0 };
+    pub(super) fn now() -> u64 {
+        NOW.get()
+    }
+
+    pub(super) fn advance(nanos: u64) {
+        NOW.set(NOW.get() + nanos);
+    }
+
+    pub(super) fn memory(slots: usize) -> Memory {
+        let clocks = Clocks { monotonic_ns: now, wall_micros: || 0 };
         let paces = (0..slots).map(|_| Pace::default()).collect::<Vec<_>>().leak();
         let stats = (0..slots).map(|_| PageStats::default()).collect::<Vec<_>>().leak();
         Memory { paces, stats, clocks }
     }
 
-    fn base() -> BaseUrl {
-        BaseUrl::parse("https://pages.fm/api").unwrap()
-    }
-
-    fn advance(nanos: u64) {
-        NOW.set(NOW.get() + nanos);
-    }
-
-    proptest! {
-        #[test]
-        fn however_sessions_interleave_no_sixth_request_falls_into_a_second(steps in prop::collection::vec((0usize..3, 0u64..300_000_000), 1..300)) {
-            let memory = memory(8);
-            let sessions: Vec<_> = (0..3).filter_map(|_| memory.page(&base(), "1", 5.0)).collect();
-            let mut granted = vec![];
-            for (session, pause) in steps {
-                advance(pause);
-                if sessions[session].try_grant().is_ok() {
-                    granted.push(NOW.get());
-                }
-            }
-            for window in granted.windows(6) {
-                prop_assert!(window[5] - window[0] >= 1_025_000_000);
-            }
+    impl Memory {
+        pub(super) fn of(&self, page_id: &str, rate: f64) -> PageMeter {
+            self.page(&BaseUrl::parse("https://pages.fm/api").unwrap(), page_id, rate).unwrap()
         }
+    }
+
+    const MS: u64 = 1_000_000;
+    const FIVE: u64 = 205 * MS;
+
+    /// Asks for a request that may leave now.
+    fn leaves(meter: &PageMeter) -> bool {
+        let leaves = meter.ready_in().is_zero();
+        assert!(!leaves || meter.ticket().spend(now(), 0));
+        leaves
     }
 
     #[test]
     fn waiting_as_told_is_enough_and_uses_the_budget() {
-        let meter = memory(8).page(&base(), "1", 4.0).unwrap();
-        let start = NOW.get();
+        let meter = memory(8).of("1", 4.0);
+        let start = now();
         for _ in 0..40 {
-            if let Err(wait) = meter.try_grant() {
-                advance(wait.as_nanos() as u64);
-                assert_eq!(meter.try_grant(), Ok(()));
-            }
+            advance(meter.ready_in().as_nanos() as u64);
+            assert!(leaves(&meter));
         }
-        assert_eq!(NOW.get() - start, 39 * 256_250_000);
+        assert_eq!(now() - start, 39 * 256_250_000);
     }
 
     #[test]
     fn idleness_earns_no_burst() {
-        let meter = memory(8).page(&base(), "1", 5.0).unwrap();
-        assert_eq!(meter.try_grant(), Ok(()));
-        advance(3_600_000_000_000);
-        assert_eq!(meter.try_grant(), Ok(()));
-        assert!(meter.try_grant().is_err());
+        let meter = memory(8).of("1", 5.0);
+        assert!(leaves(&meter));
+        advance(3_600_000 * MS);
+        assert!(leaves(&meter));
+        assert!(!leaves(&meter));
+    }
+
+    #[test]
+    fn who_asks_first_goes_first() {
+        let memory = memory(8);
+        let tickets: Vec<_> = (0..4).map(|_| memory.of("1", 5.0).ticket()).collect();
+        let due: Vec<_> = tickets.iter().map(|ticket| ticket.due_in(now()).as_nanos() as u64).collect();
+        assert_eq!(due, [0, FIVE, 2 * FIVE, 3 * FIVE]);
+        for ticket in tickets {
+            advance(ticket.due_in(now()).as_nanos() as u64);
+            assert!(ticket.spend(now(), 0));
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_back_unless_somebody_stands_behind_it() {
+        let meter = memory(8).of("1", 5.0);
+        let [first, second, third] = [0, 1, 2].map(|_| meter.ticket());
+        drop(third);
+        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE));
+        drop(first);
+        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE));
+        drop(second);
+        assert_eq!(meter.ready_in(), Duration::from_nanos(FIVE));
+    }
+
+    #[test]
+    fn who_oversleeps_goes_at_once_or_to_the_end_of_the_row() {
+        let meter = memory(8).of("1", 5.0);
+        let late = meter.ticket();
+        advance(30 * MS);
+        assert!(!late.spend(now(), 0));
+        assert!(leaves(&meter));
+        let [late, behind] = [0, 1].map(|_| meter.ticket());
+        advance(FIVE + 30 * MS);
+        assert!(!late.spend(now(), 0));
+        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE - 30 * MS));
+        advance(FIVE - 30 * MS);
+        assert!(behind.spend(now(), 0));
     }
 
     #[test]
     fn the_slower_of_two_servers_holds_for_a_minute() {
         let memory = memory(8);
-        let [slow, fast] = [1.0, 5.0].map(|rate| memory.page(&base(), "1", rate).unwrap());
-        assert_eq!(slow.try_grant(), Ok(()));
-        advance(300_000_000);
-        assert!(fast.try_grant().is_err() && (fast.rate() - 1.0).abs() < 0.01);
-        advance(61_000_000_000);
-        assert_eq!(fast.try_grant(), Ok(()));
-        advance(210_000_000);
-        assert_eq!(fast.try_grant(), Ok(()));
+        let [slow, fast] = [1.0, 5.0].map(|rate| memory.of("1", rate));
+        assert!(leaves(&slow));
+        advance(300 * MS);
+        assert!(!leaves(&fast) && (fast.rate() - 1.0).abs() < 0.01);
+        advance(61_000 * MS);
+        assert!(leaves(&fast));
+        advance(210 * MS);
+        assert!(leaves(&fast));
     }
 
     #[test]
-    fn a_pause_holds_for_all_sessions_but_not_for_other_pages() {
+    fn a_refusal_makes_all_sessions_of_the_page_wait_but_no_other_page() {
         let memory = memory(8);
-        let [one, same] = [0, 1].map(|_| memory.page(&base(), "1", 5.0).unwrap());
-        one.pause(Duration::from_secs(2));
-        assert_eq!(same.try_grant(), Err(Duration::from_secs(2)));
-        assert_eq!(memory.page(&base(), "2", 5.0).unwrap().try_grant(), Ok(()));
+        let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
+        let (granted, waiting) = (one.ticket(), same.ticket());
+        assert!(granted.spend(now(), 0));
+        advance(100 * MS);
+        one.refused(Duration::from_millis(100), Duration::from_secs(2));
+        assert_eq!(same.ready_in(), Duration::from_secs(2));
+        assert!(leaves(&memory.of("2", 5.0)));
+        advance(FIVE - 100 * MS);
+        assert!(!waiting.spend(now(), 0), "the place was given out before");
+        let tickets = [0, 1].map(|_| same.ticket());
+        let [first, second] = tickets.each_ref().map(|ticket| ticket.due_in(now()));
+        assert_eq!(first, Duration::from_nanos(2_100 * MS - FIVE));
+        assert!(second - first > Duration::from_millis(255), "at the new pace");
+    }
+
+    #[test]
+    fn places_beyond_a_pause_are_free_again() {
+        let memory = memory(8);
+        let meter = memory.of("1", 1.0);
+        let _waiting: Vec<_> = (0..9).map(|_| meter.ticket()).collect();
+        meter.refused(Duration::ZERO, Duration::from_secs(1));
+        // But none sooner than the page's spacing after what has left already.
+        assert_eq!(meter.ready_in(), Duration::from_nanos(1_281_250_000));
+    }
+
+    #[test]
+    fn a_shorter_pause_within_a_longer_one_moves_nobody() {
+        let meter = memory(8).of("1", 5.0);
+        meter.refused(Duration::ZERO, Duration::from_secs(2));
+        let waiting = [0, 1].map(|_| meter.ticket());
+        meter.refused(Duration::ZERO, Duration::from_secs(1));
+        let [_, last] = waiting.each_ref().map(|ticket| ticket.due_in(now()));
+        assert!(meter.ready_in() > last);
+        advance(2_000 * MS);
+        let [first, _] = waiting;
+        assert!(first.spend(now(), 0));
+    }
+
+    #[test]
+    fn a_refusal_slows_down_and_the_rate_creeps_back() {
+        let memory = memory(8);
+        let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
+        let rates = |ago, expected: f64| {
+            one.refused(Duration::from_millis(ago), Duration::ZERO);
+            assert!((same.rate() - expected).abs() < 0.02, "{} instead of {expected}", same.rate());
+        };
+        rates(0, 4.0);
+        advance(100 * MS);
+        // It had left before the first one came back.
+        rates(200, 4.0);
+        rates(50, 3.2);
+        advance(10_000 * MS);
+        assert!((same.rate() - 3.2 * 1.105).abs() < 0.02, "{}", same.rate());
+        assert_eq!(one.stats.rate_milli.get().map(|milli| milli.0), Some(3_203));
+        advance(40_000 * MS);
+        assert!((same.rate() - 5.0).abs() < 0.001, "{}", same.rate());
+    }
+
+    #[test]
+    fn a_page_that_refuses_everything_is_asked_now_and_then() {
+        let meter = memory(8).of("1", 5.0);
+        for _ in 0..100 {
+            advance(MS);
+            meter.refused(Duration::ZERO, Duration::ZERO);
+        }
+        assert!((meter.rate() - 0.205).abs() < 0.001, "{}", meter.rate());
+        // Nor does it speed up who was told to be slower still.
+        let slow = memory(8).of("1", 0.05);
+        slow.refused(Duration::ZERO, Duration::ZERO);
+        assert!((slow.rate() - 0.05).abs() < 0.001, "{}", slow.rate());
     }
 
     #[test]
     fn a_verdict_is_shared_for_a_day() {
         let memory = memory(8);
-        let [one, same] = [0, 1].map(|_| memory.page(&base(), "1", 5.0).unwrap());
+        let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
         assert_eq!(one.post_ids_filter(), None);
         one.remember_post_ids(true);
         assert_eq!(same.post_ids_filter(), Some(true));
         same.remember_post_ids(false);
         assert_eq!(one.post_ids_filter(), Some(false));
-        advance(86_400_000_000_000);
+        advance(86_400_000 * MS);
         assert_eq!(one.post_ids_filter(), None);
     }
 
     #[test]
     fn a_full_house_shares_the_last_words() {
         let memory = memory(2);
-        let meters: Vec<_> = ["1", "2", "3", "4"].map(|page| memory.page(&base(), page, 5.0).unwrap()).into();
-        let granted = meters.iter().filter(|meter| meter.try_grant().is_ok()).count();
+        let granted = ["1", "2", "3", "4"].into_iter().filter(|page| leaves(&memory.of(page, 5.0))).count();
         assert_eq!(granted, 2);
+    }
+
+    #[test]
+    fn the_words_keep_their_place() {
+        assert_eq!(size_of::<Pace>(), 64);
     }
 }

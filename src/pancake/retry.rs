@@ -23,6 +23,34 @@ pub enum Again {
     Throttled(Option<Duration>),
 }
 
+/// What one request has met so far.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    made: u32,
+    faults: u32,
+    refusals: u32,
+    /// What the page had served to anybody at the last refusal.
+    served: Option<u64>,
+}
+
+impl Attempts {
+    /// The failures that speak against another try. A refusal after which somebody else was served says that the pace
+    /// was too quick, which the meter learns, and not that the page's budget is gone: the count of those begins anew.
+    pub fn count(&mut self, failure: &Failure, served: u64) -> u32 {
+        self.made += 1;
+        match failure.again {
+            Again::Throttled(_) if self.served.replace(served) == Some(served) => self.refusals += 1,
+            Again::Throttled(_) => self.refusals = 1,
+            Again::Never | Again::Later => self.faults += 1,
+        }
+        self.faults + self.refusals
+    }
+
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+}
+
 impl Failure {
     pub fn for_good(error: Error) -> Self {
         Self { error, again: Again::Never, cursor_suspect: false }
@@ -51,6 +79,19 @@ impl Failure {
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    #[test]
+    fn refusals_count_while_nobody_is_served() {
+        let [fault, refusal] = [Again::Later, Again::Throttled(None)].map(|again| Failure {
+            error: Error::new(Kind::Throttled, "m"),
+            again,
+            cursor_suspect: false,
+        });
+        let mut attempts = Attempts::default();
+        let met = [(&refusal, 7), (&refusal, 7), (&refusal, 8), (&fault, 9), (&refusal, 8), (&refusal, 9)];
+        assert_eq!(met.map(|(failure, served)| attempts.count(failure, served)), [1, 2, 1, 2, 3, 2]);
+        assert_eq!(attempts.made(), 6);
+    }
 
     #[test]
     fn waits_double_and_a_retry_after_is_honoured() {

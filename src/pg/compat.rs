@@ -2,6 +2,32 @@
 
 use pgrx::pg_sys;
 
+use crate::pg::nodes::list;
+
+// executor/execAsync.h, which pgrx does not bind. Only the last one can raise.
+unsafe extern "C-unwind" {
+    fn ExecAsyncRequestDone(request: *mut pg_sys::AsyncRequest, result: *mut pg_sys::TupleTableSlot);
+    fn ExecAsyncRequestPending(request: *mut pg_sys::AsyncRequest);
+    fn ExecAsyncResponse(request: *mut pg_sys::AsyncRequest);
+}
+
+/// Answers an Append's request: with a row, with none any more, or not yet.
+pub fn answer(request: *mut pg_sys::AsyncRequest, row: Option<*mut pg_sys::TupleTableSlot>) {
+    // SAFETY: callers pass core's own request, alive as long as its Append; they set its fields and nothing else.
+    unsafe {
+        match row {
+            Some(slot) => ExecAsyncRequestDone(request, slot),
+            None => ExecAsyncRequestPending(request),
+        }
+    }
+}
+
+/// Tells the Append of an answer that it did not ask for just now.
+pub fn deliver(request: *mut pg_sys::AsyncRequest) {
+    // SAFETY: as above, on the backend's own thread.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| ExecAsyncResponse(request)) }
+}
+
 /// The role that a foreign scan runs as: the view's owner, the definer, or the caller.
 pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_sys::Oid {
     #[cfg(any(feature = "pg14", feature = "pg15"))]
@@ -63,6 +89,29 @@ pub unsafe fn foreign_path(
         )
     };
     path.cast()
+}
+
+/// What is equal to each other, as it stands for this relation: where that is a partition, its own columns.
+///
+/// # Safety
+/// The class is the planner's, alive in this call.
+pub unsafe fn members(
+    class: *const pg_sys::EquivalenceClass,
+    relid: u32,
+) -> Vec<*mut pg_sys::EquivalenceMember> {
+    // SAFETY: as above. Until 17 all of them are in one list.
+    let members = list((unsafe { &*class }).ec_members);
+    #[cfg(feature = "pg18")]
+    // SAFETY: as above; the array, null if there is none, has that many lists.
+    let members = unsafe {
+        let of_partitions = (*class).ec_childmembers;
+        let has = !of_partitions.is_null() && relid < (*class).ec_childmembers_size as u32;
+        let own = if has { list(*of_partitions.add(relid as usize)) } else { Vec::new() };
+        [members, own].concat()
+    };
+    #[cfg(not(feature = "pg18"))]
+    let _ = relid;
+    members
 }
 
 /// Whether a path key is a descending order of times.

@@ -8,11 +8,15 @@ use pancake::error::{Error, Kind, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
+use crate::pg::wait::Bell;
+
 /// Started at the first scan of a backend, ended with it.
 pub struct Worker {
     handle: Handle,
     /// One HTTP client per backend; its connections are kept alive between statements.
     pub client: Arc<Client>,
+    /// Wakes the backend.
+    pub bell: Bell,
 }
 
 /// A task that ends when this is dropped.
@@ -31,7 +35,11 @@ impl Worker {
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         match WORKER.get() {
             Some(worker) => Ok(worker),
-            None => Self::start().map(|worker| WORKER.get_or_init(|| worker)),
+            None => {
+                let worker = Self::start().map(|worker| WORKER.get_or_init(|| worker))?;
+                worker.handle.spawn(worker.bell.nudge());
+                Ok(worker)
+            }
         }
     }
 
@@ -47,6 +55,7 @@ impl Worker {
             .build()
             .map_err(|error| failed("no runtime", &error))?;
         let handle = runtime.handle().clone();
+        let bell = Bell::new()?;
         // Signals are the backend's: the thread inherits a mask that blocks them all.
         let before = SigSet::all()
             .thread_swap_mask(SigmaskHow::SIG_SETMASK)
@@ -56,10 +65,18 @@ impl Worker {
             .spawn(move || runtime.block_on(std::future::pending::<()>()));
         before.thread_set_mask().map_err(|error| failed("no signal mask", &error))?;
         spawned.map_err(|error| failed("no thread", &error))?;
-        Ok(Worker { handle, client: Arc::default() })
+        Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), bell })
     }
 
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {
         Running(self.handle.spawn(task))
     }
+}
+
+/// As many descriptors as Postgres leaves to extensions (`AcquireExternalFD` in fd.c): a third of what is safe, some 320
+/// where 1,024 are allowed.
+fn most_connections() -> usize {
+    // SAFETY: a variable of the backend, set once by the postmaster.
+    let safe = unsafe { pgrx::pg_sys::max_safe_fds };
+    usize::try_from(safe / 3).unwrap_or(0).max(8)
 }

@@ -108,9 +108,9 @@ fn customers_conversations_and_a_crm() {
     ] {
         let (rows, log) = same(&shop, &mut session, query);
         assert!(rows > 0, "{query}");
-        // No table is read more than once.
+        // No table is read more than once; segments that are walked at once cost a few requests more.
         assert!(
-            of(&log, Endpoint::Conversations) <= 900_usize.div_ceil(59) + 3
+            of(&log, Endpoint::Conversations) <= 900_usize.div_ceil(59) + 8
                 && of(&log, Endpoint::Customers) <= 12,
             "{query}: {}",
             log.len()

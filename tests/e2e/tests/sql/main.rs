@@ -16,6 +16,7 @@ mod messages;
 mod meter;
 mod moving;
 mod options;
+mod pages;
 mod plans;
 mod pushdown;
 mod secrets;

@@ -5,6 +5,8 @@
 //! them: a window that is too full counts only if no thread of ours was stalled meanwhile by more than the spacing
 //! absorbs, else it is measured again.
 
+mod turns;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

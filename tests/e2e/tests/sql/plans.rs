@@ -300,6 +300,29 @@ fn a_rescan_reads_anew() {
     assert_eq!(session.one(&newer).unwrap(), "1");
 }
 
+/// The inner side of a loop may be wanted again with the same parameters, and then with others: what was kept for the
+/// one is no answer to the other.
+#[test]
+fn what_a_rescan_keeps_is_of_its_parameters() {
+    let (shop, mut session) = open(130);
+    session
+        .execute(
+            "CREATE TABLE kinds AS SELECT unnest('{INBOX,COMMENT,RATING,INBOX,NULL}'::text[]) AS kind; CREATE TABLE two AS SELECT generate_series(1, 2) AS n;
+             ANALYZE kinds; ANALYZE two;
+             SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET enable_memoize = off",
+        )
+        .unwrap();
+    let sql = "SELECT kind, (SELECT string_agg(c.id, ',' ORDER BY c.id) FROM two LEFT JOIN {} c ON c.type = kind AND c.message_count % 2 < two.n) FROM kinds";
+    let plan = session.explain(&sql.replace("{}", "shop.conversations")).unwrap();
+    let (outer, inner) = (plan.find("Seq Scan on two").unwrap(), plan.find("Foreign Scan").unwrap());
+    assert!(outer < inner, "{plan}");
+    let (_, log) = shop.watch(|| agree(&mut session, sql));
+    // The second turn of each loop costs nothing.
+    let starts = log.iter().filter(|entry| !entry.has_cursor() && entry.param("until").is_none()).count();
+    assert_eq!(starts, 4, "{plan}");
+    shop.honest().unwrap();
+}
+
 #[test]
 fn copies_of_every_kind() {
     let (shop, mut session) = open(130);

@@ -1,9 +1,10 @@
 //! Whether what is promised to be sent is sent, and the answer is the same as over a local copy of the page.
 //! What EXPLAIN says of it is in `explain`, the disputed readings of the server and random clauses in `readings`,
-//! the same while rows move in `weather`.
+//! the same while rows move in `weather`, what holds a clause back in `guards`.
 
 mod explain;
 mod grammar;
+mod guards;
 mod readings;
 mod weather;
 
@@ -363,6 +364,7 @@ fn what_everything_matches_is_everything() {
         "true",
         "tags @> '{}'",
         "type <> ALL('{}')",
+        "type = ALL('{}')",
         "updated_at > '-infinity'",
         "updated_at >= '-infinity' AND updated_at <= 'infinity'",
         "inserted_at < 'infinity'",
@@ -429,6 +431,7 @@ fn only_tag_ids_are_sent() {
         "tags @> '{61}' OR tags @> '{62}'",
         "'61' <> ALL(tags)",
         "'6' < ANY(tags)",
+        "'61' = ALL(tags)",
         "tags[1] = '61'",
         "tags @> tag_names",
         "tags @> ARRAY[substr(id, 1, 0) || '61']",
@@ -517,148 +520,6 @@ fn dates_and_timestamps_are_compared_in_the_zone_of_the_session() {
         let execute = |name: &str| format!("EXECUTE {name}('{noon}')");
         assert_eq!(session.column(&execute("ours")).unwrap(), session.column(&execute("theirs")).unwrap());
     }
-    shop.honest().unwrap();
-}
-
-#[test]
-fn the_option_pushdown_says_what_may_be_sent() {
-    let clause = "type = 'INBOX' AND tags @> '{61}' AND updated_at > now() - interval '9 days'";
-    let sent = |log: &[Entry]| {
-        let all = ["type", "tags", "since"].into_iter();
-        all.filter(|name| log.iter().any(|entry| entry.param(name).is_some())).collect::<Vec<_>>()
-    };
-    let (shop, mut session) = open(130, &[("pushdown", "none")]);
-    assert_eq!(sent(&same(&shop, &mut session, clause)), [""; 0]);
-    assert_eq!(same(&shop, &mut session, "page_id = '2'").len(), 0);
-    for (option, expected) in [
-        ("type", vec!["type"]),
-        ("type, tags", vec!["type", "tags"]),
-        ("updated_at", vec!["since"]),
-        ("inserted_at,post_id", vec![]),
-        ("all", vec!["type", "tags", "since"]),
-    ] {
-        session.execute(&format!("ALTER SERVER shop OPTIONS (SET pushdown '{option}')")).unwrap();
-        assert_eq!(sent(&same(&shop, &mut session, clause)), expected, "{option}");
-    }
-    // The table's own word goes before the server's.
-    session.execute("ALTER FOREIGN TABLE shop.conversations OPTIONS (ADD pushdown 'none')").unwrap();
-    assert_eq!(sent(&same(&shop, &mut session, clause)), [""; 0]);
-    session.execute("ALTER SERVER shop OPTIONS (SET pushdown 'none')").unwrap();
-    session.execute("ALTER FOREIGN TABLE shop.conversations OPTIONS (SET pushdown 'tags')").unwrap();
-    assert_eq!(sent(&same(&shop, &mut session, clause)), ["tags"]);
-    shop.honest().unwrap();
-}
-
-#[test]
-fn equal_is_what_the_collation_says() {
-    let (shop, mut session) = open(130, &[]);
-    session
-        .execute("CREATE COLLATION blunt (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
-        .unwrap();
-    session.execute("CREATE FOREIGN TABLE blunt (id text, type text COLLATE blunt, tags text[] COLLATE blunt) SERVER shop OPTIONS (object 'conversations')").unwrap();
-    for clause in [
-        "type = 'inbox' COLLATE blunt",
-        "'inbox' COLLATE blunt = type",
-        "type COLLATE blunt IN ('inbox', 'comment')",
-        "type = 'inbox' COLLATE blunt AND tags @> '{61}'",
-    ] {
-        let log = same(&shop, &mut session, clause);
-        assert_eq!(values(&log, "type"), set(&["-"]), "{clause}");
-        assert_ne!(session.one(&format!("SELECT count(*) FROM copy WHERE {clause}")).unwrap(), "0");
-    }
-    let (count, log) = shop
-        .watch(|| session.one("SELECT count(*) FROM blunt WHERE type = 'inbox' AND tags @> '{61}'").unwrap());
-    let expected = "SELECT count(*) FROM copy WHERE type = 'INBOX' AND tags @> '{61}'";
-    assert_eq!(count, session.one(expected).unwrap());
-    assert_eq!(values(&log, "type"), set(&["-"]));
-    // A deterministic one is as good as none.
-    let log = same(&shop, &mut session, "type = 'INBOX' COLLATE \"C\"");
-    assert_eq!(values(&log, "type"), set(&["INBOX"]));
-    shop.honest().unwrap();
-}
-
-/// A function that talks sees no row that the barrier holds back, and no clause of the outside narrows what is asked
-/// unless core trusts it.
-#[test]
-fn a_security_barrier_holds() {
-    let (shop, mut session) = open(130, &[]);
-    session
-        .execute(
-            "CREATE VIEW comments WITH (security_barrier) AS SELECT * FROM shop.conversations WHERE type = 'COMMENT' AND seen;
-             CREATE FUNCTION peek(id text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
-                 $$BEGIN RAISE NOTICE '%', id; RETURN true; END$$;
-             CREATE FUNCTION peek(types text[]) RETURNS text[] LANGUAGE plpgsql STABLE COST 0.0001 AS
-                 $$BEGIN RAISE NOTICE 'operand'; RETURN types; END$$",
-        )
-        .unwrap();
-    session.notices();
-    let mut allowed =
-        session.column("SELECT id FROM copy WHERE type = 'COMMENT' AND seen ORDER BY id").unwrap();
-    let ids = session.column("SELECT id FROM comments WHERE peek(id) ORDER BY id").unwrap();
-    let mut seen: Vec<String> = session.notices().into_iter().map(|notice| notice.message).collect();
-    seen.sort();
-    allowed.sort();
-    assert_eq!(seen, allowed);
-    assert_eq!(ids.len(), allowed.len());
-
-    for clause in
-        ["tags @> '{61}'", "'61' = ANY(tags)", "type = 'COMMENT'", "updated_at > now() - interval '30 days'"]
-    {
-        let (count, log) =
-            shop.watch(|| session.one(&format!("SELECT count(*) FROM comments WHERE {clause}")).unwrap());
-        let expected = format!("SELECT count(*) FROM copy WHERE type = 'COMMENT' AND seen AND {clause}");
-        assert_eq!(count, session.one(&expected).unwrap());
-        assert_eq!(values(&log, "type"), set(&["COMMENT"]), "{clause}");
-    }
-    shop.honest().unwrap();
-}
-
-/// The same by row security, which a foreign table has from its partitioned parent.
-#[test]
-fn row_security_comes_first() {
-    let (shop, mut session) = open(130, &[]);
-    let clerk = format!("clerk_{}", shop.database.name());
-    session
-        .execute(&format!(
-            "CREATE ROLE {clerk} LOGIN;
-             GRANT USAGE ON SCHEMA shop TO {clerk}; GRANT SELECT ON copy TO {clerk};
-             CREATE USER MAPPING FOR {clerk} SERVER shop OPTIONS (page_access_token '{}');
-             CREATE TABLE guarded (id text, type text, tags text[], seen boolean, updated_at timestamptz, page_id text)
-                 PARTITION BY LIST (page_id);
-             CREATE FOREIGN TABLE guarded_1 PARTITION OF guarded FOR VALUES IN ('100000000000001')
-                 SERVER shop OPTIONS (object 'conversations');
-             ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY seen ON guarded USING (seen AND type = 'INBOX');
-             GRANT SELECT ON guarded TO {clerk};
-             CREATE FUNCTION peek(id text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
-                 $$BEGIN RAISE NOTICE '%', id; RETURN true; END$$",
-            shop.simulator.first_page().token()
-        ))
-        .unwrap();
-    let mut clerk = shop.database.connect_as(&clerk).unwrap();
-    let allowed = "SELECT id FROM copy WHERE seen AND type = 'INBOX'";
-    let mut expected = session.column(allowed).unwrap();
-    expected.sort();
-    clerk.rows("SELECT * FROM guarded WHERE peek(id)").unwrap();
-    let mut seen: Vec<String> = clerk.notices().into_iter().map(|notice| notice.message).collect();
-    seen.sort();
-    assert_eq!(seen, expected);
-
-    let untrusted = "SELECT count(*) FROM guarded WHERE tags @> '{61}'";
-    let (count, log) = shop.watch(|| clerk.one(untrusted).unwrap());
-    assert_eq!(
-        count,
-        session.one(&format!("SELECT count(*) FROM ({allowed} AND tags @> '{{61}}') x")).unwrap()
-    );
-    assert_eq!((values(&log, "type"), values(&log, "tags")), (set(&["INBOX"]), set(&["-"])));
-    let plan = clerk.explain(untrusted).unwrap();
-    let not_sent =
-        plan.lines().find(|line| line.contains("Pancake Not Sent")).unwrap_or_else(|| panic!("{plan}"));
-    assert!(not_sent.contains("tags @>") && not_sent.contains("row security comes first"), "{plan}");
-    // What core trusts is sent.
-    let trusted = "SELECT count(*) FROM guarded WHERE updated_at > now() - interval '9 days'";
-    let (_, log) = shop.watch(|| clerk.one(trusted).unwrap());
-    assert!(log[0].param("since").is_some());
     shop.honest().unwrap();
 }
 

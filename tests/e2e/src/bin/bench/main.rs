@@ -1,11 +1,14 @@
-//! `make bench`: what cancelling, the budget, a row and a small LIMIT cost, as a Markdown table for each section.
+//! `make bench`: what cancelling, the budget, learning it, a row, a small LIMIT and several pages cost, as a Markdown
+//! table for each section.
 //! Decides which sections run (all, or those named as arguments); what a section measures is left to its file.
 
 mod budget;
 mod cancel;
 mod ceiling;
+mod learning;
 mod limit;
 mod loops;
+mod pages;
 mod table;
 mod throughput;
 
@@ -18,11 +21,13 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 5] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
+    ("learning", learning::measure),
     ("throughput", throughput::measure),
     ("limit", limit::measure),
+    ("pages", pages::measure),
     ("ceiling", ceiling::measure),
 ];
 

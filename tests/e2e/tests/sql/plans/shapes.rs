@@ -27,6 +27,8 @@ const SHAPES: &[&str] = &[
     "SELECT n, s.id FROM crm JOIN copy k USING (id) JOIN {} s ON s.tags && k.tags AND s.updated_at BETWEEN k.inserted_at AND k.updated_at",
     "SELECT v, s.id FROM (VALUES ('61', 'INBOX'), ('62', NULL), (NULL, 'INBOX'), ('VIP', 'COMMENT'), ('62', 'RATING')) v (tag, kind) JOIN {} s ON v.tag = ANY (s.tags) AND s.type = v.kind",
     "SELECT id, sum(message_count) OVER w, lag(id) OVER w FROM {} WHERE seen WINDOW w AS (PARTITION BY type ORDER BY inserted_at, id ROWS 3 PRECEDING)",
+    "SELECT crm.n, s.x FROM crm LEFT JOIN LATERAL (SELECT c.id, crm.wanted || coalesce(c.type, '') AS x FROM {} c WHERE c.seen) s ON s.id = crm.id",
+    "SELECT crm.n, s.x, t.y FROM crm LEFT JOIN LATERAL (SELECT c.type, coalesce(crm.n, 1) AS x FROM {} c) s ON s.type = crm.wanted LEFT JOIN LATERAL (SELECT s.x AS y FROM {} d WHERE d.id = crm.id) t ON true",
     "SELECT DISTINCT type, seen FROM {}",
     "(SELECT id FROM {} ORDER BY updated_at DESC, id LIMIT 5) UNION (SELECT id FROM {} ORDER BY inserted_at DESC, id LIMIT 5)",
     "WITH c AS NOT MATERIALIZED (SELECT * FROM {} WHERE type = 'INBOX') SELECT id FROM c WHERE seen UNION ALL SELECT id FROM c WHERE updated_at > '2020-01-01'",
