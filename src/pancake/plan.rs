@@ -102,8 +102,12 @@ impl Chain {
         let (first, others) = chains.split_first()?;
         let mut common = first.clone();
         for chain in others {
-            common.kind = common.kind.filter(|kind| chain.kind.as_ref() == Some(kind));
-            common.post_id = common.post_id.filter(|post_id| chain.post_id.as_ref() == Some(post_id));
+            let shared = |ours: Option<String>, theirs: &Option<String>| {
+                ours.filter(|ours| theirs.as_ref() == Some(ours))
+            };
+            common.kind = shared(common.kind, &chain.kind);
+            common.post_id = shared(common.post_id, &chain.post_id);
+            common.conversation_id = shared(common.conversation_id, &chain.conversation_id);
             common.tags.retain(|tag| chain.tags.contains(tag));
         }
         Some(common)
@@ -515,6 +519,8 @@ mod tests {
         assert_eq!(plan.chains.len(), 100);
         assert!(plan.chains.iter().all(|chain| chain.window.low == Some(Micros(10))));
         assert!(!plan.may_repeat() && plan.ids.is_none() && plan.can_be_asked(Object::Messages).is_ok());
+        assert_eq!(Chain::common(&plan.chains).unwrap().conversation_id, None);
+        assert_eq!(Chain::common(&plan.chains[..1]).as_ref(), plan.chains.first());
         let without = of(&[(Filterable::InsertedAt, Greater, at(9))]);
         assert_eq!(without.can_be_asked(Object::Messages).unwrap_err().sqlstate(), "HV002");
         assert_eq!(of(&[(Filterable::ConversationId, Equal, Operand::Null)]).chains, []);
