@@ -210,10 +210,12 @@ impl Moment {
         }
         // What is idle asks at once: that it asked a little later looks to the world as if the reply came later.
         let ask = |mut moment: Moment| {
-            while let Some(question) = moment.union.next(false) {
+            loop {
+                // Nothing is cut here by the union itself.
+                let ahead = moment.union.segments.iter().any(Segment::is_idle);
+                let Some(question) = moment.union.next(ahead) else { return moment };
                 moment.ask(&question, reading);
             }
-            moment
         };
         if self.requests == 0 {
             next.push(Ok(ask(self.clone())));
