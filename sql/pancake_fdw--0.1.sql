@@ -97,6 +97,22 @@ COMMENT ON FUNCTION visible_progress() IS 'internal: what progress shows';
 CREATE VIEW progress AS SELECT * FROM visible_progress();
 COMMENT ON VIEW progress IS 'scans of foreign tables that run now, in all databases of the cluster';
 
+-- ---------------------------------------------------------------------------------------------------------------
+-- How a page really answers
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE FUNCTION doctor_json(server name) RETURNS text
+    LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pancake_fdw_doctor';
+COMMENT ON FUNCTION doctor_json(name) IS 'internal: what doctor() shows';
+
+CREATE FUNCTION doctor(server name, OUT item text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
+    LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE ROWS 16
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT f.item, f.status, f.detail, f.hint
+        FROM jsonb_to_recordset(pancake.doctor_json(server)::jsonb) AS f (item text, status text, detail text, hint text)
+    $$;
+COMMENT ON FUNCTION doctor(name) IS 'examines token, page and filters of a server with some twenty requests; changes nothing';
+
 GRANT USAGE ON SCHEMA pancake TO PUBLIC;
 GRANT SELECT ON request_stats, progress TO PUBLIC;
 GRANT EXECUTE ON FUNCTION request_stats_reset() TO pg_monitor;

@@ -1,7 +1,6 @@
 //! ANALYZE: a sample of the page within a small budget of requests. How it is drawn is said in `pancake::sample`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use pancake::error::Result;
 use pancake::outlet::Outlet;
@@ -73,22 +72,9 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
 }
 
 fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
-    let Worker { bell, .. } = Worker::get()?;
     let outlet = Outlet::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
     let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), outlet)?;
-    let result: Arc<Mutex<Option<Result<Sample>>>> = Arc::default();
-    let place = result.clone();
-    let _running = Worker::get()?.spawn(async move {
-        let sample = scan.sample().await;
-        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);
-        bell.ring();
-    });
-    loop {
-        if let Some(sample) = result.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return sample;
-        }
-        bell.wait(Duration::from_secs(1));
-    }
+    Worker::get()?.finish(async move { scan.sample().await })?
 }

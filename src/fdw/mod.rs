@@ -4,6 +4,7 @@ mod analyze;
 mod append;
 mod bound;
 mod derived;
+mod doctor;
 mod envelope;
 mod explain;
 mod fetch;

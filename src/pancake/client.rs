@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Kind, Result, quote};
@@ -195,6 +195,7 @@ impl Lane {
             request_id: header("x-request-id").map(|id| request.token.scrub(&id).into_owned()),
             retry_after: header(RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(&value, SystemTime::now())),
+            date: header(DATE.as_str()).and_then(|value| httpdate::parse_http_date(&value).ok()),
             body: String::new(),
         };
         let keep = header(CONNECTION.as_str()).is_none_or(|value| !value.eq_ignore_ascii_case("close"));

@@ -20,6 +20,7 @@ pub mod client;
 pub mod column;
 pub mod conversation;
 pub mod decode;
+pub mod doctor;
 pub mod duration;
 pub mod endpoint;
 pub mod error;

@@ -35,6 +35,17 @@ impl Pushdown {
         always.contains(&column) || self.columns.contains(&column.column())
     }
 
+    /// The option's value with these columns left out.
+    pub fn without(&self, columns: &[Filterable]) -> String {
+        let kept: Vec<_> = self
+            .columns
+            .iter()
+            .filter(|name| columns.iter().all(|c| c.column() != **name))
+            .copied()
+            .collect();
+        if kept.is_empty() { "none".to_owned() } else { kept.join(",") }
+    }
+
     /// Whether the server's filter on this column is believed without proof.
     pub fn trusts(&self, column: Filterable) -> bool {
         self.named && self.allows(column)

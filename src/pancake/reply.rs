@@ -19,6 +19,8 @@ pub struct Reply {
     pub content_type: String,
     pub request_id: Option<String>,
     pub retry_after: Option<Duration>,
+    /// The server's clock when it answered.
+    pub date: Option<SystemTime>,
     pub body: String,
 }
 

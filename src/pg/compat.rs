@@ -49,6 +49,21 @@ pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_
     }
 }
 
+/// Whether the role has the privilege USAGE on a foreign server.
+pub fn may_use_server(server: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: a look-up in the catalogs, which raises where the server is gone.
+    let found = unsafe { pg_sys::pg_foreign_server_aclcheck(server, role, pg_sys::ACL_USAGE) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    let found = {
+        // Wider since 16.
+        let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE);
+        // SAFETY: as above.
+        unsafe { pg_sys::object_aclcheck(pg_sys::ForeignServerRelationId, server, role, mode) }
+    };
+    found == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// What a path gives and takes.
 pub struct Costs {
     pub rows: f64,

@@ -1,6 +1,7 @@
 //! The one thread of a backend that talks HTTP. It never touches Postgres: it gets tasks and rings bells.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use pancake::client::Client;
@@ -66,6 +67,35 @@ impl Worker {
         before.thread_set_mask().map_err(|error| failed("no signal mask", &error))?;
         spawned.map_err(|error| failed("no thread", &error))?;
         Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), bell })
+    }
+
+    /// Runs a task to its end; the backend waits meanwhile. Raises where the statement is cancelled, which ends the task.
+    pub fn finish<T: Send + 'static>(
+        &'static self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let place: Arc<Mutex<Option<T>>> = Arc::default();
+        let result = place.clone();
+        let bell = &self.bell;
+        let running = self.spawn(async move {
+            let done = task.await;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+            bell.ring();
+        });
+        loop {
+            let is_over = running.0.is_finished();
+            if let Some(done) = result.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(done);
+            }
+            if is_over {
+                return Err(Error::new(
+                    Kind::NotUnderstood,
+                    "the worker thread broke off inside pancake_fdw",
+                )
+                .hint("Please report this, with the lines that the server's log has of it."));
+            }
+            bell.wait(Duration::from_secs(1));
+        }
     }
 
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -13,6 +13,7 @@ use hyper::header::{HeaderValue, InvalidHeaderValue};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::clock::SECOND;
 use crate::fault::Fault;
 use crate::log::Endpoint;
 use crate::reply::{JSON, Reply, gzip};
@@ -67,6 +68,14 @@ impl Fault {
 
 /// Sends an answer; an error closes the connection.
 pub async fn send(answer: Answer, accepts_gzip: bool) -> io::Result<Response<Payload>> {
+    let seconds = u64::try_from(answer.now.div_euclid(SECOND)).unwrap_or(0);
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+    let mut response = respond(answer, accepts_gzip).await?;
+    response.headers_mut().insert("date", HeaderValue::from_str(&date).map_err(io::Error::other)?);
+    Ok(response)
+}
+
+async fn respond(answer: Answer, accepts_gzip: bool) -> io::Result<Response<Payload>> {
     if !answer.delay.is_zero() {
         tokio::time::sleep(answer.delay).await;
     }

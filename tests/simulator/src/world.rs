@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::catalogue;
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::dice::Dice;
 use crate::fault::{Fault, Faults};
 use crate::listing;
@@ -42,6 +42,8 @@ pub struct Answer {
     pub delay: Duration,
     pub request_id: String,
     pub endpoint: Endpoint,
+    /// The simulator's clock, as the header `Date` says it.
+    pub now: Micros,
 }
 
 impl World {
@@ -104,7 +106,14 @@ impl World {
             complaints,
         });
         let jitter = self.switches.jitter.mul_f64(self.dice.unit());
-        Answer { reply, fault, delay: self.switches.latency + jitter, request_id, endpoint: request.endpoint }
+        Answer {
+            reply,
+            fault,
+            delay: self.switches.latency + jitter,
+            request_id,
+            endpoint: request.endpoint,
+            now,
+        }
     }
 
     /// The reply to a request that is within the rate.

@@ -7,6 +7,7 @@ mod answers;
 mod cancel;
 mod columns;
 mod cost;
+mod doctor;
 mod documents;
 mod errors;
 mod harness;

@@ -78,6 +78,7 @@ fn look_everywhere(heard: &mut Heard, session: &mut Session) {
         "SELECT * FROM pancake.request_stats",
         "SELECT * FROM pancake.progress",
         "SELECT * FROM pancake.version()",
+        "SELECT * FROM pancake.doctor('shop')",
     ] {
         heard.run(session, sql);
     }

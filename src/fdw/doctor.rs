@@ -1,0 +1,96 @@
+//! `pancake.doctor(server)`: what keeps the page from being asked, or what the examination in `pancake::doctor` found,
+//! as JSON. Only that there is no such server is an error.
+
+use std::sync::Arc;
+
+use pancake::doctor::{Finding, prescribe};
+use pancake::error::{Error, Kind, Result};
+use pancake::options::{ServerOptions, TableOptions};
+use pancake::outlet::Outlet;
+use pancake::plan::RequestPlan;
+use pgrx::{IntoDatum, pg_guard, pg_sys};
+use serde_json::{Value, json};
+
+use crate::fdw::fetch::prepare;
+use crate::pg::catalog::{ForeignTable, given, role_name};
+use crate::pg::compat::may_use_server;
+use crate::pg::nodes::{c_string, identifier, text};
+use crate::pg::report::OrRaise;
+use crate::pg::worker::Worker;
+use crate::sql_function;
+
+sql_function!(pg_finfo_pancake_fdw_doctor);
+
+/// Behind the function `pancake.doctor`.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_doctor(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the function is strict and takes one argument of type name.
+    let name = unsafe {
+        let arguments = (*call).args.as_slice(1);
+        text(arguments[0].value.cast_mut_ptr::<pg_sys::NameData>().cast())
+    };
+    let findings: Value = examine(&name).or_raise().iter().map(line).collect();
+    findings.to_string().into_datum().unwrap_or(pg_sys::Datum::from(0))
+}
+
+fn line(finding: &Finding) -> Value {
+    json!({
+        "item": finding.item,
+        "status": finding.status.text(),
+        "detail": finding.detail,
+        "hint": finding.hint,
+    })
+}
+
+fn examine(name: &str) -> Result<Vec<Finding>> {
+    // SAFETY: raises where there is no such server; the wrapper of a server is there, and its handler's name, null
+    // where it has none, as well.
+    let (server, handler) = unsafe {
+        let server = &*pg_sys::GetForeignServerByName(c_string(name).as_ptr(), false);
+        let wrapper = &*pg_sys::GetForeignDataWrapper(server.fdwid);
+        (server, text(pg_sys::get_func_name(wrapper.fdwhandler)))
+    };
+    if handler != "pancake_fdw_handler" {
+        return Err(Error::new(Kind::BadDefinition, format!("server \"{name}\" is not a server of pancake_fdw"))
+            .hint("Its servers: SELECT srvname FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE fdwname = 'pancake_fdw';"));
+    }
+    Ok(page_of(name, server).unwrap_or_else(|finding| vec![finding]))
+}
+
+fn page_of(name: &str, server: &pg_sys::ForeignServer) -> Result<Vec<Finding>, Finding> {
+    const SERVER: &str = "server";
+    // SAFETY: reads a variable of the backend.
+    let user = unsafe { pg_sys::GetUserId() };
+    if !may_use_server(server.serverid, user) {
+        let (server, role) = (identifier(name), identifier(&role_name(user)));
+        return Err(Finding::fail(SERVER, format!("permission denied for foreign server {server}"))
+            .hint(format!("GRANT USAGE ON FOREIGN SERVER {server} TO {role};")));
+    }
+    let told = |item| move |error: Error| Finding::of_error(&error, item);
+    let options = given(server.options);
+    let is_set = |name: &str| options.iter().any(|(option, _)| option == name);
+    if !is_set("page_id") {
+        return Err(Finding::fail("page", "the server names no page").hint(format!(
+            "ALTER SERVER {} OPTIONS (ADD page_id '…'); or, where its tables name their pages, make a server for the page.",
+            identifier(name)
+        )));
+    }
+    let whole_page = [("object".to_owned(), "conversations".to_owned())];
+    let table = ForeignTable {
+        server_id: server.serverid,
+        server_name: name.to_owned(),
+        server_owner: server.owner,
+        server: ServerOptions::read(&options).map_err(told(SERVER))?,
+        table: TableOptions::read(&options, &whole_page).map_err(told(SERVER))?,
+        columns: Vec::new(),
+    };
+    let outlet = Outlet::new(Box::new(|| ()));
+    let scan =
+        prepare(&table, user, RequestPlan::default(), &[], Arc::default(), outlet).map_err(told(SERVER))?;
+    let pushdown = table.table.pushdown.clone();
+    let examination = async move { scan.examine(&pushdown).await };
+    let mut findings = Worker::get().and_then(|worker| worker.finish(examination)).map_err(told(SERVER))?;
+    prescribe(&mut findings, &identifier(name), &table.table.pushdown, is_set("pushdown"));
+    Ok(findings)
+}

@@ -1,0 +1,545 @@
+//! `pancake.doctor`: for every way in which a page may answer, the verdict says which; what is wrong is a row, not an
+//! error; some twenty requests, and no token.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use e2e::{Session, Shop};
+use pancake_simulator::*;
+
+use super::errors::impatient;
+
+const DOCTOR: &str = "SELECT item, status, detail, hint FROM pancake.doctor('shop')";
+const ITEMS: [&str; 16] = [
+    "server",
+    "token",
+    "page",
+    "API",
+    "reply",
+    "clock",
+    "order",
+    "cursor",
+    "type",
+    "tags",
+    "post_ids",
+    "since",
+    "until",
+    "time column",
+    "posts.id",
+    "users.id",
+];
+
+#[derive(Debug, Default)]
+struct Line {
+    status: String,
+    detail: String,
+    hint: String,
+}
+
+fn examine(session: &mut Session) -> (Vec<String>, BTreeMap<String, Line>) {
+    let rows = session.rows(DOCTOR).unwrap();
+    let lines = rows.into_iter().map(|row| {
+        let [item, status, detail, hint]: [String; 4] =
+            row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().try_into().unwrap();
+        for secret in ["SECRET", "access_token=", "panicked"] {
+            assert!(!format!("{detail}{hint}").contains(secret), "{item}: {detail} {hint}");
+        }
+        (item, Line { status, detail, hint })
+    });
+    let lines: Vec<_> = lines.collect();
+    (lines.iter().map(|(item, _)| item.clone()).collect(), lines.into_iter().collect())
+}
+
+/// The simulator complains of one thing alone: that the doctor asks for two types in the article's way.
+fn polite(shop: &Shop) {
+    let complaints = shop.simulator.complaints();
+    assert!(complaints.iter().all(|c| c.starts_with("repeated parameter `type`")), "{complaints:?}");
+}
+
+#[test]
+fn a_healthy_page_is_told_in_twenty_requests() {
+    let page = PageSettings::new("doctor:1", "page-token-SECRET");
+    let shop = Shop::open(Settings { pages: vec![page], ..Settings::default() }).unwrap();
+    let mut session = shop.connect().unwrap();
+    let ((items, lines), log) = shop.watch(|| examine(&mut session));
+    assert_eq!(items, ITEMS);
+    for (item, line) in &lines {
+        assert_eq!((line.status.as_str(), line.hint.as_str()), ("ok", ""), "{item}: {line:?}");
+    }
+    assert!(log.len() <= 20, "{} requests", log.len());
+    assert!(log.iter().all(|entry| entry.method == "GET"));
+    assert_eq!(
+        session.one("SELECT requests FROM pancake.request_stats WHERE page_id = 'doctor:1'").unwrap(),
+        log.len().to_string()
+    );
+    polite(&shop);
+}
+
+type Change = fn(&mut Switches);
+
+/// A reading, the item that tells it, its status, a part of what it says, and of its hint.
+const READINGS: &[(&str, Change, &str, &str, &str, &str)] = &[
+    ("one type", |_| (), "type", "ok", "type=INBOX,COMMENT gives no rows", ""),
+    ("last wins", |_| (), "type", "ok", "type=INBOX&type=COMMENT gives the rows of COMMENT alone", ""),
+    ("unlisted compared", |_| (), "type", "ok", "filters as well, though no document lists it", ""),
+    ("repeated: or", |s| s.repeated_type = RepeatedType::Or, "type", "ok", "could be had by one walk", ""),
+    (
+        "repeated: nothing",
+        |s| s.repeated_type = RepeatedType::NoRows,
+        "type",
+        "ok",
+        "type=COMMENT gives no rows",
+        "",
+    ),
+    ("comma", |s| s.type_comma = true, "type", "ok", "type=INBOX,COMMENT gives the rows of both", ""),
+    (
+        "unlisted ignored",
+        |s| s.unlisted_type = UnlistedType::Ignored,
+        "type",
+        "ok",
+        "gives other rows too, and is never sent",
+        "",
+    ),
+    (
+        "unlisted nothing",
+        |s| s.unlisted_type = UnlistedType::Nothing,
+        "type",
+        "ok",
+        "does not give its rows",
+        "",
+    ),
+    (
+        "unlisted 500",
+        |s| s.unlisted_type = UnlistedType::Http500,
+        "type",
+        "ok",
+        "is refused, and is never sent",
+        "",
+    ),
+    (
+        "type ignored",
+        |s| s.ignore_type = true,
+        "type",
+        "warn",
+        "gives other rows too",
+        "(SET pushdown 'tags,updated_at,inserted_at')",
+    ),
+    ("tags: all", |_| (), "tags", "ok", "means ALL", ""),
+    ("tags: any", |s| s.tags = TagsReading::Any, "tags", "ok", "means ANY", ""),
+    (
+        "tags ignored",
+        |s| s.ignore_tags = true,
+        "tags",
+        "warn",
+        "gives other rows too",
+        "(SET pushdown 'type,updated_at,inserted_at')",
+    ),
+    ("post_ids: list", |_| (), "post_ids", "ok", "two of them with a comma: gives the rows of both", ""),
+    (
+        "post_ids: single",
+        |s| s.post_ids = PostIdsReading::SingleOnly,
+        "post_ids",
+        "ok",
+        "with a comma: gives no rows",
+        "",
+    ),
+    (
+        "post_ids: comment",
+        |s| s.post_ids = PostIdsReading::NeedsComment,
+        "post_ids",
+        "warn",
+        "beside type=COMMENT it is obeyed",
+        "With post_id named",
+    ),
+    (
+        "post_ids: post",
+        |s| s.post_ids = PostIdsReading::NeedsPost,
+        "post_ids",
+        "warn",
+        "beside type=POST it is obeyed",
+        "",
+    ),
+    (
+        "post_ids ignored",
+        |s| s.post_ids = PostIdsReading::Ignored,
+        "post_ids",
+        "warn",
+        "nor is it obeyed beside type=COMMENT or type=POST",
+        "",
+    ),
+    (
+        "post_ids: 500",
+        |s| s.post_ids = PostIdsReading::Http500WithoutPost,
+        "post_ids",
+        "warn",
+        "is refused; clauses on post_id are checked here",
+        "",
+    ),
+    (
+        "post_ids: nothing",
+        |s| s.post_ids = PostIdsReading::NothingWithoutPost,
+        "post_ids",
+        "warn",
+        "loses comments",
+        "",
+    ),
+    ("since inclusive", |_| (), "since", "ok", "holds the second that it names", ""),
+    (
+        "since seconds",
+        |s| s.since = Bound::InclusiveSeconds,
+        "since",
+        "ok",
+        "holds the second that it names",
+        "",
+    ),
+    (
+        "since exclusive",
+        |s| s.since = Bound::Exclusive,
+        "since",
+        "ok",
+        "leaves out that very time, and holds the rest",
+        "",
+    ),
+    (
+        "since exclusive seconds",
+        |s| s.since = Bound::ExclusiveSeconds,
+        "since",
+        "ok",
+        "leaves out the second that it names",
+        "",
+    ),
+    ("since ignored", |s| s.ignore_since = true, "since", "warn", "is ignored", ""),
+    ("until inclusive", |_| (), "until", "ok", "holds that very time, and not the rest of its second", ""),
+    (
+        "until seconds",
+        |s| s.until = Bound::InclusiveSeconds,
+        "until",
+        "ok",
+        "holds the second that it names",
+        "",
+    ),
+    (
+        "until exclusive",
+        |s| s.until = Bound::Exclusive,
+        "until",
+        "ok",
+        "leaves out the second that it names",
+        "",
+    ),
+    ("until ignored", |s| s.ignore_until = true, "until", "warn", "is ignored", ""),
+    ("column", |_| (), "time column", "ok", "the column that order_by names", ""),
+    (
+        "order ignored",
+        |s| s.ignore_order_by = true,
+        "order",
+        "fail",
+        "order_by=inserted_at does not",
+        "report",
+    ),
+    ("cursor ignored", |s| s.ignore_cursor = true, "cursor", "fail", "begins anew", "report"),
+    ("cursor after", |_| (), "cursor", "ok", "goes on after the row", ""),
+    (
+        "cursor below",
+        |s| (s.cursor, s.ties) = (CursorReading::StrictlyBelow, Ties::IdAscending),
+        "cursor",
+        "ok",
+        "goes on below the row's time",
+        "",
+    ),
+];
+
+#[test]
+fn every_reading_is_told() {
+    let shop = impatient(3_000);
+    // Two comments of one second among the newest, so that a cursor meets a tie.
+    let page = shop.simulator.first_page();
+    let mut comments = page.conversations();
+    comments.retain(|row| row["type"] == "COMMENT");
+    comments.sort_by_key(|row| std::cmp::Reverse(row["inserted_at"].to_string()));
+    let mut twin = comments.swap_remove(4);
+    twin["id"] = "twin".into();
+    page.insert_row(twin);
+    let mut session = shop.connect().unwrap();
+    session.execute("ALTER SERVER shop OPTIONS (ADD pushdown 'all')").unwrap();
+    for (name, change, item, status, detail, hint) in READINGS {
+        shop.simulator.switches(|switches| {
+            *switches = Switches::default();
+            change(switches);
+        });
+        let ((_, lines), log) = shop.watch(|| examine(&mut session));
+        let line = lines.get(*item).unwrap_or_else(|| panic!("{name}: {lines:?}"));
+        assert_eq!(line.status, *status, "{name}: {line:?}");
+        assert!(line.detail.contains(detail), "{name}: {line:?}");
+        assert!(line.hint.contains(hint) && hint.is_empty() == line.hint.is_empty(), "{name}: {line:?}");
+        assert!(log.len() <= 23, "{name}: {} requests", log.len());
+        // What one reading changes says nothing of the others.
+        let others = lines.iter().filter(|(other, _)| *other != item);
+        for (other, line) in others {
+            let related =
+                matches!((*item, other.as_str()), ("since" | "until", "time column" | "since" | "until"));
+            assert!(line.status == "ok" || related, "{name}, {other}: {line:?}");
+        }
+    }
+    polite(&shop);
+}
+
+#[test]
+fn a_page_that_is_busy_or_answers_in_short_batches_is_not_slandered() {
+    let shop = impatient(3_000);
+    let mut session = shop.connect().unwrap();
+    let storm = Storm { messages: 1.0, creates: 0.5, deletes: 0.5, retags: 1.0, ..Storm::default() };
+    for (short_batches, storm) in [(0.5, Storm::default()), (0.0, storm), (0.3, storm)] {
+        shop.simulator.switches(|switches| (switches.short_batches, switches.storm) = (short_batches, storm));
+        for _ in 0..5 {
+            let (items, lines) = examine(&mut session);
+            assert_eq!(items, ITEMS);
+            assert!(lines.values().all(|line| line.status != "fail"), "{lines:?}");
+            assert!(lines.values().all(|line| !line.hint.contains("pushdown")), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn an_idle_page_is_told_as_such() {
+    for conversations in [0, 1, 3, 8] {
+        let shop = impatient(conversations);
+        let mut session = shop.connect().unwrap();
+        let (items, lines) = examine(&mut session);
+        assert!(lines.values().all(|line| line.status != "fail"), "{conversations}: {lines:?}");
+        assert!(lines.values().all(|line| !line.hint.contains("pushdown")), "{conversations}: {lines:?}");
+        let untried = |item: &str| {
+            lines[item].status == "warn" && lines[item].detail.starts_with("could not be tried: ")
+        };
+        match conversations {
+            0 => {
+                assert_eq!(items, ITEMS[..6]);
+                assert!(lines["reply"].status == "warn" && lines["reply"].detail.contains("without rows"));
+            }
+            1 => assert!(["type", "since", "until", "cursor"].into_iter().all(untried), "{lines:?}"),
+            _ => assert_eq!(items, ITEMS),
+        }
+        polite(&shop);
+    }
+    let one_type = impatient(0);
+    let page = one_type.simulator.first_page();
+    (0..20).for_each(|_| drop(page.create("INBOX")));
+    let (_, lines) = examine(&mut one_type.connect().unwrap());
+    assert!(lines["type"].detail.starts_with("could not be tried: "), "{lines:?}");
+    assert!(lines["tags"].detail.starts_with("could not be tried: none of the newest"), "{lines:?}");
+    assert_eq!(lines["post_ids"].detail, "could not be tried: no comment of a post");
+}
+
+#[test]
+fn rows_as_the_article_shows_them_are_examined_as_well() {
+    let page = PageSettings { shape: Shape::Article, conversations: 3_000, ..PageSettings::default() };
+    let shop = Shop::open(Settings { pages: vec![page], ..Settings::default() }).unwrap();
+    let (items, lines) = examine(&mut shop.connect().unwrap());
+    assert_eq!(items, ITEMS);
+    assert!(lines.values().all(|line| line.status != "fail"), "{lines:?}");
+    for item in ["page", "type", "tags", "since", "until", "cursor"] {
+        assert_eq!(lines[item].status, "ok", "{item}: {lines:?}");
+    }
+}
+
+/// What is wrong at the beginning is the last line.
+fn ends_with(lines: &(Vec<String>, BTreeMap<String, Line>), item: &str, detail: &str, hint: &str) {
+    let (items, lines) = lines;
+    assert_eq!(items.last().map(String::as_str), Some(item), "{lines:?}");
+    let line = &lines[item];
+    assert_eq!(line.status, "fail", "{line:?}");
+    assert!(line.detail.contains(detail) && line.hint.contains(hint), "{line:?}");
+    assert!(items.len() == 1, "{items:?}");
+}
+
+#[test]
+fn what_pancake_refuses_is_a_line() {
+    let shop = impatient(100);
+    let mut session = shop.connect().unwrap();
+    let refused =
+        |code: Option<i64>, message: &str| Fault::SuccessFalse { code, message: message.to_owned() };
+    let (copy, switch_on) = ("Cài đặt → Công cụ → Pancake API", "Switch the API on");
+    for (fault, item, detail, hint) in [
+        (Fault::Status(401), "token", "page access token was refused: Pancake answered HTTP 401", copy),
+        (refused(Some(101), "missing"), "token", "is missing: ", copy),
+        (refused(Some(102), "invalid"), "token", "is not valid: ", copy),
+        (refused(Some(103), "expired"), "token", "has expired: ", copy),
+        (refused(Some(105), "renewed"), "token", "was regenerated: ", copy),
+        (Fault::Status(403), "API", "access to this page is forbidden", switch_on),
+        (refused(Some(106), "no"), "API", "no permission for this page", switch_on),
+        (refused(Some(107), "no"), "API", "no permission for this page", switch_on),
+        (refused(Some(121), "no"), "API", "page has no valid subscription", switch_on),
+        (refused(Some(122), "no"), "API", "page has no valid subscription", switch_on),
+        (Fault::Status(404), "page", "page not found", "page_id"),
+        (Fault::Html200, "reply", "reply is a web page, not JSON", ""),
+        (Fault::Truncated, "reply", "reply is truncated", ""),
+        (Fault::MissingArray, "reply", "reply has no list of conversations", ""),
+        (
+            Fault::Redirect("https://elsewhere.example/?page_access_token=page-token-SECRET-1".into()),
+            "reply",
+            "reply is a redirect",
+            "base_url",
+        ),
+        (Fault::Status(503), "reply", "Pancake could not answer", "Pancake's side"),
+        (Fault::Status(429), "reply", "too many requests for this page", "requests_per_second"),
+        (refused(Some(102), "token page-token-SECRET-1"), "token", "token ***", copy),
+        (Fault::DroppedBeforeHeaders, "server", "connection was lost", "network"),
+    ] {
+        shop.simulator.fault(fault, Times::Always);
+        ends_with(&examine(&mut session), item, detail, hint);
+        shop.simulator.clear_faults();
+    }
+    assert_eq!(examine(&mut session).0, ITEMS);
+}
+
+/// An error in the middle ends the examination there: what came before stands.
+#[test]
+fn what_fails_on_the_way_is_the_last_line() {
+    let shop = impatient(3_000);
+    let mut session = shop.connect().unwrap();
+    let renewed = Fault::SuccessFalse { code: Some(105), message: "renewed".to_owned() };
+    for nth in 2..=18 {
+        shop.simulator.fault(renewed.clone(), Times::On(vec![nth]));
+        let (items, lines) = examine(&mut session);
+        shop.simulator.clear_faults();
+        assert_eq!(items.last().map(String::as_str), Some("token"), "{nth}: {items:?}");
+        assert!(
+            lines["token"].status == "fail" && lines["token"].detail.contains("regenerated"),
+            "{nth}: {lines:?}"
+        );
+        assert_eq!(items.iter().filter(|item| *item == "token").count(), 1, "{nth}: {items:?}");
+        assert_eq!(lines["server"].status, "ok", "{nth}");
+    }
+}
+
+#[test]
+fn a_passing_error_is_no_verdict() {
+    let shop = impatient(3_000);
+    let mut session = shop.connect().unwrap();
+    for nth in 3..=17 {
+        shop.simulator.fault(Fault::Status(500), Times::On(vec![nth]));
+        let (items, lines) = examine(&mut session);
+        shop.simulator.clear_faults();
+        let mut verdicts = lines.values().filter(|line| line.status != "ok");
+        // Of the plain lists there is no second try here: max_retries is 0.
+        match verdicts.next() {
+            None => assert_eq!(items, ITEMS),
+            Some(line) => assert!(line.detail.starts_with("Pancake could not answer"), "{nth}: {line:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_here_is_a_line_and_costs_no_request() {
+    let shop = impatient(100);
+    let mut session = shop.connect().unwrap();
+    session.execute("CREATE ROLE \"Chị Lan\" LOGIN; CREATE ROLE nobody_here").unwrap();
+    let ((), log) = shop.watch(|| {
+        session.execute("SET ROLE \"Chị Lan\"").unwrap();
+        ends_with(
+            &examine(&mut session),
+            "server",
+            "permission denied",
+            "GRANT USAGE ON FOREIGN SERVER shop TO \"Chị Lan\";",
+        );
+        session
+            .execute("RESET ROLE; GRANT USAGE ON FOREIGN SERVER shop TO \"Chị Lan\"; SET ROLE \"Chị Lan\"")
+            .unwrap();
+        ends_with(
+            &examine(&mut session),
+            "token",
+            "no user mapping for \"Chị Lan\" on server \"shop\"",
+            "CREATE USER MAPPING FOR \"Chị Lan\" SERVER shop OPTIONS (page_access_token '…');",
+        );
+        session.execute("RESET ROLE").unwrap();
+        session
+            .execute("ALTER USER MAPPING FOR postgres SERVER shop OPTIONS (DROP page_access_token)")
+            .unwrap();
+        ends_with(
+            &examine(&mut session),
+            "token",
+            "has no page access token",
+            "ALTER USER MAPPING FOR postgres",
+        );
+        session.execute("ALTER SERVER shop OPTIONS (DROP page_id)").unwrap();
+        ends_with(
+            &examine(&mut session),
+            "page",
+            "the server names no page",
+            "ALTER SERVER shop OPTIONS (ADD page_id '…')",
+        );
+    });
+    assert!(log.is_empty());
+    session
+        .execute("REVOKE USAGE ON FOREIGN SERVER shop FROM \"Chị Lan\"; DROP ROLE \"Chị Lan\", nobody_here")
+        .unwrap();
+
+    let none = session.error("SELECT * FROM pancake.doctor('nowhere')").unwrap();
+    assert_eq!(
+        (none.sqlstate.as_str(), none.message.as_str()),
+        ("42704", "server \"nowhere\" does not exist")
+    );
+    session
+        .execute("CREATE FOREIGN DATA WRAPPER other; CREATE SERVER elsewhere FOREIGN DATA WRAPPER other")
+        .unwrap();
+    let other = session.error("SELECT * FROM pancake.doctor('elsewhere')").unwrap();
+    assert_eq!(other.message, "server \"elsewhere\" is not a server of pancake_fdw");
+    assert_eq!(session.column(&other.hint.unwrap().replace("Its servers: ", "")).unwrap(), ["shop"]);
+    assert_eq!(session.rows("SELECT * FROM pancake.doctor(NULL)").unwrap().len(), 0);
+}
+
+#[test]
+fn a_wrong_page_a_wrong_token_and_a_closed_page() {
+    let shop = impatient(100);
+    let mut session = shop.connect().unwrap();
+    let page = shop.simulator.first_page();
+    page.deny(Some(Denial::Http403));
+    ends_with(&examine(&mut session), "API", "HTTP 403", "Switch the API on");
+    page.deny(None);
+    page.set_token("SECRET-new");
+    ends_with(&examine(&mut session), "token", "was regenerated", "Copy the page's token");
+    session
+        .execute("ALTER USER MAPPING FOR postgres SERVER shop OPTIONS (SET page_access_token 'SECRETx')")
+        .unwrap();
+    ends_with(&examine(&mut session), "token", "is not valid", "Copy the page's token");
+    session.execute("ALTER SERVER shop OPTIONS (SET page_id '42')").unwrap();
+    ends_with(&examine(&mut session), "page", "HTTP 404", "page_id");
+    session.execute("ALTER SERVER shop OPTIONS (SET base_url 'http://127.0.0.1:1/api')").unwrap();
+    ends_with(&examine(&mut session), "server", "cannot connect to the API", "network");
+}
+
+#[test]
+fn clocks_that_differ_are_told() {
+    let shop = impatient(3_000);
+    let mut session = shop.connect().unwrap();
+    shop.simulator.advance(Duration::from_secs(300));
+    let (items, lines) = examine(&mut session);
+    assert_eq!(items, ITEMS);
+    assert_eq!(lines["clock"].status, "warn");
+    assert!(lines["clock"].detail.contains("s behind Pancake's"), "{lines:?}");
+    assert!(lines["clock"].hint.contains("NTP"));
+}
+
+#[test]
+fn a_trusted_filter_that_loses_rows_is_a_failure() {
+    let shop = Shop::open_with(Settings::of(3_000), &[("pushdown", "type,post_id")]).unwrap();
+    shop.simulator.switches(|switches| switches.post_ids = PostIdsReading::NothingWithoutPost);
+    let (_, lines) = examine(&mut shop.connect().unwrap());
+    let line = &lines["post_ids"];
+    assert!(line.status == "fail" && line.detail.contains("the option pushdown trusts it"), "{line:?}");
+    assert!(line.hint.contains("ALTER SERVER shop OPTIONS (SET pushdown 'type');"), "{line:?}");
+}
+
+#[test]
+fn a_cancel_ends_it_whatever_it_waits_for() {
+    let shop = Shop::open_with(Settings::of(300), &[("request_timeout", "1h")]).unwrap();
+    let mut session = shop.connect().unwrap();
+    for nth in [1, 2, 5, 9] {
+        shop.simulator.fault(Fault::Hang, Times::On(vec![nth]));
+        session.execute("SET statement_timeout = '2s'").unwrap();
+        assert_eq!(session.error(DOCTOR).unwrap().sqlstate, "57014", "{nth}");
+        shop.simulator.clear_faults();
+        super::cancel::until("the request is given up", || shop.simulator.in_flight() == 0);
+    }
+    session.execute("SET statement_timeout = 0").unwrap();
+    assert_eq!(examine(&mut session).0, ITEMS);
+}
