@@ -1,10 +1,11 @@
-//! `make bench`: what cancelling, the budget, a row and a small LIMIT cost, as a Markdown table for each section.
+//! `make bench`: what cancelling, the budget, a row, a million of them and a small LIMIT cost, as a Markdown table for each section.
 //! Decides which sections run (all, or those named as arguments); what a section measures is left to its file.
 
 mod budget;
 mod cancel;
 mod limit;
 mod loops;
+mod memory;
 mod table;
 mod throughput;
 
@@ -17,10 +18,11 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 4] = [
+const SECTIONS: [(&str, Section); 5] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("throughput", throughput::measure),
+    ("memory", memory::measure),
     ("limit", limit::measure),
 ];
 
