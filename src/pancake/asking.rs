@@ -1,11 +1,11 @@
 //! One question to the server until there is an answer: under the meter, tried again where that may help.
 //! What to ask, and what to make of the rows, is said by whoever asks.
 
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::client::Request;
 use crate::error::Result;
+use crate::fields::Fields;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
 use crate::reply::Reply;
@@ -15,7 +15,7 @@ use crate::url::Address;
 
 /// What a request came to.
 pub(crate) enum Answer<'a> {
-    Rows(&'a Reply, &'a [&'a RawValue]),
+    Rows(&'a Reply, &'a [Fields<'a>]),
     /// A failure that may be the cursor's: nothing in it speaks of the token, the page or the rate.
     Suspect,
 }

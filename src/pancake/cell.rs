@@ -1,6 +1,9 @@
 //! One value of a row on its way to Postgres, and the readers of loosely typed JSON.
 //! Which key feeds which column is said per object; how a cell becomes a datum, by the extension.
 
+use std::borrow::Cow;
+
+use memchr::memchr;
 use serde_json::value::RawValue;
 
 use crate::time::Micros;
@@ -24,18 +27,26 @@ pub struct Misfit(pub String);
 pub type Raw<'a> = Option<&'a RawValue>;
 
 /// The text of a JSON scalar: a string unescaped, anything else as it is written. `None` for null.
-pub fn text(raw: Raw) -> Option<String> {
+pub fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     let json = raw?.get();
-    match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b'n' => None,
-        _ => Some(json.to_owned()),
+    match json.as_bytes() {
+        // It was read as a JSON string: what has no escapes stands there as it is.
+        [b'"', inside @ .., b'"'] if memchr(b'\\', inside).is_none() => Some(json[1..json.len() - 1].into()),
+        [b'"', ..] => serde_json::from_str(json).ok().map(Cow::Owned),
+        [] | [b'n', ..] => None,
+        _ => Some(json.into()),
+    }
+}
+
+impl From<Cow<'_, str>> for Cell {
+    fn from(text: Cow<'_, str>) -> Cell {
+        Cell::Text(text.into_owned())
     }
 }
 
 impl Cell {
     pub fn text(raw: Raw) -> Cell {
-        text(raw).map_or(Cell::Null, Cell::Text)
+        text(raw).map_or(Cell::Null, Cell::from)
     }
 
     /// A JSON boolean, or a text for Postgres to judge.
@@ -57,7 +68,11 @@ impl Cell {
 
     pub fn time(raw: Raw) -> Result<Cell, Misfit> {
         let Some(text) = text(raw) else { return Ok(Cell::Null) };
-        Micros::parse(&text).map(Cell::Time).ok_or(Misfit(text))
+        Micros::parse(&text).map(Cell::Time).ok_or_else(|| Misfit(text.into_owned()))
+    }
+
+    pub fn texts<'t>(texts: impl Iterator<Item = Option<&'t str>>) -> Cell {
+        Cell::Texts(texts.map(|text| text.map(str::to_owned)).collect())
     }
 
     pub fn json(raw: Raw) -> Cell {
@@ -75,5 +90,5 @@ pub fn list<'a>(raw: Raw<'a>) -> Vec<Raw<'a>> {
 
 /// The texts of a JSON list of scalars, nulls dropped.
 pub fn texts(raw: Raw) -> Cell {
-    Cell::Texts(list(raw).into_iter().filter_map(text).map(Some).collect())
+    Cell::Texts(list(raw).into_iter().filter_map(text).map(|text| Some(text.into_owned())).collect())
 }

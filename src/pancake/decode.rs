@@ -1,12 +1,13 @@
 //! A reply's rows → what the walk needs of each, and the cells of the columns that a query needs.
 //! Nothing else is parsed: a column that nobody reads costs nothing.
 
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use crate::catalogue::Object;
 use crate::cell::{self, Cell, Misfit};
 use crate::conversation::Conversation;
 use crate::error::{Error, Kind, Result, quote};
+use crate::fields::Fields;
 use crate::json;
 use crate::plan::Order;
 use crate::time::Micros;
@@ -49,54 +50,51 @@ pub struct Row {
 }
 
 /// One conversation of a reply, its keys found but not read.
-pub struct Served<'a> {
-    whole: &'a RawValue,
-    row: Conversation<'a>,
+pub struct Served<'r, 'a> {
+    row: &'r Fields<'a>,
     pub spot: Spot,
 }
 
 /// Reads of each row what the walk needs.
-pub fn spots<'a>(rows: &[&'a RawValue], order: Order) -> Result<Vec<Served<'a>>> {
-    rows.iter().map(|whole| Served::read(whole, order)).collect()
+pub fn spots<'r, 'a>(rows: &'r [Fields<'a>], order: Order) -> Result<Vec<Served<'r, 'a>>> {
+    rows.iter().map(|row| Served::read(row, order)).collect()
 }
 
-impl<'a> Served<'a> {
-    fn read(whole: &'a RawValue, order: Order) -> Result<Self> {
-        let odd = |what: String| {
-            let shown = format!("The row begins with \"{}\".", quote(whole.get()));
-            Error::new(Kind::NotUnderstood, "row of the reply is not a conversation")
-                .detail(format!("{what} {shown}"))
-        };
-        let object = whole.get().starts_with('{').then(|| serde_json::from_str::<Conversation>(whole.get()));
-        let row = match object {
-            Some(Ok(row)) => row,
-            Some(Err(error)) => return Err(odd(format!("It cannot be read: {error}."))),
-            None => return Err(odd("It is no JSON object.".to_owned())),
-        };
-        let id = cell::text(row.id).ok_or_else(|| odd("It has no id.".to_owned()))?;
+/// A row that is none of the list's.
+pub fn odd(what: &str, row: &str) -> Error {
+    Error::new(Kind::NotUnderstood, "row of the reply is not a conversation")
+        .detail(format!("{what} The row begins with \"{}\".", quote(row)))
+}
+
+impl<'r, 'a> Served<'r, 'a> {
+    fn read(row: &'r Fields<'a>, order: Order) -> Result<Self> {
+        if let Some(key) = ["id", order.column()].into_iter().find(|key| row.is_doubled(key)) {
+            return Err(odd(&format!("It has two of the key {key}."), &row.whole()));
+        }
+        let id = cell::text(row.get("id")).ok_or_else(|| odd("It has no id.", &row.whole()))?;
         let column = order.column();
-        let time = match order {
-            Order::InsertedAt => row.inserted_at,
-            Order::UpdatedAt => row.updated_at,
-        };
-        let time = cell::text(time).ok_or_else(|| odd(format!("It has no {column}.")))?;
+        let time =
+            cell::text(row.get(column)).ok_or_else(|| odd(&format!("It has no {column}."), &row.whole()))?;
         let at =
             Micros::parse(&time).ok_or_else(|| {
                 misfit(&id, column, "timestamp with time zone", &time)
                     .hint("Every scan needs this time of every row: it is what the list is ordered by. Please report the value.")
             })?;
-        Ok(Self { whole, row, spot: Spot { id, at } })
+        Ok(Self { row, spot: Spot { id: id.into_owned(), at } })
     }
 
     pub fn post_id(&self) -> Option<String> {
-        self.row.post_id()
+        cell::text(self.row.get("post_id")).map(Cow::into_owned)
     }
 
     /// The cells that a query needs.
     pub fn cells(&self, wanted: &[Wanted], page_id: &str) -> Result<Row> {
+        let row = Conversation::new(self.row, page_id);
         let cell = |wanted: &Wanted| match &wanted.source {
-            Source::Path(path) => Ok(Cell::json(json::pointer(self.whole, path))),
-            Source::Column(name) => self.row.cell(name, page_id, self.whole).map_err(|Misfit(value)| {
+            Source::Path(path) => {
+                Ok(json::pointer(self.row, path).map_or(Cell::Null, |json| Cell::Json(json.into_owned())))
+            }
+            Source::Column(name) => row.cell(name).map_err(|Misfit(value)| {
                 misfit(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
             }),
         };
@@ -116,21 +114,26 @@ pub fn misfit(row_id: &str, column: &str, expected: &str, value: &str) -> Error 
 mod tests {
     use super::*;
 
-    fn raw(json: &str) -> Box<RawValue> {
-        RawValue::from_string(json.to_owned()).unwrap()
+    fn rows(json: &str) -> [Fields<'_>; 1] {
+        [Fields::read(json).unwrap()]
     }
 
     #[test]
     fn only_id_and_the_time_of_the_order_are_needed() {
-        let row = raw(r#"{"id":7,"inserted_at":"2026-03-30T02:11:05","updated_at":"soon"}"#);
-        let served = spots(&[&row], Order::InsertedAt).unwrap();
+        let row = rows(r#"{"id":7,"inserted_at":"2026-03-30T02:11:05","updated_at":"soon"}"#);
+        let served = spots(&row, Order::InsertedAt).unwrap();
         assert_eq!(served[0].spot.id, "7");
-        let error = spots(&[&row], Order::UpdatedAt).map(|_| ()).unwrap_err();
+        let error = spots(&row, Order::UpdatedAt).map(|_| ()).unwrap_err();
         assert_eq!(error.sqlstate(), "HV004");
         assert!(error.detail_text().unwrap().contains("\"7\""));
-        for bad in ["[]", "null", r#"{"id":null,"inserted_at":"2026-03-30T02:11:05"}"#, r#"{"id":"1"}"#] {
+        for bad in [
+            "{}",
+            r#"{"id":"1","id":"2","inserted_at":"2026-03-30T02:11:05"}"#,
+            r#"{"id":null,"inserted_at":"2026-03-30T02:11:05"}"#,
+            r#"{"id":"1"}"#,
+        ] {
             assert_eq!(
-                spots(&[&raw(bad)], Order::InsertedAt).map(|_| ()).unwrap_err().sqlstate(),
+                spots(&rows(bad), Order::InsertedAt).map(|_| ()).unwrap_err().sqlstate(),
                 "HV000",
                 "{bad}"
             );
@@ -139,10 +142,10 @@ mod tests {
 
     #[test]
     fn a_path_reads_anything_and_a_malformed_time_names_its_place() {
-        let row = raw(
+        let row = rows(
             r#"{"id":"a","inserted_at":"2026-03-30T02:11:05Z","updated_at":"soon","page_customer":{"gender":"female"}}"#,
         );
-        let served = spots(&[&row], Order::InsertedAt).unwrap();
+        let served = spots(&row, Order::InsertedAt).unwrap();
         let wanted = |name: &str, path: Option<&str>| Wanted {
             name: name.to_owned(),
             source: Source::find(Object::Conversations, name, path).unwrap(),

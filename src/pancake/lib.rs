@@ -19,6 +19,7 @@ pub mod conversation;
 pub mod decode;
 pub mod duration;
 pub mod error;
+pub mod fields;
 pub mod filter;
 pub mod json;
 pub mod lane;

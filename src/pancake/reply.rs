@@ -1,13 +1,17 @@
 //! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected list.
 //! Everything else is an error, never an empty result (API notes, section B).
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::cell::{self, Raw};
+use crate::decode;
 use crate::error::{Error, Kind, quote};
+use crate::fields::{Fields, Key};
 use crate::retry::{Again, Failure};
 
 /// A reply as it came, its body read to the end.
@@ -20,21 +24,43 @@ pub struct Reply {
     pub body: String,
 }
 
-#[derive(Deserialize)]
+/// The key of the list.
+const LIST: &str = "conversations";
+
+/// A reply's list, read in the same pass as the keys beside it.
 struct Envelope<'a> {
-    #[serde(borrow, default)]
-    success: Raw<'a>,
-    #[serde(borrow, default)]
-    error_code: Raw<'a>,
-    #[serde(borrow, default)]
-    message: Raw<'a>,
-    #[serde(borrow, default)]
-    conversations: Raw<'a>,
+    rows: Option<Vec<Fields<'a>>>,
+    beside: Fields<'a>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut envelope = Envelope { rows: None, beside: Fields::default() };
+                while let Some(Key(key)) = map.next_key()? {
+                    match key == LIST {
+                        true => envelope.rows = map.next_value()?,
+                        false => envelope.beside.push(key, map.next_value()?),
+                    }
+                }
+                Ok(envelope)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 impl Reply {
     /// The rows of the list, or what the reply means instead.
-    pub fn rows(&self) -> Result<Vec<&RawValue>, Failure> {
+    pub fn rows(&self) -> Result<Vec<Fields<'_>>, Failure> {
         self.judge().map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
     }
 
@@ -46,18 +72,14 @@ impl Reply {
         }
     }
 
-    fn judge(&self) -> Result<Vec<&RawValue>, Failure> {
-        let envelope: Result<Envelope, _> = serde_json::from_str(&self.body);
-        let is_object = self.body.trim_start().starts_with('{');
-        if let (true, Ok(envelope)) = (is_object, &envelope)
+    fn judge(&self) -> Result<Vec<Fields<'_>>, Failure> {
+        let envelope = serde_json::from_str::<Envelope>(&self.body).or_else(|_| self.listless());
+        if let Ok(envelope) = &envelope
             && let Some(failure) = self.refusal(envelope)
         {
             return Err(failure);
         }
         self.status()?;
-        let not_understood = |message: &str, detail: String| {
-            Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
-        };
         let envelope = envelope.map_err(|error| match error.classify() {
             _ if self.is_html() => not_understood(
                 "reply is a web page, not JSON",
@@ -70,23 +92,39 @@ impl Reply {
                 "reply is empty",
                 format!("Pancake answered HTTP {} without a body.", self.status),
             ),
-            serde_json::error::Category::Eof => not_understood(
+            Category::Eof => not_understood(
                 "reply is truncated",
                 format!("The JSON breaks off after {} bytes.", self.body.len()),
             ),
+            Category::Data => self.no_list(),
             _ => not_understood("reply is not JSON", format!("It begins with \"{}\".", quote(&self.body))),
         })?;
-        let list = envelope.conversations.filter(|_| is_object);
-        let rows = list.and_then(|list| serde_json::from_str::<Vec<&RawValue>>(list.get()).ok());
-        rows.ok_or_else(|| {
-            not_understood(
-                "reply has no list of conversations",
-                format!(
-                    "A JSON object with the list \"conversations\" was expected. It begins with \"{}\".",
-                    quote(&self.body)
-                ),
-            )
-        })
+        match (envelope.rows, envelope.beside.get(LIST)) {
+            (Some(rows), _) => Ok(rows),
+            (None, list) => Err(self.stranger(list).unwrap_or_else(|| self.no_list())),
+        }
+    }
+
+    /// The reply where its list is none, or not one of objects: that stands beside then.
+    fn listless(&self) -> serde_json::Result<Envelope<'_>> {
+        Ok(Envelope { rows: None, beside: Fields::read(&self.body)? })
+    }
+
+    /// What is wrong with a list that is not one of objects. None where it is no list at all.
+    fn stranger(&self, list: Raw) -> Option<Failure> {
+        let rows: Vec<&RawValue> = serde_json::from_str(list?.get()).ok()?;
+        let stranger = rows.into_iter().find(|row| !row.get().starts_with('{'))?;
+        Some(Failure::for_good(decode::odd("It is no JSON object.", stranger.get())))
+    }
+
+    fn no_list(&self) -> Failure {
+        not_understood(
+            "reply has no list of conversations",
+            format!(
+                "A JSON object with the list \"{LIST}\" was expected. It begins with \"{}\".",
+                quote(&self.body)
+            ),
+        )
     }
 
     fn is_html(&self) -> bool {
@@ -95,12 +133,13 @@ impl Reply {
 
     /// `success: false`, or an error code where the list should be: authentication errors come as HTTP 200.
     fn refusal(&self, envelope: &Envelope) -> Option<Failure> {
-        let code = cell::text(envelope.error_code);
-        let refused = envelope.success.is_some_and(|success| success.get() == "false");
-        if !refused && (code.is_none() || envelope.conversations.is_some()) {
+        let code = cell::text(envelope.beside.get("error_code"));
+        let refused = envelope.beside.get("success").is_some_and(|success| success.get() == "false");
+        let has_list = envelope.rows.is_some() || envelope.beside.get(LIST).is_some();
+        if !refused && (code.is_none() || has_list) {
             return None;
         }
-        let message = cell::text(envelope.message).unwrap_or_default();
+        let message = cell::text(envelope.beside.get("message")).unwrap_or_default();
         let said = match &code {
             Some(code) => {
                 format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message))
@@ -137,6 +176,9 @@ impl Reply {
     }
 
     fn status(&self) -> Result<(), Failure> {
+        if (200..300).contains(&self.status) {
+            return Ok(());
+        }
         let said = format!(
             "Pancake answered HTTP {}. The reply begins with \"{}\".",
             self.status,
@@ -144,7 +186,6 @@ impl Reply {
         );
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
-            200..=299 => return Ok(()),
             300..=399 => Failure::for_good(
                 error(Kind::NotUnderstood, "reply is a redirect")
                     .hint("Redirects are never followed: the token would go with them. Check the server option base_url."),
@@ -157,6 +198,10 @@ impl Reply {
             _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor(),
         })
     }
+}
+
+fn not_understood(message: &str, detail: String) -> Failure {
+    Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
 }
 
 fn full_stop(sentence: &str) -> String {
@@ -216,11 +261,21 @@ mod tests {
             (200, r#"{"success":true}"#, "HV000"),
             (200, r#"{"conversations":{}}"#, "HV000"),
             (200, r#"{"conversations":null}"#, "HV000"),
+            (200, r#"{"conversations":[{"id":1},[{}]]}"#, "HV000"),
+            (200, r#"{"conversations":[{"id":1}]}]"#, "HV000"),
             (200, "[]", "HV000"),
             (200, "[[],[],[],[]]", "HV000"),
         ] {
             assert_eq!(sqlstate(status, body), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn what_is_no_object_is_quoted() {
+        let failure = reply(200, r#"{"conversations":[{"id":1},[7]]}"#).rows().map(|_| ()).unwrap_err();
+        assert_eq!(failure.error.message(), "row of the reply is not a conversation");
+        let detail = failure.error.detail_text().unwrap_or_default();
+        assert!(detail.starts_with("It is no JSON object. The row begins with \"[7]\"."), "{detail}");
     }
 
     #[test]

@@ -1,0 +1,179 @@
+//! The keys of a JSON object, found in one pass, their values unread: what a row of a reply is until a column is asked
+//! for. Any key may be missing, null or of another type tomorrow. What is made of a value is said in [`crate::cell`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::cell::Raw;
+
+/// Rows have about two dozen keys.
+const USUAL: usize = 24;
+
+/// Keys and values in the order served. A list, as looking through it takes less than hashing would.
+#[derive(Debug, Default)]
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    pub fn read(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
+    }
+
+    /// The value of a key; a null is as none. Of a key that came twice the last value counts, as in jsonb.
+    pub fn get(&self, key: &str) -> Raw<'a> {
+        let (_, value) = self.0.iter().rev().find(|(name, _)| name == key)?;
+        Some(*value).filter(|value| value.get() != "null")
+    }
+
+    /// Whether a key came more than once.
+    pub fn is_doubled(&self, key: &str) -> bool {
+        self.0.iter().filter(|(name, _)| name == key).nth(1).is_some()
+    }
+
+    pub fn push(&mut self, key: Cow<'a, str>, value: &'a RawValue) {
+        self.0.push((key, value));
+    }
+
+    /// The whole object as JSON, its values as served.
+    pub fn whole(&self) -> String {
+        let size: usize = self.0.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum();
+        let mut json = String::with_capacity(size + 2);
+        json.push('{');
+        for (place, (key, value)) in self.0.iter().enumerate() {
+            if place > 0 {
+                json.push(',');
+            }
+            match key {
+                // It had no escapes.
+                Cow::Borrowed(key) => json.extend(["\"", key, "\""]),
+                Cow::Owned(key) => json.push_str(&serde_json::Value::from(key.as_str()).to_string()),
+            }
+            json.push(':');
+            json.push_str(value.get());
+        }
+        json.push('}');
+        json
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(USUAL);
+                while let Some(Key(key)) = map.next_key()? {
+                    fields.push((key, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The values of a few keys of a small object, nothing kept of the others; none where there is no object.
+pub fn pick<'a, const N: usize>(raw: Raw<'a>, keys: [&str; N]) -> [Raw<'a>; N] {
+    let none = [None; N];
+    let Some(raw) = raw.filter(|raw| raw.get().starts_with('{')) else { return none };
+    Pick(keys).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).unwrap_or(none)
+}
+
+struct Pick<'k, const N: usize>([&'k str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
+    type Value = [Raw<'de>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = [Raw<'de>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        while let Some(Key(key)) = map.next_key()? {
+            match self.0.iter().position(|wanted| *wanted == key) {
+                Some(place) => values[place] = map.next_value()?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+pub struct Key<'a>(pub Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_what_was_read() {
+        for json in [r#"{}"#, r#"{"a":1.50,"b\"\\":[ 1, {"c":"é"}],"a":null}"#] {
+            assert_eq!(Fields::read(json).unwrap().whole(), json);
+        }
+        assert_eq!(Fields::read(" { \"a\" : 1 } ").unwrap().whole(), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn the_last_of_a_key_counts_and_null_is_none() {
+        let fields = Fields::read(r#"{"a":1,"b":null,"a":2}"#).unwrap();
+        let get = |key| fields.get(key).map(RawValue::get);
+        assert_eq!((get("a"), get("b"), get("c")), (Some("2"), None, None));
+    }
+
+    #[test]
+    fn a_few_keys_are_picked() {
+        let row = Fields::read(r#"{"a":{"x":[1],"y":null,"z":"z","x":2},"b":["x",1]}"#).unwrap();
+        let get = |key| pick(row.get(key), ["y", "x", "w"]).map(|raw| raw.map(RawValue::get));
+        assert_eq!(get("a"), [None, Some("2"), None]);
+        assert_eq!((get("b"), get("c")), ([None; 3], [None; 3]));
+    }
+
+    #[test]
+    fn only_an_object_has_fields() {
+        for json in ["[]", "[[1]]", "1", "null", r#"{"a":}"#, r#"{"a":1"#, r#"{"a":1}x"#] {
+            assert!(Fields::read(json).is_err(), "{json}");
+        }
+    }
+}
