@@ -1,11 +1,15 @@
 //! HTTP: one client per backend, connections kept alive, replies read under a limit.
 //! What a reply means is said in [`crate::reply`]; when a request may leave, by [`crate::lane`].
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
 
+use crate::body::{Body, Broken};
 use crate::error::{Error, Kind, Result, quote};
 use crate::json::mend_escapes;
 use crate::lane::{ConnectTimeout, Gate, Phase, Turn};
@@ -99,6 +103,7 @@ impl Lane {
         };
         let mut builder = reqwest::Client::builder()
             .http1_only()
+            .no_gzip()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
@@ -126,7 +131,12 @@ impl Lane {
     /// The reply, and whether the connection can be used again.
     async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Failure> {
         let url = request.address.with_token(&request.server.base_url, request.token_name, request.token);
-        let sent = self.http.get(url).header(ACCEPT, HeaderValue::from_static("application/json")).send();
+        let sent = self
+            .http
+            .get(url)
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
+            .send();
         let mut response = sent.await.map_err(|error| self.broken(error, request))?;
         self.gate.enter(Phase::Body);
         let header = |name: &str| {
@@ -148,25 +158,34 @@ impl Lane {
 
     async fn body(&self, request: &Request<'_>, response: &mut reqwest::Response) -> Result<String, Failure> {
         let limit = request.server.max_response_bytes;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(error, request))? {
-            if body.len() + chunk.len() > limit {
-                return Err(Failure::for_good(
-                    Error::new(Kind::NotUnderstood, "reply is too large")
-                        .detail(format!("It is larger than {limit} bytes."))
-                        .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
-                ));
-            }
-            body.extend_from_slice(&chunk);
+        let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+        let mut body = Body::new(encoding.unwrap_or_default(), limit);
+        let broken = |broken| {
+            match broken {
+            Broken::TooLarge => Failure::for_good(
+                Error::new(Kind::NotUnderstood, "reply is too large")
+                    .detail(format!("It is larger than {limit} bytes."))
+                    .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
+            ),
+            Broken::Damaged => Failure::transient(
+                Error::new(Kind::Unreachable, "connection was lost while the reply was read").detail(format!(
+                    "{}: the compressed reply is damaged or ends early.",
+                    request.server.base_url.authority()
+                )),
+            ),
         }
-        let text = String::from_utf8(body).map_err(|_| {
+        };
+        while let Some(piece) = response.chunk().await.map_err(|error| self.broken(error, request))? {
+            body.take(&piece).map_err(broken)?;
+        }
+        let text = String::from_utf8(body.end().map_err(broken)?).map_err(|_| {
             Failure::for_good(
                 Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."),
             )
         })?;
         // A reply that echoes the token must not show it later, in `raw` or in a quotation.
-        let text = request.token.scrub(&text);
-        Ok(mend_escapes(&text).into_owned())
+        let text = rewritten(text, |text| request.token.scrub(text));
+        Ok(rewritten(text, mend_escapes))
     }
 
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
@@ -199,6 +218,14 @@ impl Lane {
             Phase::Body => Failure::transient(unreachable("connection was lost while the reply was read")),
             _ => Failure::transient(unreachable("connection was lost while waiting for the reply")),
         }
+    }
+}
+
+/// The text itself where there is nothing to rewrite.
+fn rewritten(text: String, rewrite: impl Fn(&str) -> Cow<'_, str>) -> String {
+    match rewrite(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(text) => text,
     }
 }
 

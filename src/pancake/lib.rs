@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod asking;
+pub mod body;
 pub mod catalogue;
 pub mod cell;
 pub mod client;
