@@ -28,10 +28,12 @@ pub struct Two {
     updated_at: String,
 }
 
+/// What the columns are made of, typed; the row's other keys are skipped.
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "decoding is what is measured")]
 pub struct All {
     id: String,
+    page_id: String,
     r#type: String,
     post_id: Option<String>,
     snippet: Option<String>,
@@ -41,14 +43,26 @@ pub struct All {
     inserted_at: String,
     updated_at: String,
     customer_id: Option<String>,
+    from: Option<Person>,
+    last_sent_by: Option<Person>,
+    page_customer: Option<Person>,
+    customers: Option<Vec<Person>>,
     tags: Vec<Option<Tag>>,
     ad_ids: Option<Vec<String>>,
     assignee_ids: Option<Vec<String>>,
-    last_sent_by: Option<Value>,
-    page_customer: Option<Value>,
     recent_phone_numbers: Option<Vec<Value>>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "decoding is what is measured")]
+struct Person {
+    id: Option<String>,
+    fb_id: Option<String>,
+    customer_id: Option<String>,
+    name: Option<String>,
+    email: Option<String>,
+    uid: Option<String>,
+    admin_name: Option<String>,
 }
 
 #[derive(Deserialize)]
