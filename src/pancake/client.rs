@@ -17,6 +17,7 @@ use crate::options::ServerOptions;
 use crate::reply::{Reply, retry_after};
 use crate::retry::Failure;
 use crate::secret::Secret;
+use crate::tls::Trust;
 use crate::url::Address;
 
 /// An open connection that is idle for longer is not relied on: servers and firewalls drop them silently.
@@ -26,6 +27,7 @@ const IDLE: Duration = Duration::from_secs(50);
 #[derive(Default)]
 pub struct Client {
     idle: Mutex<Vec<Lane>>,
+    trust: Trust,
 }
 
 /// One connection, and what it was opened with.
@@ -65,7 +67,7 @@ impl Client {
         let is_open = open.is_some();
         let lane = match open {
             Some(lane) => lane,
-            None => Lane::new(route).map_err(Failure::for_good)?,
+            None => Lane::new(route, &self.trust).map_err(Failure::for_good)?,
         };
         lane.gate.admit(turn);
         if is_open {
@@ -95,12 +97,8 @@ impl Client {
 }
 
 impl Lane {
-    fn new(route: Route) -> Result<Self> {
+    fn new(route: Route, trust: &Trust) -> Result<Self> {
         let gate = Gate::new(route.connect_timeout);
-        let unusable = |what: &str, error: &dyn std::fmt::Display| {
-            Error::new(Kind::BadOption, format!("cannot use the server option \"{what}\""))
-                .detail(format!("{error}."))
-        };
         let mut builder = reqwest::Client::builder()
             .http1_only()
             .no_gzip()
@@ -108,19 +106,13 @@ impl Lane {
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
             .user_agent(concat!("pancake_fdw/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(trust.config(route.ca_file.as_deref())?)
             .connector_layer(gate.clone());
         if let Some(proxy) = &route.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| unusable("proxy", &error))?);
-        }
-        if let Some(path) = &route.ca_file {
-            let unusable = |error: &dyn std::fmt::Display| unusable("ca_file", &format!("{path}: {error}"));
-            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
-            if certificates.is_empty() {
-                return Err(unusable(&"no certificate in PEM form"));
-            }
-            builder = builder.tls_certs_merge(certificates);
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| {
+                Error::new(Kind::BadOption, "cannot use the server option \"proxy\"")
+                    .detail(format!("{error}."))
+            })?);
         }
         let http = builder.build().map_err(|error| {
             Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url()))

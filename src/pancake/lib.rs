@@ -40,6 +40,7 @@ pub mod seen;
 pub mod sent;
 pub mod spelling;
 pub mod time;
+pub mod tls;
 pub mod token;
 pub mod url;
 pub mod walk;
