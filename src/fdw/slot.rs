@@ -1,5 +1,7 @@
 //! Cells → datums of the declared types. Documented types have a short way; any other goes through its text input.
 
+use std::borrow::Cow;
+
 use pancake::cell::Cell;
 use pancake::decode::misfit;
 use pancake::error::{Error, Result};
@@ -36,9 +38,9 @@ impl Filler {
     }
 
     /// The datum, in the current memory context; None for NULL.
-    pub fn datum(&mut self, cell: &Cell, row_id: &str) -> Result<Option<pg_sys::Datum>> {
+    pub fn datum(&mut self, cell: Cell, row_id: &str) -> Result<Option<pg_sys::Datum>> {
         let plain = self.column.type_modifier == -1;
-        Ok(Some(match (cell, self.column.type_id) {
+        Ok(Some(match (&cell, self.column.type_id) {
             (Cell::Null, _) => return Ok(None),
             (Cell::Text(text), pg_sys::TEXTOID) if plain => text_datum(text),
             (Cell::Bool(value), pg_sys::BOOLOID) => pg_sys::Datum::from(*value),
@@ -49,8 +51,8 @@ impl Filler {
             (Cell::Time(at), pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID) if plain => time_datum(*at),
             (Cell::Texts(texts), pg_sys::TEXTARRAYOID) => texts_datum(texts),
             (Cell::Json(json), _) => return self.json(json, row_id),
-            _ if self.is_json() => return self.json(&self.written(cell), row_id),
-            _ => return self.input(&self.written(cell), row_id).map(Some),
+            _ if self.is_json() => return self.json(&self.written(&cell), row_id),
+            _ => return self.input(&self.written(&cell), row_id).map(Some),
         }))
     }
 
@@ -85,7 +87,7 @@ impl Filler {
         }
         // A time without zone is UTC wherever it stands.
         match Micros::parse(&unquoted).filter(|_| self.is_time()) {
-            Some(at) => self.datum(&Cell::Time(at), row_id),
+            Some(at) => self.datum(Cell::Time(at), row_id),
             None => self.input(&unquoted, row_id).map(Some),
         }
     }
@@ -115,13 +117,13 @@ impl Filler {
         let json = self.is_json();
         match cell {
             Cell::Null => String::new(),
-            Cell::Text(text) if json => serde_json::Value::from(text.as_str()).to_string(),
-            Cell::Text(text) | Cell::Json(text) => text.clone(),
+            Cell::Text(text) if json => serde_json::Value::from(text.as_ref()).to_string(),
+            Cell::Text(text) | Cell::Json(text) => text.to_string(),
             Cell::Bool(value) => value.to_string(),
             Cell::Int(number) => number.to_string(),
             Cell::Time(at) if json => format!("\"{}\"", at.iso()),
             Cell::Time(at) => at.iso(),
-            Cell::Texts(texts) if json => serde_json::Value::from(texts.clone()).to_string(),
+            Cell::Texts(texts) if json => serde_json::json!(texts).to_string(),
             Cell::Texts(texts) => literal(texts.iter().map(Option::as_deref)),
         }
     }
@@ -214,7 +216,7 @@ fn varlena_datum(bytes: &[u8]) -> pg_sys::Datum {
     }
 }
 
-fn texts_datum(texts: &[Option<String>]) -> pg_sys::Datum {
+fn texts_datum(texts: &[Option<Cow<str>>]) -> pg_sys::Datum {
     let mut nulls: Vec<bool> = texts.iter().map(Option::is_none).collect();
     let mut elements: Vec<_> =
         texts.iter().map(|text| text.as_deref().map_or(pg_sys::Datum::null(), text_datum)).collect();

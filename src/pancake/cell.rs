@@ -9,15 +9,15 @@ use serde_json::value::RawValue;
 use crate::time::Micros;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub enum Cell<'a> {
     Null,
-    Text(String),
+    Text(Cow<'a, str>),
     Bool(bool),
     Int(i64),
     Time(Micros),
-    Texts(Vec<Option<String>>),
+    Texts(Vec<Option<Cow<'a, str>>>),
     /// JSON text, as served.
-    Json(String),
+    Json(Cow<'a, str>),
 }
 
 /// A value of a reply that cannot stand in its column; the text is the value as served.
@@ -38,19 +38,13 @@ pub fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-impl From<Cow<'_, str>> for Cell {
-    fn from(text: Cow<'_, str>) -> Cell {
-        Cell::Text(text.into_owned())
-    }
-}
-
-impl Cell {
-    pub fn text(raw: Raw) -> Cell {
-        text(raw).map_or(Cell::Null, Cell::from)
+impl<'a> Cell<'a> {
+    pub fn text(raw: Raw<'a>) -> Self {
+        text(raw).map_or(Cell::Null, Cell::Text)
     }
 
     /// A JSON boolean, or a text for Postgres to judge.
-    pub fn bool(raw: Raw) -> Cell {
+    pub fn bool(raw: Raw<'a>) -> Self {
         match raw.map(RawValue::get) {
             Some("true") => Cell::Bool(true),
             Some("false") => Cell::Bool(false),
@@ -59,26 +53,22 @@ impl Cell {
     }
 
     /// A JSON integer, or a text for Postgres to judge.
-    pub fn int(raw: Raw) -> Cell {
+    pub fn int(raw: Raw<'a>) -> Self {
         match raw.and_then(|raw| raw.get().parse().ok()) {
             Some(number) => Cell::Int(number),
             None => Cell::text(raw),
         }
     }
 
-    pub fn time(raw: Raw) -> Result<Cell, Misfit> {
+    pub fn time(raw: Raw<'a>) -> Result<Self, Misfit> {
         let Some(text) = text(raw) else { return Ok(Cell::Null) };
         Micros::parse(&text).map(Cell::Time).ok_or_else(|| Misfit(text.into_owned()))
     }
 
-    pub fn texts<'t>(texts: impl Iterator<Item = Option<&'t str>>) -> Cell {
-        Cell::Texts(texts.map(|text| text.map(str::to_owned)).collect())
-    }
-
-    pub fn json(raw: Raw) -> Cell {
+    pub fn json(raw: Raw<'a>) -> Self {
         match raw.map(RawValue::get) {
             None | Some("null") => Cell::Null,
-            Some(json) => Cell::Json(json.to_owned()),
+            Some(json) => Cell::Json(json.into()),
         }
     }
 }
@@ -89,6 +79,6 @@ pub fn list<'a>(raw: Raw<'a>) -> Vec<Raw<'a>> {
 }
 
 /// The texts of a JSON list of scalars, nulls dropped.
-pub fn texts(raw: Raw) -> Cell {
-    Cell::Texts(list(raw).into_iter().filter_map(text).map(|text| Some(text.into_owned())).collect())
+pub fn texts(raw: Raw<'_>) -> Cell<'_> {
+    Cell::Texts(list(raw).into_iter().filter_map(text).map(Some).collect())
 }

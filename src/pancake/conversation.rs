@@ -117,16 +117,16 @@ impl<'r, 'a> Conversation<'r, 'a> {
     }
 
     /// The cell of a documented column.
-    pub fn cell(&self, column: &str) -> Result<Cell, Misfit> {
+    pub fn cell(&self, column: &str) -> Result<Cell<'a>, Misfit> {
         let key = self.row.get(column);
         Ok(match column {
             "id" | "type" | "post_id" => Cell::text(key),
-            "page_id" => Cell::Text(self.page_id.to_owned()),
+            "page_id" => Cell::Text(Cow::Owned(self.page_id.to_owned())),
             "customer_id" => Cell::text(key.or_else(|| self.page_customer().customer_id)),
-            "customer_name" => self.customer_name().map_or(Cell::Null, Cell::from),
-            "phone_numbers" => Cell::texts(self.phones().iter().map(|phone| Some(phone.as_ref()))),
-            "tags" => Cell::texts(self.tags().iter().map(|(id, _)| Some(id.as_ref()))),
-            "tag_names" => Cell::texts(self.tags().iter().map(|(_, name)| name.as_deref())),
+            "customer_name" => self.customer_name().map_or(Cell::Null, Cell::Text),
+            "phone_numbers" => Cell::Texts(self.phones().iter().cloned().map(Some).collect()),
+            "tags" => Cell::Texts(self.tags().iter().map(|(id, _)| Some(id.clone())).collect()),
+            "tag_names" => Cell::Texts(self.tags().iter().map(|(_, name)| name.clone()).collect()),
             "ad_ids" | "assignee_ids" => texts(key),
             "snippet" => Cell::text(key.or_else(|| {
                 let [text] = pick(self.row.get("last_message"), ["text"]);
@@ -141,7 +141,7 @@ impl<'r, 'a> Conversation<'r, 'a> {
             "inserted_at" | "updated_at" => Cell::time(key)?,
             "last_message" => self.last_message(),
             "participants" => self.participants_cell(),
-            _ => Cell::Json(self.row.whole()),
+            _ => Cell::Json(Cow::Owned(self.row.whole())),
         })
     }
 
@@ -209,7 +209,7 @@ impl<'r, 'a> Conversation<'r, 'a> {
     }
 
     /// `{text, sender, created_at}`: as served where the row has it, else built from what the other shape says.
-    fn last_message(&self) -> Cell {
+    fn last_message(&self) -> Cell<'a> {
         let zoned =
             |raw: Raw<'a>| text(raw).map(|time| Micros::parse(&time).map_or(time, |at| Cow::Owned(at.iso())));
         let served = self.row.get("last_message");
@@ -231,7 +231,7 @@ impl<'r, 'a> Conversation<'r, 'a> {
     }
 
     /// `[{name, email, phone}]`: as served where the row has it, else built from customers and phone numbers.
-    fn participants_cell(&self) -> Cell {
+    fn participants_cell(&self) -> Cell<'a> {
         let served = self.row.get("participants");
         if served.is_some() {
             return Cell::json(served);
@@ -260,8 +260,8 @@ fn is_object(raw: Raw) -> bool {
 }
 
 /// Texts always can be written as JSON.
-fn json(value: &impl Serialize) -> Cell {
-    serde_json::to_string(value).map_or(Cell::Null, Cell::Json)
+fn json<'a>(value: &impl Serialize) -> Cell<'a> {
+    serde_json::to_string(value).map_or(Cell::Null, |json| Cell::Json(Cow::Owned(json)))
 }
 
 #[cfg(test)]
@@ -281,13 +281,13 @@ mod tests {
         "tags":["t1",62],"last_message":{"text":"Chào","sender":"customer","created_at":"2026-05-28T15:14:22+07:00"},
         "participants":[{"name":"Văn A","email":null,"phone":"0901"}]}"#;
 
-    fn cell(json: &str, column: &str) -> Cell {
+    fn cell(json: &'static str, column: &str) -> Cell<'static> {
         let row = Fields::read(json).unwrap();
         Conversation::new(&row, "1").cell(column).unwrap()
     }
 
-    fn some(texts: &[&str]) -> Cell {
-        Cell::Texts(texts.iter().map(|t| Some((*t).to_owned())).collect())
+    fn some(texts: &[&'static str]) -> Cell<'static> {
+        Cell::Texts(texts.iter().map(|t| Some((*t).into())).collect())
     }
 
     fn as_json(cell: Cell) -> serde_json::Value {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use crate::catalogue::Object;
 use crate::cell::{self, Cell, Misfit};
+use crate::cells::Cells;
 use crate::conversation::Conversation;
 use crate::error::{Error, Kind, Result, quote};
 use crate::fields::Fields;
@@ -46,7 +47,7 @@ pub struct Row {
     /// The time by which its chain is ordered.
     pub at: Micros,
     /// In the order of the wanted columns.
-    pub cells: Vec<Cell>,
+    pub cells: Cells,
 }
 
 /// One conversation of a reply, its keys found but not read.
@@ -90,15 +91,14 @@ impl<'r, 'a> Served<'r, 'a> {
     /// The cells that a query needs.
     pub fn cells(&self, wanted: &[Wanted], page_id: &str) -> Result<Row> {
         let row = Conversation::new(self.row, page_id);
-        let cell = |wanted: &Wanted| match &wanted.source {
-            Source::Path(path) => {
-                Ok(json::pointer(self.row, path).map_or(Cell::Null, |json| Cell::Json(json.into_owned())))
-            }
+        let read = |wanted: &Wanted| match &wanted.source {
+            Source::Path(path) => Ok(json::pointer(self.row, path).map_or(Cell::Null, Cell::Json)),
             Source::Column(name) => row.cell(name).map_err(|Misfit(value)| {
                 misfit(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
             }),
         };
-        let cells = wanted.iter().map(cell).collect::<Result<_>>()?;
+        let mut cells = Cells::with_capacity(wanted.len());
+        wanted.iter().try_for_each(|wanted| read(wanted).map(|cell| cells.push(cell)))?;
         Ok(Row { id: self.spot.id.clone(), at: self.spot.at, cells })
     }
 }
@@ -150,10 +150,10 @@ mod tests {
             name: name.to_owned(),
             source: Source::find(Object::Conversations, name, path).unwrap(),
         };
-        let cells = served[0]
+        let cells = &served[0]
             .cells(&[wanted("sex", Some("/page_customer/gender")), wanted("page_id", None)], "1")
             .unwrap();
-        assert_eq!(cells.cells, [Cell::Json("\"female\"".into()), Cell::Text("1".into())]);
+        assert!(cells.cells.into_iter().eq([Cell::Json("\"female\"".into()), Cell::Text("1".into())]));
         let error = served[0].cells(&[wanted("updated_at", None)], "1").map(|_| ()).unwrap_err();
         assert_eq!(error.message(), "value does not fit column \"updated_at\"");
     }

@@ -14,6 +14,7 @@ pub mod asking;
 pub mod body;
 pub mod catalogue;
 pub mod cell;
+pub mod cells;
 pub mod client;
 pub mod column;
 pub mod conversation;

@@ -130,7 +130,11 @@ mod tests {
         while let Some(lane) = merge.hungry() {
             let batch = batches[lane].get(served[lane]).copied().unwrap_or_default();
             served[lane] += 1;
-            let rows = batch.iter().map(|(id, at)| Row { id: (*id).into(), at: Micros(*at), cells: vec![] });
+            let rows = batch.iter().map(|(id, at)| Row {
+                id: (*id).into(),
+                at: Micros(*at),
+                cells: Default::default(),
+            });
             if batch.is_empty() {
                 // Answers the walk's last questions as a list of no rows would.
                 let (_, walk) = merge.at(lane);

@@ -2,8 +2,6 @@
 //! takes: on its way the row is the dearest value of all. What is rare is left to `jsonb_in`: numbers other than
 //! integers, nesting beyond serde_json's limit, whatever is malformed.
 
-use std::cmp::Ordering;
-
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 const STRING: u32 = 0;
@@ -45,8 +43,8 @@ pub struct Encoder {
     bytes: Vec<u8>,
     /// Those whose container is still open. In an object keys and values take turns.
     values: Vec<Value>,
-    /// The places of an object's keys, in the order of jsonb.
-    order: Vec<usize>,
+    /// An object's keys in the order of jsonb: length, first bytes, place.
+    order: Vec<(usize, u64, usize)>,
 }
 
 impl Encoder {
@@ -101,24 +99,27 @@ impl Encoder {
     }
 
     fn close_object(&mut self, opened: usize) {
-        self.order.clear();
-        self.order.extend((opened..self.values.len()).step_by(2));
         let (bytes, values) = (&self.bytes, &self.values);
         let key = |place: usize| {
             let key = values[place];
             &bytes[key.start..key.start + key.length]
         };
-        let shorter_first = |a: &[u8], b: &[u8]| a.len().cmp(&b.len()).then_with(|| a.cmp(b));
+        let ranked = |place: usize| {
+            let mut first = [0; 8];
+            key(place).iter().zip(&mut first).for_each(|(from, to)| *to = *from);
+            (key(place).len(), u64::from_be_bytes(first), place)
+        };
+        self.order.clear();
+        self.order.extend((opened..values.len()).step_by(2).map(ranked));
         // Of a key that came twice the last value counts.
-        self.order.sort_unstable_by(|a, b| match shorter_first(key(*a), key(*b)) {
-            Ordering::Equal => b.cmp(a),
-            other => other,
+        self.order.sort_unstable_by(|a, b| {
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(key(b.2))).then(b.2.cmp(&a.2))
         });
-        self.order.dedup_by(|next, kept| key(*next) == key(*kept));
+        self.order.dedup_by(|next, kept| key(next.2) == key(kept.2));
         let order = std::mem::take(&mut self.order);
         let mut container = Container::begin(self, OBJECT | order.len() as u32, 2 * order.len());
-        order.iter().for_each(|place| container.add(self, *place));
-        order.iter().for_each(|place| container.add(self, place + 1));
+        order.iter().for_each(|(.., place)| container.add(self, *place));
+        order.iter().for_each(|(.., place)| container.add(self, place + 1));
         container.end(self, opened);
         self.order = order;
     }
