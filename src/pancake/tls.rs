@@ -16,23 +16,21 @@ const KNOWN: usize = 8;
 /// holds is looked at for each: an edit acts at the next connection.
 #[derive(Default)]
 pub struct Trust {
-    /// By the content of `ca_file`.
-    known: Mutex<Vec<(Vec<u8>, ClientConfig)>>,
+    /// By the content of `ca_file`, if there is one.
+    known: Mutex<Vec<(Option<Vec<u8>>, ClientConfig)>>,
 }
 
 impl Trust {
     pub fn config(&self, ca_file: Option<&str>) -> Result<ClientConfig> {
-        let pem = match ca_file {
-            Some(path) => std::fs::read(path).map_err(|error| unusable(path, &error))?,
-            None => Vec::new(),
-        };
+        let read = |path: &str| std::fs::read(path).map_err(|error| unusable(path, &error));
+        let pem = ca_file.map(read).transpose()?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, config)) = known.iter().find(|(content, _)| *content == pem) {
             return Ok(config.clone());
         }
-        let further = match ca_file {
-            Some(path) => certificates(path, &pem)?,
-            None => Vec::new(),
+        let further = match (ca_file, &pem) {
+            (Some(path), Some(pem)) => certificates(path, pem)?,
+            _ => Vec::new(),
         };
         let config = trusting(further).map_err(|error| {
             Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(format!("{error}."))
