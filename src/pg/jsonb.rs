@@ -2,6 +2,8 @@
 //! takes: on its way the row is the dearest value of all. What is rare is left to `jsonb_in`: numbers other than
 //! integers, nesting beyond serde_json's limit, whatever is malformed.
 
+use std::borrow::Cow;
+
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 const STRING: u32 = 0;
@@ -22,29 +24,35 @@ const SCALAR: u32 = 0x1000_0000;
 /// Lengths have 28 bits; a value this long is none of a row.
 const LONGEST: usize = 64 << 20;
 
-/// A value whose bytes are written already.
-#[derive(Clone, Copy)]
-struct Value {
-    kind: u32,
-    start: usize,
-    length: usize,
+/// A value of the document; what is inside it follows it.
+struct Node<'a> {
+    value: Value<'a>,
+    /// Where the next value stands that is not inside this one.
+    next: usize,
 }
 
-impl Value {
-    /// These begin at multiples of four.
-    fn is_aligned(&self) -> bool {
-        matches!(self.kind, NUMERIC | CONTAINER)
-    }
+enum Value<'a> {
+    Null,
+    Bool(bool),
+    Integer {
+        negative: bool,
+        magnitude: u64,
+    },
+    Text(Cow<'a, str>),
+    Array,
+    /// Keys and values take turns.
+    Object,
 }
 
-/// Writes values one after another; room is kept from one document to the next.
+/// Writes documents one after another; room is kept from one to the next.
 #[derive(Default)]
 pub struct Encoder {
     bytes: Vec<u8>,
-    /// Those whose container is still open. In an object keys and values take turns.
-    values: Vec<Value>,
-    /// An object's keys in the order of jsonb: length, first bytes, place.
-    order: Vec<(usize, u64, usize)>,
+    /// The children of the containers that are being written, in the order of jsonb.
+    children: Vec<usize>,
+    /// The keys of one object: length, first bytes, place.
+    keys: Vec<(usize, u64, usize)>,
+    usual_nodes: usize,
 }
 
 impl Encoder {
@@ -53,24 +61,106 @@ impl Encoder {
         if json.len() > LONGEST {
             return None;
         }
-        self.bytes.clear();
-        self.values.clear();
+        let mut nodes = Vec::with_capacity(self.usual_nodes);
         let mut reader = serde_json::Deserializer::from_str(json);
-        Next(self).deserialize(&mut reader).and_then(|()| reader.end()).ok()?;
-        if self.values.first()?.kind != CONTAINER {
-            self.close_array(0, SCALAR);
+        Next(&mut nodes).deserialize(&mut reader).and_then(|()| reader.end()).ok()?;
+        self.usual_nodes = nodes.len();
+        self.bytes.clear();
+        self.children.clear();
+        if matches!(nodes.first()?.value, Value::Array | Value::Object) {
+            self.value(&nodes, 0);
+        } else {
+            self.children.push(0);
+            self.container(ARRAY | SCALAR | 1, &nodes, 0);
         }
-        let whole = self.values.first()?;
-        self.bytes.get(whole.start..)
+        Some(&self.bytes)
     }
 
-    fn put(&mut self, kind: u32, bytes: &[u8]) {
-        self.values.push(Value { kind, start: self.bytes.len(), length: bytes.len() });
-        self.bytes.extend_from_slice(bytes);
+    /// Writes a value; padding counts as its own.
+    fn value(&mut self, nodes: &[Node], place: usize) -> u32 {
+        let opened = self.children.len();
+        let end = nodes[place].next;
+        match &nodes[place].value {
+            Value::Null => NULL,
+            Value::Bool(true) => TRUE,
+            Value::Bool(false) => FALSE,
+            Value::Text(text) => {
+                self.bytes.extend_from_slice(text.as_bytes());
+                STRING
+            }
+            Value::Integer { negative, magnitude } => {
+                self.align();
+                self.integer(*negative, *magnitude);
+                NUMERIC
+            }
+            Value::Array => {
+                self.align();
+                let mut element = place + 1;
+                while element < end {
+                    self.children.push(element);
+                    element = nodes[element].next;
+                }
+                let count = self.children.len() - opened;
+                self.container(ARRAY | count as u32, nodes, opened);
+                CONTAINER
+            }
+            Value::Object => {
+                self.align();
+                self.sort_keys(nodes, place + 1, end);
+                self.children.extend(self.keys.iter().map(|(.., key)| *key));
+                self.children.extend(self.keys.iter().map(|(.., key)| key + 1));
+                self.container(OBJECT | self.keys.len() as u32, nodes, opened);
+                CONTAINER
+            }
+        }
+    }
+
+    /// The keys of an object, each once: of those that came twice the last counts.
+    fn sort_keys(&mut self, nodes: &[Node], mut key: usize, end: usize) {
+        let text = |place: usize| match &nodes[place].value {
+            Value::Text(text) => text.as_bytes(),
+            _ => &[],
+        };
+        self.keys.clear();
+        while key < end {
+            let mut first = [0; 8];
+            text(key).iter().zip(&mut first).for_each(|(from, to)| *to = *from);
+            self.keys.push((text(key).len(), u64::from_be_bytes(first), key));
+            key = nodes[key + 1].next;
+        }
+        self.keys.sort_unstable_by(|a, b| {
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| text(a.2).cmp(text(b.2))).then(b.2.cmp(&a.2))
+        });
+        self.keys.dedup_by(|next, kept| text(next.2) == text(kept.2));
+    }
+
+    /// Header, an entry for each child, and the children: an object's keys and then its values.
+    fn container(&mut self, header: u32, nodes: &[Node], opened: usize) {
+        self.bytes.extend_from_slice(&header.to_ne_bytes());
+        let entries = self.bytes.len();
+        let count = self.children.len() - opened;
+        let data = entries + 4 * count;
+        self.bytes.resize(data, 0);
+        for i in 0..count {
+            let begun = self.bytes.len();
+            let kind = self.value(nodes, self.children[opened + i]);
+            let end = self.bytes.len();
+            let entry = match i % STRIDE {
+                0 => kind | HAS_OFFSET | (end - data) as u32,
+                _ => kind | (end - begun) as u32,
+            };
+            self.bytes[entries + 4 * i..][..4].copy_from_slice(&entry.to_ne_bytes());
+        }
+        self.children.truncate(opened);
+    }
+
+    /// Numbers and containers begin at multiples of four.
+    fn align(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
     /// As `make_result` of numeric.c packs an integer: digits of base 10,000 without zeros at either end.
-    fn put_integer(&mut self, negative: bool, mut magnitude: u64) {
+    fn integer(&mut self, negative: bool, mut magnitude: u64) {
         let mut digits = [0_u16; 5];
         let mut first = digits.len();
         while magnitude > 0 {
@@ -80,93 +170,11 @@ impl Encoder {
         }
         let weight = digits.len().saturating_sub(first + 1);
         let end = digits.iter().rposition(|digit| *digit != 0).map_or(first, |last| last + 1);
-        let digits = &digits[first.min(end)..end];
-        let length = 4 + 2 + 2 * digits.len();
+        let digits = &digits[first..end];
         let sign = if negative { 0x2000 } else { 0 };
-        self.values.push(Value { kind: NUMERIC, start: self.bytes.len(), length });
-        self.bytes.extend_from_slice(&varlena_header(length).to_ne_bytes());
+        self.bytes.extend_from_slice(&varlena_header(4 + 2 + 2 * digits.len()).to_ne_bytes());
         self.bytes.extend_from_slice(&(0x8000_u16 | sign | weight as u16).to_ne_bytes());
         digits.iter().for_each(|digit| self.bytes.extend_from_slice(&digit.to_ne_bytes()));
-    }
-
-    fn close_array(&mut self, opened: usize, scalar: u32) {
-        let count = self.values.len() - opened;
-        let mut container = Container::begin(self, ARRAY | scalar | count as u32, count);
-        for place in opened..opened + count {
-            container.add(self, place);
-        }
-        container.end(self, opened);
-    }
-
-    fn close_object(&mut self, opened: usize) {
-        let (bytes, values) = (&self.bytes, &self.values);
-        let key = |place: usize| {
-            let key = values[place];
-            &bytes[key.start..key.start + key.length]
-        };
-        let ranked = |place: usize| {
-            let mut first = [0; 8];
-            key(place).iter().zip(&mut first).for_each(|(from, to)| *to = *from);
-            (key(place).len(), u64::from_be_bytes(first), place)
-        };
-        self.order.clear();
-        self.order.extend((opened..values.len()).step_by(2).map(ranked));
-        // Of a key that came twice the last value counts.
-        self.order.sort_unstable_by(|a, b| {
-            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| key(a.2).cmp(key(b.2))).then(b.2.cmp(&a.2))
-        });
-        self.order.dedup_by(|next, kept| key(next.2) == key(kept.2));
-        let order = std::mem::take(&mut self.order);
-        let mut container = Container::begin(self, OBJECT | order.len() as u32, 2 * order.len());
-        order.iter().for_each(|(.., place)| container.add(self, *place));
-        order.iter().for_each(|(.., place)| container.add(self, place + 1));
-        container.end(self, opened);
-        self.order = order;
-    }
-}
-
-/// A container that is put together behind its values, and then takes their place.
-struct Container {
-    start: usize,
-    /// Where its values begin, after the header and an entry for each.
-    data: usize,
-    entries: usize,
-}
-
-impl Container {
-    fn begin(encoder: &mut Encoder, header: u32, entries: usize) -> Self {
-        let start = encoder.bytes.len();
-        let data = start + 4 + 4 * entries;
-        encoder.bytes.extend_from_slice(&header.to_ne_bytes());
-        encoder.bytes.resize(data, 0);
-        Self { start, data, entries: 0 }
-    }
-
-    /// Copies a value in. Its padding counts as its own.
-    fn add(&mut self, encoder: &mut Encoder, place: usize) {
-        let value = encoder.values[place];
-        let bytes = &mut encoder.bytes;
-        let begun = bytes.len();
-        if value.is_aligned() {
-            bytes.resize(self.data + (begun - self.data).next_multiple_of(4), 0);
-        }
-        bytes.extend_from_within(value.start..value.start + value.length);
-        let entry = match self.entries % STRIDE {
-            0 => value.kind | HAS_OFFSET | (bytes.len() - self.data) as u32,
-            _ => value.kind | (bytes.len() - begun) as u32,
-        };
-        let at = self.start + 4 + 4 * self.entries;
-        bytes[at..at + 4].copy_from_slice(&entry.to_ne_bytes());
-        self.entries += 1;
-    }
-
-    fn end(self, encoder: &mut Encoder, opened: usize) {
-        let first = encoder.values.get(opened).map_or(self.start, |value| value.start);
-        let length = encoder.bytes.len() - self.start;
-        encoder.bytes.copy_within(self.start.., first);
-        encoder.bytes.truncate(first + length);
-        encoder.values.truncate(opened);
-        encoder.values.push(Value { kind: CONTAINER, start: first, length });
     }
 }
 
@@ -177,10 +185,17 @@ fn varlena_header(length: usize) -> u32 {
     }
 }
 
-/// The next value of the document, written by an encoder.
-struct Next<'e>(&'e mut Encoder);
+/// The next value of the document.
+struct Next<'n, 'a>(&'n mut Vec<Node<'a>>);
 
-impl<'de> DeserializeSeed<'de> for Next<'_> {
+impl<'a> Next<'_, 'a> {
+    fn push(self, value: Value<'a>) {
+        let next = self.0.len() + 1;
+        self.0.push(Node { value, next });
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Next<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -188,7 +203,7 @@ impl<'de> DeserializeSeed<'de> for Next<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Next<'_> {
+impl<'de> Visitor<'de> for Next<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -196,22 +211,22 @@ impl<'de> Visitor<'de> for Next<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.put(NULL, &[]);
+        self.push(Value::Null);
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.put(if value { TRUE } else { FALSE }, &[]);
+        self.push(Value::Bool(value));
         Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.0.put_integer(false, value);
+    fn visit_u64<E>(self, magnitude: u64) -> Result<(), E> {
+        self.push(Value::Integer { negative: false, magnitude });
         Ok(())
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.0.put_integer(value < 0, value.unsigned_abs());
+        self.push(Value::Integer { negative: value < 0, magnitude: value.unsigned_abs() });
         Ok(())
     }
 
@@ -219,29 +234,35 @@ impl<'de> Visitor<'de> for Next<'_> {
         Err(E::custom("no integer"))
     }
 
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
+        self.push(Value::Text(Cow::Borrowed(text)));
+        Ok(())
+    }
+
+    /// A text with escapes, among which may be a NUL.
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        match text.contains('\0') {
-            true => Err(E::custom("no text of Postgres")),
-            false => {
-                self.0.put(STRING, text.as_bytes());
-                Ok(())
-            }
+        if text.contains('\0') {
+            return Err(E::custom("no text of Postgres"));
         }
+        self.push(Value::Text(Cow::Owned(text.to_owned())));
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let opened = self.0.values.len();
+        let place = self.0.len();
+        self.0.push(Node { value: Value::Array, next: 0 });
         while list.next_element_seed(Next(self.0))?.is_some() {}
-        self.0.close_array(opened, 0);
+        self.0[place].next = self.0.len();
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let opened = self.0.values.len();
+        let place = self.0.len();
+        self.0.push(Node { value: Value::Object, next: 0 });
         while map.next_key_seed(Next(self.0))?.is_some() {
             map.next_value_seed(Next(self.0))?;
         }
-        self.0.close_object(opened);
+        self.0[place].next = self.0.len();
         Ok(())
     }
 }
