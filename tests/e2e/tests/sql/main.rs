@@ -20,3 +20,4 @@ mod pages;
 mod plans;
 mod pushdown;
 mod secrets;
+mod sync;
