@@ -74,8 +74,6 @@ impl Drop for Fetch {
 
 /// What a fetch has to give.
 pub enum Next {
-    /// The first row of a new batch: the rows before it are not used any more.
-    FirstOfBatch(Row),
     Row(Row),
     Over(Stopped),
     /// Nothing yet, for one who may not wait.
@@ -147,7 +145,7 @@ impl Fetch {
                     self.rows = rows.into_iter();
                     self.show();
                     if let Some(first) = self.rows.next() {
-                        return Ok(Next::FirstOfBatch(first));
+                        return Ok(Next::Row(first));
                     }
                 }
                 Some(Event::Ended(end)) => {

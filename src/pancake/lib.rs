@@ -14,8 +14,10 @@
 #![forbid(unsafe_code)]
 
 pub mod asking;
+pub mod body;
 pub mod catalogue;
 pub mod cell;
+pub mod cells;
 pub mod client;
 pub mod column;
 pub mod conversation;
@@ -50,6 +52,7 @@ pub mod spelling;
 pub mod thread;
 pub mod ticket;
 pub mod time;
+pub mod tls;
 pub mod token;
 pub mod union;
 pub mod url;

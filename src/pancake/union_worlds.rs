@@ -456,7 +456,7 @@ fn run(plan: &RequestPlan, lists: &[&[(&str, i64)]]) -> Vec<String> {
         let rows = lists[chain].iter().skip(from.unwrap_or_default()).take(2);
         let spots: Vec<_> = rows.map(|(id, at)| Spot { id: (*id).into(), at: Micros(at * SECOND) }).collect();
         let fresh = union.reply(question.asker, &spots, None).unwrap();
-        let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: vec![] };
+        let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
         union.feed(question.asker, fresh.into_iter().map(row).collect());
         out.extend(union.ready().unwrap().into_iter().map(|row| row.id));
     }
