@@ -51,7 +51,7 @@ fn examine(session: &mut Session) -> (Vec<String>, BTreeMap<String, Line>) {
 }
 
 /// The simulator complains of one thing alone: that the doctor asks for two types in the article's way.
-fn polite(shop: &Shop) {
+pub fn polite(shop: &Shop) {
     let complaints = shop.simulator.complaints();
     assert!(complaints.iter().all(|c| c.starts_with("repeated parameter `type`")), "{complaints:?}");
 }
