@@ -19,6 +19,10 @@ EXTENSIONDIR = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
 TARGET = $(or $(CARGO_TARGET_DIR),$(CARGO_BUILD_TARGET_DIR),target)
 LIBRARY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/libpancake_fdw.so
 
+# The script of the extension is written in parts, which src/lib.rs names as well.
+VERSION = 0.1
+SCRIPT = sql/pancake_fdw--$(VERSION).sql $(addprefix sql/sync/,marks.sql shape.sql batch.sql steps.sql call.sql)
+
 # The extension is built by itself and never as a part of --workspace: features that only a test asks of a shared
 # dependency would make a second build of pgrx.
 BUILD = $(CARGO) build -p pancake_fdw --no-default-features --features pg$(PG_MAJOR)
@@ -62,7 +66,8 @@ install: have-postgres
 	install -d "$(PKGLIBDIR)" "$(EXTENSIONDIR)"
 	install -m 755 "$(LIBRARY)" "$(PKGLIBDIR)/pancake_fdw.so.new"
 	mv -f "$(PKGLIBDIR)/pancake_fdw.so.new" "$(PKGLIBDIR)/pancake_fdw.so"
-	install -m 644 pancake_fdw.control sql/pancake_fdw--*.sql "$(EXTENSIONDIR)"
+	install -m 644 pancake_fdw.control "$(EXTENSIONDIR)"
+	cat $(SCRIPT) > "$(EXTENSIONDIR)/pancake_fdw--$(VERSION).sql"
 
 uninstall: have-postgres
 	rm -f "$(PKGLIBDIR)/pancake_fdw.so" "$(EXTENSIONDIR)"/pancake_fdw.control "$(EXTENSIONDIR)"/pancake_fdw--*.sql

@@ -2,7 +2,7 @@
 //! and it shows how far it is. What becomes of the rows is `scan`'s matter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pancake::decode::{Row, Source, Wanted};
@@ -27,6 +27,9 @@ use crate::pg::worker::{Running, Worker};
 /// How often a waiting backend shows how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// Requests of this backend's scans that are over.
+pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -45,6 +48,8 @@ pub struct Fetch {
     pub bell: &'static Bell,
     tally: Arc<Tally>,
     page_id: String,
+    /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
+    counted: u64,
     _running: Running,
     rows: std::vec::IntoIter<Row>,
     batches: usize,
@@ -69,8 +74,6 @@ impl Drop for Fetch {
 
 /// What a fetch has to give.
 pub enum Next {
-    /// The first row of a new batch: the rows before it are not used any more.
-    FirstOfBatch(Row),
     Row(Row),
     Over(Stopped),
     /// Nothing yet, for one who may not wait.
@@ -103,6 +106,7 @@ impl Fetch {
             bell,
             tally: tally.clone(),
             page_id: table.table.page_id.clone().unwrap_or_default(),
+            counted: tally.requests.get(),
             rows: Vec::new().into_iter(),
             batches: 0,
             batch_size: 0,
@@ -141,7 +145,7 @@ impl Fetch {
                     self.rows = rows.into_iter();
                     self.show();
                     if let Some(first) = self.rows.next() {
-                        return Ok(Next::FirstOfBatch(first));
+                        return Ok(Next::Row(first));
                     }
                 }
                 Some(Event::Ended(end)) => {
@@ -207,6 +211,8 @@ impl Fetch {
         if let Some(progress) = self.progress.take() {
             progress.release();
         }
+        let requests = self.tally.requests.get();
+        REQUESTS.fetch_add(requests - std::mem::replace(&mut self.counted, requests), Relaxed);
     }
 }
 
@@ -223,7 +229,8 @@ pub fn prepare(
     let object = table.table.object;
     let token = catalog::token(table, user, &page_id)?;
     let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
-    let server = table.server.clone();
+    let mut server = table.server.clone();
+    server.max_concurrency = server.max_concurrency.min(settings::max_concurrency());
     let meter = shared()?
         .memory
         .page(&server.base_url, &page_id, server.requests_per_second)

@@ -1,10 +1,13 @@
 //! The C functions behind the views and functions of the schema `pancake`. They hand out JSON; what a role may see of
 //! it is decided in the SQL of the views.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use pancake::time::Micros;
 use pgrx::{IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
+use crate::fdw::fetch::REQUESTS;
 use crate::pg::report::OrRaise;
 use crate::pg::shared::{CLOCKS, shared};
 use crate::sql_function;
@@ -13,6 +16,8 @@ sql_function!(pg_finfo_pancake_fdw_library_version);
 sql_function!(pg_finfo_pancake_fdw_request_stats);
 sql_function!(pg_finfo_pancake_fdw_request_stats_reset);
 sql_function!(pg_finfo_pancake_fdw_progress);
+sql_function!(pg_finfo_pancake_fdw_may_commit);
+sql_function!(pg_finfo_pancake_fdw_requests);
 
 /// `pancake.version()` is made of this: library, Postgres it was built for, pgrx.
 #[unsafe(no_mangle)]
@@ -85,6 +90,23 @@ pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -
         }));
     }
     json_text(Value::from(running))
+}
+
+/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when it does. False in a
+/// transaction block, in a string of several statements, in a function, in an EXCEPTION block.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_may_commit(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: both look at variables of the backend.
+    let may = unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() };
+    pg_sys::Datum::from(may)
+}
+
+/// `pancake.sync_requests()`: requests that this session's scans have made, those that run now left out.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_requests(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    pg_sys::Datum::from(REQUESTS.load(Relaxed) as i64)
 }
 
 fn time(at: Option<Micros>) -> Value {

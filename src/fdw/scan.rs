@@ -28,8 +28,8 @@ pub struct ScanState {
     envelope: Envelope,
     operands: Operands,
     fillers: Vec<Filler>,
-    /// Holds the datums of one batch. A child of the query's memory, which deletes it.
-    batch_memory: PgMemoryContexts,
+    /// Holds the datums of one row. A child of the query's memory, which deletes it.
+    row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
     /// Unless an Append drives this scan together with others: then it is the Append that waits.
     may_wait: bool,
@@ -103,7 +103,7 @@ impl ScanState {
             user: compat::scan_user(plan, estate),
             operands: Operands::prepare(node),
             fillers: declared.cloned().map(Filler::new).collect(),
-            batch_memory: batch_memory(estate),
+            row_memory: row_memory(estate),
             fetch: None,
             may_wait: !is_async,
             is_pending: false,
@@ -133,13 +133,13 @@ impl ScanState {
 
     /// Puts the next row into the slot; leaves it empty at the end, and while it is pending.
     fn next(&mut self, node: *mut pg_sys::ForeignScanState, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
-        // SAFETY: the node's own slot.
-        unsafe { pg_sys::ExecClearTuple(slot) };
+        // SAFETY: the node's own slot; another row is asked for, so nobody uses the datums of the last one any more.
+        unsafe {
+            pg_sys::ExecClearTuple(slot);
+            pg_sys::MemoryContextReset(self.row_memory.value());
+        }
         self.is_pending = false;
         if let (Some(next), Some(kept)) = (self.again, self.kept.take_if(|_| self.again.is_some())) {
-            if next == 0 {
-                self.forget_datums();
-            }
             let filled = kept.get(next).map_or(Ok(()), |row| self.fill(slot, row));
             (self.again, self.kept) = (Some(next + 1), Some(kept));
             return filled;
@@ -160,10 +160,6 @@ impl ScanState {
         let Some(fetch) = &mut self.fetch else { return Ok(None) };
         match fetch.next(self.may_wait)? {
             Next::Row(row) => Ok(Some(row)),
-            Next::FirstOfBatch(row) => {
-                self.forget_datums();
-                Ok(Some(row))
-            }
             Next::Over(why) => {
                 self.stopped = why;
                 Ok(None)
@@ -195,12 +191,6 @@ impl ScanState {
         Ok(true)
     }
 
-    /// Frees the datums of the batch before. The slot must hold none of them.
-    fn forget_datums(&mut self) {
-        // SAFETY: another row is asked for: the slot was cleared, and nobody uses its datums any more.
-        unsafe { pg_sys::MemoryContextReset(self.batch_memory.value()) };
-    }
-
     fn fill(&mut self, slot: *mut pg_sys::TupleTableSlot, row: &Row) -> Result<()> {
         // SAFETY: the slot has room for every attribute of the relation, whose numbers begin with 1.
         let (values, nulls) = unsafe {
@@ -212,7 +202,7 @@ impl ScanState {
         let fillers = &mut self.fillers;
         // SAFETY: the context lives as long as the state.
         unsafe {
-            self.batch_memory.switch_to(|_| {
+            self.row_memory.switch_to(|_| {
                 for (filler, cell) in fillers.iter_mut().zip(&row.cells) {
                     let place = (filler.column.number - 1) as usize;
                     if let Some(datum) = filler.datum(cell, &row.id)? {
@@ -228,14 +218,17 @@ impl ScanState {
     }
 }
 
-fn batch_memory(estate: *mut pg_sys::EState) -> PgMemoryContexts {
+/// Room that stays allocated from row to row: what a row of usual size takes.
+const USUAL_ROW: usize = 64 << 10;
+
+fn row_memory(estate: *mut pg_sys::EState) -> PgMemoryContexts {
     // SAFETY: the query's own memory context; the name is a constant, as Postgres demands.
     let context = unsafe {
         pg_sys::AllocSetContextCreateInternal(
             (*estate).es_query_cxt,
-            c"pancake_fdw batch".as_ptr(),
+            c"pancake_fdw row".as_ptr(),
             pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            USUAL_ROW,
             pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
         )
     };

@@ -1,14 +1,17 @@
 //! Cells → datums of the declared types. Documented types have a short way; any other goes through its text input.
 
+use std::borrow::Cow;
+
 use pancake::cell::Cell;
 use pancake::decode::misfit;
 use pancake::error::{Error, Result};
 use pancake::time::Micros;
 use pgrx::pg_sys::panic::CaughtError;
-use pgrx::{IntoDatum, PgSqlErrorCode, PgTryBuilder, pg_sys};
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 
 use crate::fdw::bound::POSTGRES_EPOCH;
 use crate::pg::catalog::DeclaredColumn;
+use crate::pg::jsonb::Encoder;
 use crate::pg::nodes::{c_string, text};
 
 /// How a column of one declared type takes its cells.
@@ -18,6 +21,7 @@ pub struct Filler {
     io_parameter: pg_sys::Oid,
     /// The type's own, or under domains and arrays.
     scalar: pg_sys::Oid,
+    jsonb: Encoder,
 }
 
 impl Filler {
@@ -30,13 +34,13 @@ impl Filler {
             pg_sys::getTypeInputInfo(column.type_id, &mut function, &mut io_parameter);
             pg_sys::fmgr_info(function, &mut input);
         }
-        Self { scalar: scalar(column.type_id), column, input, io_parameter }
+        Self { scalar: scalar(column.type_id), column, input, io_parameter, jsonb: Encoder::default() }
     }
 
     /// The datum, in the current memory context; None for NULL.
-    pub fn datum(&mut self, cell: &Cell, row_id: &str) -> Result<Option<pg_sys::Datum>> {
+    pub fn datum(&mut self, cell: Cell, row_id: &str) -> Result<Option<pg_sys::Datum>> {
         let plain = self.column.type_modifier == -1;
-        Ok(Some(match (cell, self.column.type_id) {
+        Ok(Some(match (&cell, self.column.type_id) {
             (Cell::Null, _) => return Ok(None),
             (Cell::Text(text), pg_sys::TEXTOID) if plain => text_datum(text),
             (Cell::Bool(value), pg_sys::BOOLOID) => pg_sys::Datum::from(*value),
@@ -45,12 +49,10 @@ impl Filler {
             }
             (Cell::Int(number), pg_sys::INT8OID) => pg_sys::Datum::from(*number),
             (Cell::Time(at), pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID) if plain => time_datum(*at),
-            (Cell::Texts(texts), pg_sys::TEXTARRAYOID) => match texts.clone().into_datum() {
-                Some(datum) => datum,
-                None => return Ok(None),
-            },
+            (Cell::Texts(texts), pg_sys::TEXTARRAYOID) => texts_datum(texts),
             (Cell::Json(json), _) => return self.json(json, row_id),
-            _ => return self.input(&self.written(cell), row_id).map(Some),
+            _ if self.is_json() => return self.json(&self.written(&cell), row_id),
+            _ => return self.input(&self.written(&cell), row_id).map(Some),
         }))
     }
 
@@ -64,17 +66,28 @@ impl Filler {
 
     /// JSON as served: whole for json and jsonb, a string's content for any other type.
     fn json(&mut self, json: &str, row_id: &str) -> Result<Option<pg_sys::Datum>> {
-        if self.is_json() {
-            return self.input(json, row_id).map(Some);
+        match self.column.type_id {
+            // It was read as JSON, and mended to what Postgres takes.
+            pg_sys::JSONOID => return Ok(Some(text_datum(json))),
+            pg_sys::JSONBOID => {
+                return match self.jsonb.encode(json) {
+                    Some(bytes) => Ok(Some(varlena_datum(bytes))),
+                    None => self.input(json, row_id).map(Some),
+                };
+            }
+            _ => {}
         }
         let unquoted = match json.as_bytes().first() {
             Some(b'"') => serde_json::from_str::<String>(json).unwrap_or_default(),
             Some(b'[') if self.takes_arrays() => self.array_literal(json),
             _ => json.to_owned(),
         };
+        if self.column.type_id == pg_sys::TEXTOID {
+            return Ok(Some(text_datum(&unquoted)));
+        }
         // A time without zone is UTC wherever it stands.
         match Micros::parse(&unquoted).filter(|_| self.is_time()) {
-            Some(at) => self.datum(&Cell::Time(at), row_id),
+            Some(at) => self.datum(Cell::Time(at), row_id),
             None => self.input(&unquoted, row_id).map(Some),
         }
     }
@@ -104,13 +117,13 @@ impl Filler {
         let json = self.is_json();
         match cell {
             Cell::Null => String::new(),
-            Cell::Text(text) if json => serde_json::Value::from(text.as_str()).to_string(),
-            Cell::Text(text) | Cell::Json(text) => text.clone(),
+            Cell::Text(text) if json => serde_json::Value::from(text.as_ref()).to_string(),
+            Cell::Text(text) | Cell::Json(text) => text.to_string(),
             Cell::Bool(value) => value.to_string(),
             Cell::Int(number) => number.to_string(),
             Cell::Time(at) if json => format!("\"{}\"", at.iso()),
             Cell::Time(at) => at.iso(),
-            Cell::Texts(texts) if json => serde_json::Value::from(texts.clone()).to_string(),
+            Cell::Texts(texts) if json => serde_json::json!(texts).to_string(),
             Cell::Texts(texts) => literal(texts.iter().map(Option::as_deref)),
         }
     }
@@ -189,6 +202,44 @@ fn scalar(type_id: pg_sys::Oid) -> pg_sys::Oid {
 fn text_datum(text: &str) -> pg_sys::Datum {
     // SAFETY: pointer and length are those of a str; the bytes are copied.
     unsafe { pg_sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32) }.into()
+}
+
+/// A value of variable length, of these bytes.
+fn varlena_datum(bytes: &[u8]) -> pg_sys::Datum {
+    let size = bytes.len() + pg_sys::VARHDRSZ;
+    // SAFETY: room for the header and the bytes is allocated before they are written.
+    unsafe {
+        let value = pg_sys::palloc(size).cast::<pg_sys::varlena>();
+        pgrx::set_varsize_4b(value, size as i32);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast::<u8>().add(pg_sys::VARHDRSZ), bytes.len());
+        value.into()
+    }
+}
+
+fn texts_datum(texts: &[Option<Cow<str>>]) -> pg_sys::Datum {
+    let mut nulls: Vec<bool> = texts.iter().map(Option::is_none).collect();
+    let mut elements: Vec<_> =
+        texts.iter().map(|text| text.as_deref().map_or(pg_sys::Datum::null(), text_datum)).collect();
+    let (mut length, mut first) = (texts.len() as i32, 1);
+    // SAFETY: elements and nulls are as many as the one dimension says; the values are copied. A text is of variable
+    // length (-1), passed by reference, aligned as an integer.
+    unsafe {
+        match texts.is_empty() {
+            true => pg_sys::construct_empty_array(pg_sys::TEXTOID),
+            false => pg_sys::construct_md_array(
+                elements.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                1,
+                &mut length,
+                &mut first,
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                pg_sys::TYPALIGN_INT as std::ffi::c_char,
+            ),
+        }
+    }
+    .into()
 }
 
 fn time_datum(at: Micros) -> pg_sys::Datum {

@@ -1,12 +1,16 @@
 //! HTTP: one client per backend, connections kept alive, replies read under a limit.
 //! What a reply means is said in [`crate::reply`]; when a request may leave, by [`crate::lane`].
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::body::{Body, Broken};
 use crate::error::{Error, Kind, Result, quote};
 use crate::json::mend_escapes;
 use crate::lane::{ConnectTimeout, Gate, Phase, Turn};
@@ -14,6 +18,7 @@ use crate::options::ServerOptions;
 use crate::reply::{Reply, retry_after};
 use crate::retry::Failure;
 use crate::secret::Secret;
+use crate::tls::Trust;
 use crate::url::Address;
 
 /// An open connection that is idle for longer is not relied on: servers and firewalls drop them silently.
@@ -25,6 +30,7 @@ pub struct Client {
     /// What is left of the lanes that may be in use at once.
     room: Arc<Semaphore>,
     lanes: usize,
+    trust: Trust,
 }
 
 /// As many lanes as anybody wants.
@@ -82,7 +88,7 @@ impl Client {
     /// A client that holds no more connections than this. A thousand pages at once would need a thousand descriptors:
     /// instead of failing, the last ones wait until a lane is free.
     pub fn with_lanes(lanes: usize) -> Self {
-        Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes }
+        Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes, trust: Trust::default() }
     }
 
     /// Waits until a request may leave: with a grant where a connection is open, else for the moment to open one.
@@ -105,7 +111,7 @@ impl Client {
             Some(lane) => lane,
             None => {
                 self.make_room();
-                Lane::new(Route::of(request.server)).map_err(Failure::for_good)?
+                Lane::new(Route::of(request.server), &self.trust).map_err(Failure::for_good)?
             }
         };
         lane.gate.admit(&turn);
@@ -148,31 +154,22 @@ impl Client {
 }
 
 impl Lane {
-    fn new(route: Route) -> Result<Self> {
+    fn new(route: Route, trust: &Trust) -> Result<Self> {
         let gate = Gate::new(route.connect_timeout);
-        let unusable = |what: &str, error: &dyn std::fmt::Display| {
-            Error::new(Kind::BadOption, format!("cannot use the server option \"{what}\""))
-                .detail(format!("{error}."))
-        };
         let mut builder = reqwest::Client::builder()
             .http1_only()
+            .no_gzip()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
             .user_agent(concat!("pancake_fdw/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(trust.config(route.ca_file.as_deref())?)
             .connector_layer(gate.clone());
         if let Some(proxy) = &route.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| unusable("proxy", &error))?);
-        }
-        if let Some(path) = &route.ca_file {
-            let unusable = |error: &dyn std::fmt::Display| unusable("ca_file", &format!("{path}: {error}"));
-            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
-            if certificates.is_empty() {
-                return Err(unusable(&"no certificate in PEM form"));
-            }
-            builder = builder.tls_certs_merge(certificates);
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|error| {
+                Error::new(Kind::BadOption, "cannot use the server option \"proxy\"")
+                    .detail(format!("{error}."))
+            })?);
         }
         let http = builder.build().map_err(|error| {
             Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url()))
@@ -183,7 +180,12 @@ impl Lane {
     /// The reply, and whether the connection can be used again.
     async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Failure> {
         let url = request.address.with_token(&request.server.base_url, request.token_name, request.token);
-        let sent = self.http.get(url).header(ACCEPT, HeaderValue::from_static("application/json")).send();
+        let sent = self
+            .http
+            .get(url)
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
+            .send();
         let mut response = sent.await.map_err(|error| self.broken(error, request))?;
         self.gate.enter(Phase::Body);
         let header = |name: &str| {
@@ -206,25 +208,34 @@ impl Lane {
 
     async fn body(&self, request: &Request<'_>, response: &mut reqwest::Response) -> Result<String, Failure> {
         let limit = request.server.max_response_bytes;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(error, request))? {
-            if body.len() + chunk.len() > limit {
-                return Err(Failure::for_good(
-                    Error::new(Kind::NotUnderstood, "reply is too large")
-                        .detail(format!("It is larger than {limit} bytes."))
-                        .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
-                ));
-            }
-            body.extend_from_slice(&chunk);
+        let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+        let mut body = Body::new(encoding.unwrap_or_default(), limit);
+        let broken = |broken| {
+            match broken {
+            Broken::TooLarge => Failure::for_good(
+                Error::new(Kind::NotUnderstood, "reply is too large")
+                    .detail(format!("It is larger than {limit} bytes."))
+                    .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
+            ),
+            Broken::Damaged => Failure::transient(
+                Error::new(Kind::Unreachable, "connection was lost while the reply was read").detail(format!(
+                    "{}: the compressed reply is damaged or ends early.",
+                    request.server.base_url.authority()
+                )),
+            ),
         }
-        let text = String::from_utf8(body).map_err(|_| {
+        };
+        while let Some(piece) = response.chunk().await.map_err(|error| self.broken(error, request))? {
+            body.take(&piece).map_err(broken)?;
+        }
+        let text = String::from_utf8(body.end().map_err(broken)?).map_err(|_| {
             Failure::for_good(
                 Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."),
             )
         })?;
         // A reply that echoes the token must not show it later, in `raw` or in a quotation.
-        let text = request.token.scrub(&text);
-        Ok(mend_escapes(&text).into_owned())
+        let text = rewritten(text, |text| request.token.scrub(text));
+        Ok(rewritten(text, mend_escapes))
     }
 
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
@@ -257,6 +268,14 @@ impl Lane {
             Phase::Body => Failure::transient(unreachable("connection was lost while the reply was read")),
             _ => Failure::transient(unreachable("connection was lost while waiting for the reply")),
         }
+    }
+}
+
+/// The text itself where there is nothing to rewrite.
+fn rewritten(text: String, rewrite: impl Fn(&str) -> Cow<'_, str>) -> String {
+    match rewrite(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(text) => text,
     }
 }
 

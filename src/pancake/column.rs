@@ -1,5 +1,11 @@
 //! A documented column: its name, its type, and where in a row it is read from. Which object has which columns is
-//! said in the object's own table.
+//! said in the object's own table. What does not fit its type is a text for Postgres to judge.
+
+use crate::cell::{Cell, Misfit, phones, texts};
+use crate::conversation::Conversation;
+use crate::decode::Context;
+use crate::fields::Fields;
+use crate::json::pointer;
 
 /// The types that documented columns have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +34,7 @@ impl Type {
 }
 
 /// Where a column's value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum From {
     /// The key of the column's name.
     Key,
@@ -42,11 +48,11 @@ pub enum From {
     Phones,
     /// The whole row.
     Row,
-    /// Several keys, by code of the object's own.
-    Made,
+    /// Several keys of a conversation.
+    Made(for<'a> fn(&Conversation<'_, 'a>) -> Cell<'a>),
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Column {
     pub name: &'static str,
     pub of: Type,
@@ -54,7 +60,39 @@ pub struct Column {
     pub from: From,
 }
 
-/// Lines `"name" Type [not_null] [<- From];`, by default from the key of the column's name. `made`: all by code.
+impl Column {
+    /// The cell of a row, and of the same row as a conversation, which knows what was read of its inside.
+    pub fn cell<'c, 'a: 'c>(
+        &self,
+        row: &Fields<'a>,
+        conversation: &Conversation<'_, 'a>,
+        context: &Context<'c>,
+    ) -> Result<Cell<'c>, Misfit> {
+        let value = match self.from {
+            From::Key => row.get(self.name),
+            From::Path(path) => pointer(row, path),
+            From::Page => return Ok(Cell::Text(context.page_id.into())),
+            From::Conversation => {
+                return Ok(context.conversation_id.map_or(Cell::Null, |id| Cell::Text(id.into())));
+            }
+            From::Phones => {
+                return Ok(Cell::Texts(phones(row.get(self.name)).into_iter().map(Some).collect()));
+            }
+            From::Row => return Ok(Cell::Json(row.whole().into())),
+            From::Made(make) => return Ok(make(conversation)),
+        };
+        Ok(match self.of {
+            Type::Text | Type::Numeric => Cell::text(value),
+            Type::TextArray => texts(value),
+            Type::Bool => Cell::bool(value),
+            Type::Int => Cell::int(value),
+            Type::Time => Cell::time(value)?,
+            Type::Jsonb => Cell::json(value),
+        })
+    }
+}
+
+/// Lines `"name" Type [not_null] [<- From];`, by default from the key of the column's name.
 macro_rules! columns {
     ($table:ident: $($name:literal $of:ident $($not_null:ident)? $(<- $from:expr)?;)+) => {
         pub const $table: &[$crate::column::Column] = &[$($crate::column::Column {
@@ -64,12 +102,46 @@ macro_rules! columns {
             from: $crate::column::columns!(@from $($from)?),
         }),+];
     };
-    ($table:ident made: $($name:literal $of:ident $($not_null:ident)?;)+) => {
-        $crate::column::columns! { $table: $($name $of $($not_null)? <- $crate::column::From::Made;)+ }
-    };
     (@null not_null) => { true };
     (@null) => { false };
     (@from $from:expr) => { $from };
     (@from) => { $crate::column::From::Key };
 }
 pub(crate) use columns;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::Object;
+
+    fn cell(object: Object, column: &str, row: &'static str) -> Cell<'static> {
+        let row = Fields::read(row).unwrap();
+        let context = Context { page_id: "p", conversation_id: Some("c") };
+        object.column(column).unwrap().cell(&row, &Conversation::new(&row, "p"), &context).unwrap()
+    }
+
+    #[test]
+    fn what_is_odd_is_a_text_for_postgres_to_judge() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        for (object, column, row, expected) in [
+            (Object::Tags, "id", r#"{"id":61}"#, text("61")),
+            (Object::Posts, "comment_count", r#"{"comment_count":"12"}"#, text("12")),
+            (Object::Posts, "comment_count", r#"{"comment_count":12}"#, Cell::Int(12)),
+            (Object::Customers, "emails", r#"{"emails":null}"#, Cell::Texts(vec![])),
+            (Object::Customers, "birthday", r#"{"birthday":"1998-00-00"}"#, text("1998-00-00")),
+            (
+                Object::Customers,
+                "phone_numbers",
+                r#"{"phone_numbers":["1",null,{"phone_number":"2"}]}"#,
+                Cell::Texts(vec![Some("1".into()), Some("2".into())]),
+            ),
+            (Object::Messages, "from_staff_id", r#"{"from":{"uid":"u"}}"#, text("u")),
+            (Object::Messages, "from_staff_id", r#"{"from":null}"#, Cell::Null),
+            (Object::Messages, "conversation_id", r#"{"conversation_id":"other"}"#, text("c")),
+            (Object::Conversations, "page_id", r#"{"page_id":"other"}"#, text("p")),
+            (Object::Tags, "raw", r#"{"id":61}"#, Cell::Json(r#"{"id":61}"#.into())),
+        ] {
+            assert_eq!(cell(object, column, row), expected, "{column} of {row}");
+        }
+    }
+}

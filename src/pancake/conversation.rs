@@ -1,235 +1,236 @@
 //! A conversation as the API serves it, in both row shapes, and how each column is read from it.
 //! Any key may be missing, null or of another type tomorrow; only `id` and the two times are needed.
 
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 
-use crate::cell::{Cell, Misfit, Raw, list, text, texts};
+use serde::Serialize;
+
+use crate::cell::{Cell, Raw, is_object, list, phones, text};
+use crate::column::From::{Made, Page, Row};
 use crate::column::columns;
-use crate::fields::phone;
+use crate::fields::{Fields, pick};
 use crate::time::Micros;
 
 columns! {
-    COLUMNS made:
+    COLUMNS:
     "id" Text not_null;
-    "page_id" Text not_null;
+    "page_id" Text not_null <- Page;
     "type" Text;
     "post_id" Text;
-    "customer_id" Text;
-    "customer_name" Text;
-    "phone_numbers" TextArray not_null;
-    "tags" TextArray not_null;
-    "tag_names" TextArray not_null;
+    "customer_id" Text <- Made(|row| Cell::text(row.customer_id()));
+    "customer_name" Text <- Made(|row| row.customer_name().map_or(Cell::Null, Cell::Text));
+    "phone_numbers" TextArray not_null <- Made(|row| Cell::Texts(row.phones().iter().cloned().map(Some).collect()));
+    "tags" TextArray not_null <- Made(|row| Cell::Texts(row.tags().iter().map(|(id, _)| Some(id.clone())).collect()));
+    "tag_names" TextArray not_null <- Made(|row| Cell::Texts(row.tags().iter().map(|(_, name)| name.clone()).collect()));
     "ad_ids" TextArray not_null;
     "assignee_ids" TextArray not_null;
-    "snippet" Text;
+    "snippet" Text <- Made(|row| Cell::text(row.snippet()));
     "seen" Bool;
     "has_phone" Bool;
     "message_count" Int;
-    "last_sent_by_id" Text;
-    "last_sent_by_name" Text;
-    "last_staff_id" Text;
-    "last_staff_name" Text;
+    "last_sent_by_id" Text <- Made(|row| Cell::text(row.last_sent_by().id));
+    "last_sent_by_name" Text <- Made(|row| Cell::text(row.last_sent_by().name));
+    "last_staff_id" Text <- Made(|row| Cell::text(row.last_sent_by().uid));
+    "last_staff_name" Text <- Made(|row| Cell::text(row.last_sent_by().admin_name));
     "inserted_at" Time not_null;
     "updated_at" Time not_null;
-    "last_message" Jsonb;
-    "participants" Jsonb;
-    "raw" Jsonb;
+    "last_message" Jsonb <- Made(|row| row.last_message());
+    "participants" Jsonb <- Made(|row| row.participants_cell());
+    "raw" Jsonb <- Row;
 }
 
-/// The keys that are read. Borrowed and unparsed: a column costs only when it is asked for.
-#[derive(Deserialize)]
-pub struct Conversation<'a> {
-    #[serde(borrow, default)]
-    pub id: Raw<'a>,
-    #[serde(borrow, default)]
-    pub inserted_at: Raw<'a>,
-    #[serde(borrow, default)]
-    pub updated_at: Raw<'a>,
-    #[serde(borrow, default, rename = "type")]
-    kind: Raw<'a>,
-    #[serde(borrow, default)]
-    post_id: Raw<'a>,
-    #[serde(borrow, default)]
-    customer_id: Raw<'a>,
-    #[serde(borrow, default)]
-    page_customer: Raw<'a>,
-    #[serde(borrow, default)]
-    customers: Raw<'a>,
-    #[serde(borrow, default)]
-    from: Raw<'a>,
-    #[serde(borrow, default)]
-    participants: Raw<'a>,
-    #[serde(borrow, default)]
-    recent_phone_numbers: Raw<'a>,
-    #[serde(borrow, default)]
-    tags: Raw<'a>,
-    #[serde(borrow, default)]
-    ad_ids: Raw<'a>,
-    #[serde(borrow, default)]
-    assignee_ids: Raw<'a>,
-    #[serde(borrow, default)]
-    snippet: Raw<'a>,
-    #[serde(borrow, default)]
-    last_message: Raw<'a>,
-    #[serde(borrow, default)]
-    seen: Raw<'a>,
-    #[serde(borrow, default)]
-    has_phone: Raw<'a>,
-    #[serde(borrow, default)]
-    message_count: Raw<'a>,
-    #[serde(borrow, default)]
-    last_sent_by: Raw<'a>,
+/// A row, and what several columns read of its inside: parsed when the first of them is asked for.
+pub struct Conversation<'r, 'a> {
+    row: &'r Fields<'a>,
+    page_id: &'r str,
+    from: OnceCell<Person<'a>>,
+    last_sent_by: OnceCell<Person<'a>>,
+    page_customer: OnceCell<Person<'a>>,
+    customers: OnceCell<Vec<Person<'a>>>,
+    participants: OnceCell<Vec<Person<'a>>>,
+    tags: OnceCell<Vec<Tag<'a>>>,
+    phones: OnceCell<Vec<Cow<'a, str>>>,
 }
 
-/// The keys of the small objects inside a row: people, tags, phone numbers, the last message.
-#[derive(Default, Deserialize)]
-struct Inner<'a> {
-    #[serde(borrow, default)]
+/// Who wrote, who was last to write, who is a customer: each kind has some of these keys.
+#[derive(Clone, Copy)]
+struct Person<'a> {
     id: Raw<'a>,
-    #[serde(borrow, default)]
     fb_id: Raw<'a>,
-    #[serde(borrow, default)]
     customer_id: Raw<'a>,
-    #[serde(borrow, default)]
     name: Raw<'a>,
-    #[serde(borrow, default)]
     email: Raw<'a>,
-    #[serde(borrow, default)]
     phone: Raw<'a>,
-    #[serde(borrow, default)]
-    text: Raw<'a>,
-    #[serde(borrow, default)]
-    sender: Raw<'a>,
-    #[serde(borrow, default)]
-    created_at: Raw<'a>,
-    #[serde(borrow, default)]
     uid: Raw<'a>,
-    #[serde(borrow, default)]
     admin_name: Raw<'a>,
 }
 
-/// The inside of an object; empty where there is none.
-fn inner(raw: Raw<'_>) -> Inner<'_> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+impl<'a> Person<'a> {
+    fn read(raw: Raw<'a>) -> Self {
+        let keys = ["id", "fb_id", "customer_id", "name", "email", "phone", "uid", "admin_name"];
+        let [id, fb_id, customer_id, name, email, phone, uid, admin_name] = pick(raw, keys);
+        Self { id, fb_id, customer_id, name, email, phone, uid, admin_name }
+    }
 }
 
-impl Conversation<'_> {
-    pub fn post_id(&self) -> Option<String> {
-        text(self.post_id)
+/// A tag's id and name.
+type Tag<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
+
+#[derive(Serialize)]
+struct LastMessage<'t> {
+    text: Option<Cow<'t, str>>,
+    sender: Option<Cow<'t, str>>,
+    created_at: Option<Cow<'t, str>>,
+}
+
+#[derive(Serialize)]
+struct Participant<'t> {
+    name: Option<Cow<'t, str>>,
+    email: Option<Cow<'t, str>>,
+    phone: Option<&'t str>,
+}
+
+impl<'r, 'a> Conversation<'r, 'a> {
+    pub fn new(row: &'r Fields<'a>, page_id: &'r str) -> Self {
+        Conversation {
+            row,
+            page_id,
+            from: OnceCell::new(),
+            last_sent_by: OnceCell::new(),
+            page_customer: OnceCell::new(),
+            customers: OnceCell::new(),
+            participants: OnceCell::new(),
+            tags: OnceCell::new(),
+            phones: OnceCell::new(),
+        }
     }
 
-    /// The cell of a documented column.
-    pub fn cell(&self, column: &str, page_id: &str, whole: &RawValue) -> Result<Cell, Misfit> {
-        Ok(match column {
-            "id" => Cell::text(self.id),
-            "page_id" => Cell::Text(page_id.to_owned()),
-            "type" => Cell::text(self.kind),
-            "post_id" => Cell::text(self.post_id),
-            "customer_id" => match Cell::text(self.customer_id) {
-                Cell::Null => Cell::text(inner(self.page_customer).customer_id),
-                id => id,
-            },
-            "customer_name" => self.customer_name(page_id).map_or(Cell::Null, Cell::Text),
-            "phone_numbers" => Cell::Texts(self.phone_numbers().into_iter().map(Some).collect()),
-            "tags" => Cell::Texts(self.tags().into_iter().map(|(id, _)| Some(id)).collect()),
-            "tag_names" => Cell::Texts(self.tags().into_iter().map(|(_, name)| name).collect()),
-            "ad_ids" => texts(self.ad_ids),
-            "assignee_ids" => texts(self.assignee_ids),
-            "snippet" => match Cell::text(self.snippet) {
-                Cell::Null => Cell::text(inner(self.last_message).text),
-                snippet => snippet,
-            },
-            "seen" => Cell::bool(self.seen),
-            "has_phone" => Cell::bool(self.has_phone),
-            "message_count" => Cell::int(self.message_count),
-            "last_sent_by_id" => Cell::text(inner(self.last_sent_by).id),
-            "last_sent_by_name" => Cell::text(inner(self.last_sent_by).name),
-            "last_staff_id" => Cell::text(inner(self.last_sent_by).uid),
-            "last_staff_name" => Cell::text(inner(self.last_sent_by).admin_name),
-            "inserted_at" => Cell::time(self.inserted_at)?,
-            "updated_at" => Cell::time(self.updated_at)?,
-            "last_message" => self.last_message(page_id),
-            "participants" => self.participants(),
-            _ => Cell::Json(whole.get().to_owned()),
+    fn customer_id(&self) -> Raw<'a> {
+        self.row.get("customer_id").or_else(|| self.page_customer().customer_id)
+    }
+
+    fn snippet(&self) -> Raw<'a> {
+        self.row.get("snippet").or_else(|| {
+            let [text] = pick(self.row.get("last_message"), ["text"]);
+            text
         })
     }
 
-    fn customer_name(&self, page_id: &str) -> Option<String> {
-        let first = |people| list(people).first().and_then(|person| text(inner(*person).name));
+    fn from(&self) -> &Person<'a> {
+        self.from.get_or_init(|| Person::read(self.row.get("from")))
+    }
+
+    fn last_sent_by(&self) -> &Person<'a> {
+        self.last_sent_by.get_or_init(|| Person::read(self.row.get("last_sent_by")))
+    }
+
+    fn page_customer(&self) -> &Person<'a> {
+        self.page_customer.get_or_init(|| Person::read(self.row.get("page_customer")))
+    }
+
+    fn customers(&self) -> &[Person<'a>] {
+        self.customers.get_or_init(|| people(self.row.get("customers")))
+    }
+
+    fn participants(&self) -> &[Person<'a>] {
+        self.participants.get_or_init(|| people(self.row.get("participants")))
+    }
+
+    fn customer_name(&self) -> Option<Cow<'a, str>> {
+        let first = |people: &[Person<'a>]| people.first().and_then(|person| text(person.name));
         let sender = || {
-            let from = inner(self.from);
-            text(from.name).filter(|_| text(from.id).as_deref() != Some(page_id))
+            let from = self.from();
+            text(from.name).filter(|_| text(from.id).as_deref() != Some(self.page_id))
         };
-        text(inner(self.page_customer).name)
-            .or_else(|| first(self.customers))
+        text(self.page_customer().name)
+            .or_else(|| first(self.customers()))
             .or_else(sender)
-            .or_else(|| first(self.participants))
+            .or_else(|| first(self.participants()))
     }
 
     /// Objects or plain strings, else the phones of the participants.
-    fn phone_numbers(&self) -> Vec<String> {
-        let recent: Vec<_> = list(self.recent_phone_numbers).into_iter().filter_map(phone).collect();
-        match recent.is_empty() {
-            false => recent,
-            true => {
-                list(self.participants).into_iter().filter_map(|person| text(inner(person).phone)).collect()
+    fn phones(&self) -> &[Cow<'a, str>] {
+        self.phones.get_or_init(|| {
+            let recent = phones(self.row.get("recent_phone_numbers"));
+            match recent.is_empty() {
+                false => recent,
+                true => self.participants().iter().filter_map(|person| text(person.phone)).collect(),
             }
-        }
+        })
     }
 
-    /// Id and name of each tag: objects, strings or bare integers; null entries are removed tags.
-    fn tags(&self) -> Vec<(String, Option<String>)> {
-        let tag = |entry: Raw| match entry?.get().starts_with('{') {
+    /// Objects, strings or bare integers; null entries are removed tags.
+    fn tags(&self) -> &[Tag<'a>] {
+        let tag = |entry: Raw<'a>| match is_object(entry) {
             true => {
-                let tag = inner(entry);
-                text(tag.id).map(|id| (id, text(tag.text)))
+                let [id, name] = pick(entry, ["id", "text"]);
+                text(id).map(|id| (id, text(name)))
             }
             false => text(entry).map(|id| (id, None)),
         };
-        list(self.tags).into_iter().filter_map(tag).collect()
+        self.tags.get_or_init(|| list(self.row.get("tags")).into_iter().filter_map(tag).collect())
     }
 
     /// `{text, sender, created_at}`: as served where the row has it, else built from what the other shape says.
-    fn last_message(&self, page_id: &str) -> Cell {
-        let zoned = |raw| text(raw).map(|time| Micros::parse(&time).map_or(time, Micros::iso));
-        let message = match self.last_message.is_some() {
+    fn last_message(&self) -> Cell<'a> {
+        let zoned =
+            |raw: Raw<'a>| text(raw).map(|time| Micros::parse(&time).map_or(time, |at| Cow::Owned(at.iso())));
+        let served = self.row.get("last_message");
+        json(&match served.is_some() {
             true => {
-                let message = inner(self.last_message);
-                let (sender, at) = (text(message.sender), zoned(message.created_at));
-                json!({"text": text(message.text), "sender": sender, "created_at": at})
+                let [words, sender, at] = pick(served, ["text", "sender", "created_at"]);
+                LastMessage { text: text(words), sender: text(sender), created_at: zoned(at) }
             }
             false => {
-                let sender = text(inner(self.last_sent_by).id);
-                let sender = sender.map(|id| if id == page_id { "page" } else { "customer" });
-                json!({"text": text(self.snippet), "sender": sender, "created_at": zoned(self.updated_at)})
+                let sender = text(self.last_sent_by().id);
+                let sender = sender.map(|id| if id == self.page_id { "page" } else { "customer" });
+                LastMessage {
+                    text: text(self.row.get("snippet")),
+                    sender: sender.map(Cow::Borrowed),
+                    created_at: zoned(self.row.get("updated_at")),
+                }
             }
-        };
-        Cell::Json(message.to_string())
+        })
     }
 
     /// `[{name, email, phone}]`: as served where the row has it, else built from customers and phone numbers.
-    fn participants(&self) -> Cell {
-        if self.participants.is_some() {
-            return Cell::json(self.participants);
+    fn participants_cell(&self) -> Cell<'a> {
+        let served = self.row.get("participants");
+        if served.is_some() {
+            return Cell::json(served);
         }
-        let from = inner(self.from);
-        let email = |person: &Inner| {
-            let same = text(person.fb_id).or(text(person.id)) == text(from.id);
-            text(from.email).filter(|_| same)
+        let email = |person: &Person<'a>| {
+            let same = text(person.fb_id).or(text(person.id)) == text(self.from().id);
+            text(self.from().email).filter(|_| same)
         };
-        let phones = self.phone_numbers();
-        let people = list(self.customers).into_iter().map(inner).enumerate();
-        let people =
-            people.map(|(i, p)| json!({"name": text(p.name), "email": email(&p), "phone": phones.get(i)}));
-        Cell::Json(serde_json::Value::Array(people.collect()).to_string())
+        let phone = |place: usize| self.phones().get(place).map(Cow::as_ref);
+        let people = self.customers().iter().enumerate().map(|(place, person)| Participant {
+            name: text(person.name),
+            email: email(person),
+            phone: phone(place),
+        });
+        json(&people.collect::<Vec<_>>())
     }
+}
+
+/// The objects of a list; what is none has no keys.
+fn people(raw: Raw<'_>) -> Vec<Person<'_>> {
+    list(raw).into_iter().map(Person::read).collect()
+}
+
+/// Texts always can be written as JSON.
+fn json<'a>(value: &impl Serialize) -> Cell<'a> {
+    serde_json::to_string(value).map_or(Cell::Null, |json| Cell::Json(Cow::Owned(json)))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::catalogue::Object;
+    use crate::decode::Context;
 
     const OBSERVED: &str = r##"{"id":"1_7","type":"INBOX","page_id":"1","post_id":null,"snippet":"Size M?","seen":true,
         "message_count":39,"has_phone":true,"inserted_at":"2026-03-30T02:11:05.123456","updated_at":"2026-03-31T13:42:20.207000",
@@ -242,14 +243,15 @@ mod tests {
         "tags":["t1",62],"last_message":{"text":"Chào","sender":"customer","created_at":"2026-05-28T15:14:22+07:00"},
         "participants":[{"name":"Văn A","email":null,"phone":"0901"}]}"#;
 
-    fn cell(json: &str, column: &str) -> Cell {
-        let whole: &RawValue = serde_json::from_str(json).unwrap();
-        let row: Conversation = serde_json::from_str(json).unwrap();
-        row.cell(column, "1", whole).unwrap()
+    fn cell(json: &'static str, column: &str) -> Cell<'static> {
+        let row = Fields::read(json).unwrap();
+        let context = Context { page_id: "1", conversation_id: None };
+        let column = Object::Conversations.column(column).unwrap();
+        column.cell(&row, &Conversation::new(&row, "1"), &context).unwrap()
     }
 
-    fn some(texts: &[&str]) -> Cell {
-        Cell::Texts(texts.iter().map(|t| Some((*t).to_owned())).collect())
+    fn some(texts: &[&'static str]) -> Cell<'static> {
+        Cell::Texts(texts.iter().map(|t| Some((*t).into())).collect())
     }
 
     fn as_json(cell: Cell) -> serde_json::Value {

@@ -259,11 +259,11 @@ impl Scan {
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(None),
             Answer::Rows(_, listed) => {
-                let fields = listed.rows.iter().filter_map(|row| Fields::read(row).ok());
-                let text = |fields: &Fields, key| crate::cell::text(fields.get(key));
+                let text =
+                    |fields: &Fields, key| crate::cell::text(fields.get(key)).map(|text| text.into_owned());
                 let keyed =
-                    |fields: Fields| Some(Keyed { id: text(&fields, "id")?, fb_id: text(&fields, "fb_id") });
-                Ok(Some((fields.filter_map(keyed).collect(), listed.total)))
+                    |fields: &Fields| Some(Keyed { id: text(fields, "id")?, fb_id: text(fields, "fb_id") });
+                Ok(Some((listed.rows.iter().filter_map(keyed).collect(), listed.total)))
             }
         };
         self.beside(object).answer(&address(object, &self.page_id, &chain, &ask), None, take).await

@@ -177,10 +177,11 @@ impl std::error::Error for Error {}
 /// The first bytes of a foreign text, fit to be quoted in a DETAIL: at most 200 bytes, on one line.
 pub fn quote(text: &str) -> String {
     const LIMIT: usize = 200;
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match line.len() > LIMIT {
-        false => line,
-        true => format!("{}…", &line[..line.floor_char_boundary(LIMIT - '…'.len_utf8())]),
+    let line = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    // A control character may be longer than the blank that stands for it, but never shorter.
+    match text.len() > LIMIT {
+        false => line(text),
+        true => format!("{}…", line(&text[..text.floor_char_boundary(LIMIT - '…'.len_utf8())])),
     }
 }
 

@@ -1,124 +1,202 @@
-//! The keys of a row, and the cells that the column tables of [`crate::lists`] make of them. Any key may be missing,
-//! null or of another type tomorrow: what does not fit is a text for Postgres to judge.
+//! The keys of a JSON object, found in one pass, their values unread: what a row of any list is until a column is
+//! asked for. Any key may be missing, null or of another type tomorrow. Which key feeds which column is said in
+//! [`crate::column`], what is made of a value in [`crate::cell`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::cell::{Cell, Misfit, Raw, list, text, texts};
-use crate::column::{Column, From, Type};
-use crate::decode::Context;
-use crate::json;
+use crate::cell::Raw;
 
-/// The keys of one row, their values unparsed.
-pub struct Fields<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+/// Rows have about two dozen keys.
+const USUAL: usize = 24;
+
+/// Keys and values in the order served. A list, as looking through it takes less than hashing would.
+#[derive(Debug, Default)]
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    pub fn read(row: &'a RawValue) -> serde_json::Result<Self> {
-        serde_json::from_str(row.get()).map(Self)
+    pub fn read(json: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
     }
 
+    /// The value of a key; a null is as none. Of a key that came twice the last value counts, as in jsonb.
     pub fn get(&self, key: &str) -> Raw<'a> {
-        self.0.get(key).copied()
+        let (_, value) = self.0.iter().rev().find(|(name, _)| name == key)?;
+        Some(*value).filter(|value| value.get() != "null")
     }
 
-    /// The row without the keys that may hold a secret: settings, and whatever calls itself a token.
-    pub fn without_secrets(&self) -> Box<RawValue> {
-        let secret = |key: &str| key == "settings" || key.to_lowercase().contains("token");
-        let kept: HashMap<_, _> = self.0.iter().filter(|(key, _)| !secret(key)).collect();
-        serde_json::value::to_raw_value(&kept).unwrap_or_default()
+    /// Whether a key came more than once.
+    pub fn is_doubled(&self, key: &str) -> bool {
+        self.0.iter().filter(|(name, _)| name == key).nth(1).is_some()
     }
 
-    pub fn cell(&self, column: &Column, row: &RawValue, context: &Context) -> Result<Cell, Misfit> {
-        let value = match column.from {
-            From::Page => return Ok(Cell::Text(context.page_id.to_owned())),
-            From::Conversation => {
-                return Ok(context.conversation_id.map_or(Cell::Null, |id| Cell::Text(id.into())));
+    /// All values but nulls.
+    pub fn values(&self) -> impl Iterator<Item = &'a RawValue> {
+        self.0.iter().map(|(_, value)| *value).filter(|value| value.get() != "null")
+    }
+
+    /// Drops the keys that may hold a secret: settings, and whatever calls itself a token.
+    pub fn forget_secrets(&mut self) {
+        self.0.retain(|(key, _)| key != "settings" && !key.to_lowercase().contains("token"));
+    }
+
+    pub fn push(&mut self, key: Cow<'a, str>, value: &'a RawValue) {
+        self.0.push((key, value));
+    }
+
+    /// The whole object as JSON, its values as served.
+    pub fn whole(&self) -> String {
+        let size: usize = self.0.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum();
+        let mut json = String::with_capacity(size + 2);
+        json.push('{');
+        for (place, (key, value)) in self.0.iter().enumerate() {
+            if place > 0 {
+                json.push(',');
             }
-            From::Row | From::Made => return Ok(Cell::Json(row.get().to_owned())),
-            From::Phones => return Ok(phones(self.get(column.name))),
-            From::Key => self.get(column.name),
-            From::Path(path) => json::pointer(row, path),
-        };
-        Ok(match column.of {
-            Type::Text | Type::Numeric => Cell::text(value),
-            Type::TextArray => texts(value),
-            Type::Bool => Cell::bool(value),
-            Type::Int => Cell::int(value),
-            Type::Time => Cell::time(value)?,
-            Type::Jsonb => Cell::json(value),
-        })
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct Phone<'a> {
-    #[serde(borrow, default)]
-    phone_number: Raw<'a>,
-}
-
-/// The number of an entry of `recent_phone_numbers` or `phone_numbers`: an object or a plain string.
-pub fn phone(entry: Raw) -> Option<String> {
-    match entry.is_some_and(|raw| raw.get().starts_with('{')) {
-        true => {
-            let phone: Option<Phone> = entry.and_then(|raw| serde_json::from_str(raw.get()).ok());
-            text(phone?.phone_number)
+            match key {
+                // It had no escapes.
+                Cow::Borrowed(key) => json.extend(["\"", key, "\""]),
+                Cow::Owned(key) => json.push_str(&serde_json::Value::from(key.as_str()).to_string()),
+            }
+            json.push(':');
+            json.push_str(value.get());
         }
-        false => text(entry),
+        json.push('}');
+        json
     }
 }
 
-fn phones(raw: Raw) -> Cell {
-    Cell::Texts(list(raw).into_iter().filter_map(phone).map(Some).collect())
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(USUAL);
+                while let Some(Key(key)) = map.next_key()? {
+                    fields.push((key, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The values of a few keys of a small object, nothing kept of the others; none where there is no object.
+pub fn pick<'a, const N: usize>(raw: Raw<'a>, keys: [&str; N]) -> [Raw<'a>; N] {
+    let none = [None; N];
+    let Some(raw) = raw.filter(|raw| raw.get().starts_with('{')) else { return none };
+    Pick(keys).deserialize(&mut serde_json::Deserializer::from_str(raw.get())).unwrap_or(none)
+}
+
+struct Pick<'k, const N: usize>([&'k str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
+    type Value = [Raw<'de>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = [Raw<'de>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        while let Some(Key(key)) = map.next_key()? {
+            match self.0.iter().position(|wanted| *wanted == key) {
+                Some(place) => values[place] = map.next_value()?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+pub struct Key<'a>(pub Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Object;
 
-    fn cell(object: Object, column: &str, row: &str) -> Cell {
-        let row: &RawValue = serde_json::from_str(row).unwrap();
-        let context = Context { page_id: "p", conversation_id: Some("c") };
-        let column = object.column(column).unwrap();
-        Fields::read(row).unwrap().cell(column, row, &context).unwrap()
+    #[test]
+    fn the_whole_is_what_was_read() {
+        for json in [r#"{}"#, r#"{"a":1.50,"b\"\\":[ 1, {"c":"é"}],"a":null}"#] {
+            assert_eq!(Fields::read(json).unwrap().whole(), json);
+        }
+        assert_eq!(Fields::read(" { \"a\" : 1 } ").unwrap().whole(), r#"{"a":1}"#);
     }
 
     #[test]
-    fn what_is_odd_is_a_text_for_postgres_to_judge() {
-        assert_eq!(cell(Object::Tags, "id", r#"{"id":61}"#), Cell::Text("61".into()));
-        assert_eq!(
-            cell(Object::Posts, "comment_count", r#"{"comment_count":"12"}"#),
-            Cell::Text("12".into())
-        );
-        assert_eq!(cell(Object::Customers, "emails", r#"{"emails":null}"#), Cell::Texts(vec![]));
-        assert_eq!(
-            cell(Object::Customers, "birthday", r#"{"birthday":"1998-00-00"}"#),
-            Cell::Text("1998-00-00".into())
-        );
-        let phones =
-            cell(Object::Customers, "phone_numbers", r#"{"phone_numbers":["1",null,{"phone_number":"2"}]}"#);
-        assert_eq!(phones, Cell::Texts(vec![Some("1".into()), Some("2".into())]));
-        assert_eq!(
-            cell(Object::Messages, "from_staff_id", r#"{"from":{"uid":"u"}}"#),
-            Cell::Text("u".into())
-        );
-        assert_eq!(cell(Object::Messages, "from_staff_id", r#"{"from":null}"#), Cell::Null);
-        assert_eq!(
-            cell(Object::Messages, "conversation_id", r#"{"conversation_id":"other"}"#),
-            Cell::Text("c".into())
-        );
-    }
-
-    #[test]
-    fn a_row_loses_what_may_be_secret() {
-        let row: &RawValue = serde_json::from_str(
-            r#"{"id":"1","settings":{"page_access_token":"MARKER"},"Access_Token":"MARKER","rate":1.50}"#,
+    fn what_may_be_secret_is_forgotten() {
+        let mut row = Fields::read(
+            r#"{"id":"1","settings":{"page_access_token":"MARKER"},"Access_Token":"MARKER","access\u005ftoken":"MARKER","rate":1.50}"#,
         )
         .unwrap();
-        let shown = Fields::read(row).unwrap().without_secrets();
-        assert!(!shown.get().contains("MARKER") && shown.get().contains("1.50"), "{shown}");
+        row.forget_secrets();
+        assert_eq!(row.whole(), r#"{"id":"1","rate":1.50}"#);
+        assert!(row.get("settings").is_none());
+    }
+
+    #[test]
+    fn the_last_of_a_key_counts_and_null_is_none() {
+        let fields = Fields::read(r#"{"a":1,"b":null,"a":2}"#).unwrap();
+        let get = |key| fields.get(key).map(RawValue::get);
+        assert_eq!((get("a"), get("b"), get("c")), (Some("2"), None, None));
+        assert_eq!(fields.values().map(RawValue::get).collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_few_keys_are_picked() {
+        let row = Fields::read(r#"{"a":{"x":[1],"y":null,"z":"z","x":2},"b":["x",1]}"#).unwrap();
+        let get = |key| pick(row.get(key), ["y", "x", "w"]).map(|raw| raw.map(RawValue::get));
+        assert_eq!(get("a"), [None, Some("2"), None]);
+        assert_eq!((get("b"), get("c")), ([None; 3], [None; 3]));
+    }
+
+    #[test]
+    fn only_an_object_has_fields() {
+        for json in ["[]", "[[1]]", "1", "null", r#"{"a":}"#, r#"{"a":1"#, r#"{"a":1}x"#] {
+            assert!(Fields::read(json).is_err(), "{json}");
+        }
     }
 }

@@ -15,8 +15,10 @@
 #![forbid(unsafe_code)]
 
 pub mod asking;
+pub mod body;
 pub mod catalogue;
 pub mod cell;
+pub mod cells;
 pub mod client;
 pub mod column;
 pub mod conversation;
@@ -51,6 +53,7 @@ pub mod spelling;
 pub mod thread;
 pub mod ticket;
 pub mod time;
+pub mod tls;
 pub mod token;
 pub mod union;
 pub mod url;

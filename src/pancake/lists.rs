@@ -1,5 +1,5 @@
 //! The columns of the lists beside the conversations, and the key of the row that each is read from (API notes,
-//! sections D and E). Nothing here is code: how a key becomes a cell is said in [`crate::fields`].
+//! sections D and E). Nothing here is code: how a key becomes a cell is said in [`crate::column`].
 
 use crate::column::From::{Conversation, Page, Path, Phones, Row};
 use crate::column::columns;

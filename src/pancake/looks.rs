@@ -85,13 +85,15 @@ impl Looks {
     /// Takes a reply in: the rows to hand out, if they are new.
     pub fn reply(&mut self, rows: &[Spot], mut is_new: impl FnMut(&Spot) -> bool) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
-        let mut fresh = look.reply(rows)?;
+        look.reply(rows)?;
         self.replies += 1;
         if self.replies == 1 {
             self.newest = rows.first().map(|row| row.at);
             self.head = Some(rows.to_vec());
         }
-        fresh.retain(|i| is_new(&rows[*i]));
+        // Any row that shows up is welcome, also below where the look must reach: a row that moved twice may surface there.
+        let in_window = |i: &usize| self.window.holds(rows[*i].at);
+        let fresh: Vec<usize> = (0..rows.len()).filter(in_window).filter(|i| is_new(&rows[*i])).collect();
         self.found += fresh.len();
         // One reply is one moment. Longer looks are over when the next begins as this one did: then no row came up
         // from below in between.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cell::Cell;
+use crate::cells::Cells;
 use crate::decode;
 use crate::error::Result;
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
@@ -161,7 +162,8 @@ fn read(
             Some(places) => {
                 let row = |place: &usize| {
                     let row = &world.rows[*place];
-                    let cells = vec![Cell::Bool(matches(row, clauses))];
+                    let mut cells = Cells::default();
+                    cells.push(Cell::Bool(matches(row, clauses)));
                     decode::Row { id: row.id.clone(), at: Micros(time_of(row, chain.order)), cells }
                 };
                 let rows: Vec<_> = places.iter().map(row).collect();
@@ -174,7 +176,9 @@ fn read(
             None => assert!(union.lost(asker)?),
         }
         let ready = union.ready()?;
-        kept.extend(ready.into_iter().filter(|row| row.cells == [Cell::Bool(true)]).map(|row| row.id));
+        kept.extend(
+            ready.into_iter().filter(|row| row.cells.into_iter().eq([Cell::Bool(true)])).map(|row| row.id),
+        );
         for (_, below) in cuts.iter().filter(|(when, _)| *when == requests) {
             cut(&mut union, *below);
         }

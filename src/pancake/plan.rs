@@ -102,8 +102,12 @@ impl Chain {
         let (first, others) = chains.split_first()?;
         let mut common = first.clone();
         for chain in others {
-            common.kind = common.kind.filter(|kind| chain.kind.as_ref() == Some(kind));
-            common.post_id = common.post_id.filter(|post_id| chain.post_id.as_ref() == Some(post_id));
+            let shared = |ours: Option<String>, theirs: &Option<String>| {
+                ours.filter(|ours| theirs.as_ref() == Some(ours))
+            };
+            common.kind = shared(common.kind, &chain.kind);
+            common.post_id = shared(common.post_id, &chain.post_id);
+            common.conversation_id = shared(common.conversation_id, &chain.conversation_id);
             common.tags.retain(|tag| chain.tags.contains(tag));
         }
         Some(common)
@@ -115,6 +119,8 @@ impl Chain {
 pub struct RequestPlan {
     /// None where no row can match.
     pub chains: Vec<Chain>,
+    /// For a page where `post_ids` does not do what it says: the same rows without its help.
+    pub without_posts: Vec<Chain>,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
     /// Rows must come in the order of the chains, newest first.
@@ -216,13 +222,23 @@ impl Restriction {
             let ids = self.ids.filter(|_| chains.len() == 1);
             return RequestPlan { chains, ids, ..RequestPlan::default() };
         }
-        let few = |values: &BTreeSet<String>| values.len() <= MAX_CHAINS;
-        let posts = each(self.posts.filter(few));
+        let few = |values: &&BTreeSet<String>| values.len() <= MAX_CHAINS;
+        let posts = self.posts.as_ref().filter(few);
+        let chains = self.chains(object, &whole, posts);
+        let without_posts = posts.map_or_else(Vec::new, |_| self.chains(object, &whole, None));
+        RequestPlan { chains, without_posts, ids: self.ids, ..RequestPlan::default() }
+    }
+
+    fn chains(&self, object: Object, whole: &Chain, posts: Option<&BTreeSet<String>>) -> Vec<Chain> {
+        let posts = each(posts.cloned());
         let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(object, kind));
-        let any_tag = each(self.any_tag.filter(|tags| tags.len() * posts.len() <= MAX_CHAINS));
+        let any_tag = self.any_tag.clone().filter(|tags| tags.len() * posts.len() <= MAX_CHAINS);
+        let any_tag = each(any_tag);
         // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
         let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
-        let kinds = each(self.kinds.filter(|kinds| sendable(kinds) && posts == [None] && few_enough(kinds)));
+        let kinds =
+            self.kinds.clone().filter(|kinds| sendable(kinds) && posts == [None] && few_enough(kinds));
+        let kinds = each(kinds);
         let mut chains = Vec::new();
         for (post_id, kind) in posts.iter().flat_map(|post| kinds.iter().map(move |kind| (post, kind))) {
             for tag in &any_tag {
@@ -231,21 +247,14 @@ impl Restriction {
                 chains.push(Chain { kind, post_id, tags: tags.into_iter().collect(), ..whole.clone() });
             }
         }
-        RequestPlan { chains, ids: self.ids, ..RequestPlan::default() }
+        chains
     }
 }
 
 impl RequestPlan {
-    /// The same rows without the help of `post_ids`: for a page where that parameter does not do what it says.
+    /// The same rows without the help of `post_ids`.
     pub fn without_posts(self) -> RequestPlan {
-        let mut chains: Vec<Chain> = Vec::new();
-        for chain in self.chains {
-            let chain = Chain { post_id: None, ..chain };
-            if !chains.contains(&chain) {
-                chains.push(chain);
-            }
-        }
-        RequestPlan { chains, ..self }
+        RequestPlan { chains: self.without_posts, without_posts: Vec::new(), ..self }
     }
 
     /// Whether the same row may come in two chains: their filters may overlap, and a server may ignore one. What is
@@ -369,10 +378,14 @@ mod tests {
     }
 
     fn chains(clauses: &[(Filterable, Comparison, Operand)]) -> Vec<Chain> {
+        plan(clauses).chains
+    }
+
+    fn plan(clauses: &[(Filterable, Comparison, Operand)]) -> RequestPlan {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        bind(ALL, &filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1").chains
+        bind(ALL, &filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1")
     }
 
     fn text(value: &str) -> Operand {
@@ -472,14 +485,19 @@ mod tests {
             (Filterable::PostId, AnyOf, texts(&[Some("p1"), Some("p2")])),
             (Filterable::Type, Equal, text("COMMENT")),
         ];
-        let bound = chains(&clauses);
-        assert!(bound.iter().all(|chain| chain.kind.is_none()));
+        let plan = plan(&clauses);
+        assert!(plan.chains.iter().all(|chain| chain.kind.is_none()));
+        let posts = |plan: &RequestPlan| -> Vec<_> {
+            plan.chains.iter().filter_map(|chain| chain.post_id.clone()).collect()
+        };
+        assert_eq!(posts(&plan), ["p1", "p2"]);
+        // Where post_ids is of no use, the type is.
+        let fallback = plan.without_posts();
+        assert!(posts(&fallback).is_empty());
         assert_eq!(
-            bound.iter().filter_map(|chain| chain.post_id.as_deref()).collect::<Vec<_>>(),
-            ["p1", "p2"]
+            fallback.chains.iter().map(|chain| chain.kind.as_deref()).collect::<Vec<_>>(),
+            [Some("COMMENT")]
         );
-        let plan = RequestPlan { chains: bound, ..RequestPlan::default() }.without_posts();
-        assert!(plan.chains.len() == 1 && !plan.filters_posts());
     }
 
     #[test]
@@ -501,6 +519,8 @@ mod tests {
         assert_eq!(plan.chains.len(), 100);
         assert!(plan.chains.iter().all(|chain| chain.window.low == Some(Micros(10))));
         assert!(!plan.may_repeat() && plan.ids.is_none() && plan.can_be_asked(Object::Messages).is_ok());
+        assert_eq!(Chain::common(&plan.chains).unwrap().conversation_id, None);
+        assert_eq!(Chain::common(&plan.chains[..1]).as_ref(), plan.chains.first());
         let without = of(&[(Filterable::InsertedAt, Greater, at(9))]);
         assert_eq!(without.can_be_asked(Object::Messages).unwrap_err().sqlstate(), "HV002");
         assert_eq!(of(&[(Filterable::ConversationId, Equal, Operand::Null)]).chains, []);

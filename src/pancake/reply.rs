@@ -1,15 +1,18 @@
 //! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected list.
 //! Everything else is an error, never an empty result (API notes, section B).
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::catalogue::Object;
 use crate::cell;
+use crate::decode;
 use crate::error::{Error, Kind, quote};
+use crate::fields::{Fields, Key};
 use crate::retry::{Again, Failure};
 
 /// A reply as it came, its body read to the end.
@@ -24,15 +27,97 @@ pub struct Reply {
     pub body: String,
 }
 
-/// The keys of a reply's object.
-type Envelope<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
-
 /// The rows of a list.
 #[derive(Debug, Default)]
 pub struct Listed<'a> {
-    pub rows: Vec<&'a RawValue>,
+    /// Those of a user's pages without what may be secret.
+    pub rows: Vec<Fields<'a>>,
     /// How many rows the list has in the window that was asked for, where the reply says so.
     pub total: Option<u64>,
+}
+
+/// A reply's list, read in the same pass as the keys beside it. A list that is not one of objects stands beside.
+struct Envelope<'a> {
+    list: Option<Vec<Fields<'a>>>,
+    beside: Fields<'a>,
+}
+
+/// Why a reply has no rows.
+enum NoRows<'a> {
+    NoList,
+    /// This stands in the list, and is no object.
+    Stranger(&'a RawValue),
+}
+
+/// Reads an envelope with the list of this key.
+struct Holding(&'static str);
+
+impl<'a> Envelope<'a> {
+    fn read(body: &'a str, object: Object) -> serde_json::Result<Self> {
+        let mut json = serde_json::Deserializer::from_str(body);
+        Holding(object.name())
+            .deserialize(&mut json)
+            .and_then(|envelope| json.end().map(|()| envelope))
+            .or_else(|_| Ok(Envelope { list: None, beside: Fields::read(body)? }))
+    }
+
+    /// The rows under the keys that hold them.
+    fn rows(&mut self, object: Object) -> Result<Vec<Fields<'a>>, NoRows<'a>> {
+        let own = match self.list.take() {
+            Some(list) => Some(Ok(list)),
+            None => self.beside.get(object.name()).map(rows),
+        };
+        let mut found = match (object, own, self.beside.get("categorized")) {
+            // Newer replies group the pages by what has become of them.
+            (Object::Pages, None, Some(groups)) => {
+                let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
+                groups.values().map(rows).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+            }
+            (_, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
+        };
+        match (object, self.beside.get("disabled_users")) {
+            // Those who left are users still: conversations name them.
+            (Object::Users, Some(left)) => found.append(&mut rows(left)?),
+            (Object::Pages, _) => found.iter_mut().for_each(Fields::forget_secrets),
+            _ => {}
+        }
+        Ok(found)
+    }
+}
+
+fn rows(list: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
+    serde_json::from_str(list.get()).map_err(|_| {
+        let all: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+        let stranger = all.into_iter().find(|row| !row.get().starts_with('{'));
+        stranger.map_or(NoRows::NoList, NoRows::Stranger)
+    })
+}
+
+impl<'de> DeserializeSeed<'de> for Holding {
+    type Value = Envelope<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Holding {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut envelope = Envelope { list: None, beside: Fields::default() };
+        while let Some(Key(key)) = map.next_key()? {
+            match key == self.0 {
+                true => envelope.list = map.next_value()?,
+                false => envelope.beside.push(key, map.next_value()?),
+            }
+        }
+        Ok(envelope)
+    }
 }
 
 impl Reply {
@@ -50,36 +135,39 @@ impl Reply {
     }
 
     fn judge(&self, object: Object) -> Result<Listed<'_>, Failure> {
-        let envelope: Result<Envelope, _> = serde_json::from_str(&self.body);
-        if let Ok(envelope) = &envelope
-            && let Some(failure) = self.refusal(object, envelope)
+        let envelope = Envelope::read(&self.body, object).map(|mut envelope| {
+            let rows = envelope.rows(object);
+            (rows, envelope.beside)
+        });
+        if let Ok((rows, beside)) = &envelope
+            && let Some(failure) = self.refusal(object, beside, !matches!(rows, Err(NoRows::NoList)))
         {
             return Err(failure);
         }
         self.status(object)?;
-        let envelope = match envelope {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                return Err(match error.classify() {
-                    _ if self.is_html() => not_understood(
-                        "reply is a web page, not JSON",
-                        format!("The API answers so to an unknown path. {}", self.beginning(object)),
-                    ),
-                    _ if self.body.trim().is_empty() => not_understood(
-                        "reply is empty",
-                        format!("Pancake answered HTTP {} without a body.", self.status),
-                    ),
-                    serde_json::error::Category::Eof => not_understood(
-                        "reply is truncated",
-                        format!("The JSON breaks off after {} bytes.", self.body.len()),
-                    ),
-                    serde_json::error::Category::Data => self.no_list(object),
-                    _ => not_understood("reply is not JSON", self.beginning(object)),
-                });
+        let (rows, beside) = envelope.map_err(|error| match error.classify() {
+            _ if self.is_html() => not_understood(
+                "reply is a web page, not JSON",
+                format!("The API answers so to an unknown path. {}", self.beginning(object)),
+            ),
+            _ if self.body.trim().is_empty() => not_understood(
+                "reply is empty",
+                format!("Pancake answered HTTP {} without a body.", self.status),
+            ),
+            Category::Eof => not_understood(
+                "reply is truncated",
+                format!("The JSON breaks off after {} bytes.", self.body.len()),
+            ),
+            Category::Data => self.no_list(object),
+            _ => not_understood("reply is not JSON", self.beginning(object)),
+        })?;
+        let rows = rows.map_err(|why| match why {
+            NoRows::NoList => self.no_list(object),
+            NoRows::Stranger(row) => {
+                Failure::for_good(decode::odd(object, "It is no JSON object.", row.get()))
             }
-        };
-        let rows = rows(object, &envelope).ok_or_else(|| self.no_list(object))?;
-        let total = cell::text(envelope.get("total").copied()).and_then(|total| total.parse().ok());
+        })?;
+        let total = cell::text(beside.get("total")).and_then(|total| total.parse().ok());
         Ok(Listed { rows, total })
     }
 
@@ -104,14 +192,13 @@ impl Reply {
     }
 
     /// `success: false`, or an error code where the list should be: authentication errors come as HTTP 200.
-    fn refusal(&self, object: Object, envelope: &Envelope) -> Option<Failure> {
-        let key = |name: &str| envelope.get(name).copied();
-        let code = cell::text(key("error_code"));
-        let refused = key("success").is_some_and(|success| success.get() == "false");
-        if !refused && (code.is_none() || rows(object, envelope).is_some()) {
+    fn refusal(&self, object: Object, beside: &Fields, has_list: bool) -> Option<Failure> {
+        let code = cell::text(beside.get("error_code"));
+        let refused = beside.get("success").is_some_and(|success| success.get() == "false");
+        if !refused && (code.is_none() || has_list) {
             return None;
         }
-        let message = cell::text(key("message")).unwrap_or_default();
+        let message = cell::text(beside.get("message")).unwrap_or_default();
         let said = match &code {
             Some(code) => {
                 format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message))
@@ -149,10 +236,12 @@ impl Reply {
     }
 
     fn status(&self, object: Object) -> Result<(), Failure> {
+        if (200..300).contains(&self.status) {
+            return Ok(());
+        }
         let said = format!("Pancake answered HTTP {}. {}", self.status, self.beginning(object));
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
-            200..=299 => return Ok(()),
             300..=399 => Failure::for_good(
                 error(Kind::NotUnderstood, "reply is a redirect")
                     .hint("Redirects are never followed: the token would go with them. Check the server option base_url."),
@@ -172,33 +261,6 @@ impl Reply {
 
 fn not_understood(message: &str, detail: String) -> Failure {
     Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
-}
-
-fn list(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str(raw.get()).ok()
-}
-
-/// The rows under the keys that hold them; None where a list is missing.
-fn rows<'a>(object: Object, envelope: &Envelope<'a>) -> Option<Vec<&'a RawValue>> {
-    let own = envelope.get(object.name()).copied();
-    match object {
-        // Those who left are users still: conversations name them.
-        Object::Users => {
-            let left = envelope.get("disabled_users").filter(|left| left.get() != "null");
-            let left = left.map_or(Some(Vec::new()), |left| list(left));
-            Some([list(own?)?, left?].concat())
-        }
-        // Newer replies group the pages by what has become of them.
-        Object::Pages if own.is_none() => {
-            let groups: Vec<Option<Vec<&RawValue>>> =
-                serde_json::from_str::<HashMap<Cow<str>, _>>(envelope.get("categorized")?.get())
-                    .ok()?
-                    .into_values()
-                    .collect();
-            Some(groups.into_iter().flatten().flatten().collect())
-        }
-        _ => list(own?),
-    }
 }
 
 fn token_refused(object: Object, what: &str) -> Error {
@@ -271,6 +333,8 @@ mod tests {
             (200, r#"{"success":true}"#, "HV000"),
             (200, r#"{"conversations":{}}"#, "HV000"),
             (200, r#"{"conversations":null}"#, "HV000"),
+            (200, r#"{"conversations":[{"id":1},[{}]]}"#, "HV000"),
+            (200, r#"{"conversations":[{"id":1}]}]"#, "HV000"),
             (200, "[]", "HV000"),
             (200, "[[],[],[],[]]", "HV000"),
         ] {
@@ -285,28 +349,60 @@ mod tests {
         };
         assert_eq!(rows(Object::Tags, r#"{"tags":[{"id":61}]}"#).unwrap(), (1, None));
         assert_eq!(rows(Object::Posts, r#"{"success":true,"total":"7","posts":[]}"#).unwrap(), (0, Some(7)));
-        for (body, expected) in [
-            (r#"{"users":[1],"disabled_users":[2,3]}"#, Some(3)),
-            (r#"{"users":[1],"disabled_users":null}"#, Some(1)),
-            (r#"{"users":[1]}"#, Some(1)),
-            (r#"{"users":[1],"disabled_users":{}}"#, None),
-            (r#"{"disabled_users":[1]}"#, None),
-        ] {
-            assert_eq!(rows(Object::Users, body).ok().map(|found| found.0), expected, "{body}");
-        }
-        for (body, expected) in [
-            (r#"{"pages":[1,2]}"#, Some(2)),
+        for (object, body, expected) in [
+            (Object::Users, r#"{"users":[{}],"disabled_users":[{},{}]}"#, Some(3)),
+            (Object::Users, r#"{"users":[{}],"disabled_users":null}"#, Some(1)),
+            (Object::Users, r#"{"users":[{}]}"#, Some(1)),
+            (Object::Users, r#"{"users":[{}],"disabled_users":{}}"#, None),
+            (Object::Users, r#"{"users":[{}],"disabled_users":[1]}"#, None),
+            (Object::Users, r#"{"users":[1]}"#, None),
+            (Object::Users, r#"{"disabled_users":[{}]}"#, None),
+            (Object::Pages, r#"{"pages":[{},{}]}"#, Some(2)),
             (
-                r#"{"categorized":{"activated":[1],"hidden":null,"inactivated":[2],"nopermission":[3]}}"#,
+                Object::Pages,
+                r#"{"categorized":{"activated":[{}],"hidden":null,"inactivated":[{}],"nopermission":[{}]}}"#,
                 Some(3),
             ),
-            (r#"{"categorized":{"activated":[1],"hidden":{}}}"#, None),
-            (r#"{"success":true}"#, None),
+            (Object::Pages, r#"{"categorized":{"activated":[{}],"hidden":{}}}"#, None),
+            (Object::Pages, r#"{"categorized":{"activated":[1]}}"#, None),
+            (Object::Pages, r#"{"categorized":[[{}]]}"#, None),
+            (Object::Pages, r#"{"success":true}"#, None),
         ] {
-            assert_eq!(rows(Object::Pages, body).ok().map(|found| found.0), expected, "{body}");
+            assert_eq!(rows(object, body).ok().map(|found| found.0), expected, "{body}");
         }
-        let shown = rows(Object::Pages, r#"{"settings":{"page_access_token":"MARKER"}}"#).unwrap_err();
-        assert!(!format!("{shown:?}").contains("MARKER"));
+    }
+
+    #[test]
+    fn a_users_pages_show_no_secret() {
+        let page = r#"{"id":"1","settings":{"page_access_token":"MARKER"}}"#;
+        for body in [
+            page.to_owned(),
+            format!(r#"{{"pages":[{page}]}}"#),
+            format!(r#"{{"categorized":{{"activated":[{page}]}}}}"#),
+            format!(r#"{{"pages":[{page},[{page}]]}}"#),
+            format!(r#"{{"pages":[{page}],"success":false}}"#),
+        ] {
+            let shown = format!("{:?}", reply(200, &body).rows(Object::Pages));
+            assert!(!shown.contains("MARKER"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_quoted() {
+        let body = r#"{"conversations":[{"id":1},[7]]}"#;
+        let failure = reply(200, body).rows(Object::Conversations).map(|_| ()).unwrap_err();
+        assert_eq!(failure.error.message(), "row of the reply is not a conversation");
+        let detail = failure.error.detail_text().unwrap_or_default();
+        assert!(detail.starts_with("It is no JSON object. The row begins with \"[7]\"."), "{detail}");
+    }
+
+    #[test]
+    fn an_error_code_counts_where_the_list_should_be() {
+        for (list, expected) in [("{}", "28000"), ("null", "28000"), ("[7]", "HV000")] {
+            assert_eq!(sqlstate(200, &format!(r#"{{"error_code":105,"conversations":{list}}}"#)), expected);
+        }
+        let listed = reply(200, r#"{"error_code":105,"conversations":[]}"#);
+        assert!(listed.rows(Object::Conversations).is_ok());
     }
 
     #[test]

@@ -126,8 +126,9 @@ mod tests {
 
     #[test]
     fn every_row_that_is_kept_stands_for_equally_many() {
-        let rows =
-            |n: usize| (0..n).map(|i| Row { id: i.to_string(), at: Micros(0), cells: vec![] }).collect();
+        let rows = |n: usize| {
+            (0..n).map(|i| Row { id: i.to_string(), at: Micros(0), cells: Default::default() }).collect()
+        };
         let sample = weigh(vec![
             Stretch { rows: rows(600), count: 600.0 },
             Stretch { rows: rows(60), count: 6_000.0 },

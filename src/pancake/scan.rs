@@ -79,7 +79,7 @@ impl Scan {
         };
         let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan)));
         let mut asked = FuturesUnordered::new();
-        let mut put = 0;
+        let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
         loop {
             for batch in batches(lock(&union).ready()?) {
@@ -90,11 +90,11 @@ impl Scan {
                 return Ok(lock(&union).end());
             }
             let wants = *wanted.borrow_and_update();
-            // The next row is not had and not on its way: what is asked is not asked ahead.
-            let ahead = !asked.is_empty() || put >= wants;
             let soon = asked.is_empty() || left.elapsed() >= SOON;
-            let room = !ahead || (soon && self.has_room(wants, put, asked.len()));
-            let next = room && lock(&union).has_next(ahead);
+            let needed = put < wants && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
+            let ahead = !needed;
+            let next = needed
+                || (soon && self.has_room(wants, put, answered, asked.len()) && lock(&union).has_next(true));
             if !next {
                 turn = None;
             }
@@ -102,7 +102,10 @@ impl Scan {
                 self.tally.waiting(Waiting::Consumer);
             }
             tokio::select! {
-                Some(answered) = asked.next(), if !asked.is_empty() => answered?,
+                Some(reply) = asked.next(), if !asked.is_empty() => {
+                    reply?;
+                    answered += 1;
+                }
                 // What to ask is decided when the request may leave: a reply that came meanwhile may say more.
                 ready = turn.get_or_insert_with(|| Box::pin(self.ready())), if next => {
                     (turn, left) = (None, Instant::now());
@@ -116,13 +119,18 @@ impl Scan {
         }
     }
 
-    /// Whether one more request may be on its way ahead of what is wanted. As the scan proves long, so may more of
-    /// them: a backend that has wanted two batches may be content, unless it wants all for sure; from then on the number
-    /// grows with each batch that it takes, 2, 8, 32.
-    fn has_room(&self, wanted: u64, put: u64, asked: usize) -> bool {
+    /// How many requests may be on their way, as the scan proves long: a backend that has wanted two batches may be
+    /// content, unless it wants all for sure; from then on the number grows with each batch that it takes, 2, 8, 32.
+    fn width(&self, wanted: u64) -> usize {
         let taken = wanted.saturating_sub(if self.plan.whole { 1 } else { 2 }).min(8);
         let grown = 1_usize << (2 * taken).saturating_sub(1);
-        let width = grown.min(self.server.max_concurrency as usize);
+        grown.min(self.server.max_concurrency as usize)
+    }
+
+    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no rows make a scan as
+    /// long as batches that were taken.
+    fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
+        let width = self.width(wanted + answered.saturating_sub(put));
         let enough = |limit| self.tally.rows.get() + (asked * FULL_BATCH) as u64 >= limit;
         asked < width
             && put + (asked as u64) < wanted + width as u64 - 1

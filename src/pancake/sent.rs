@@ -283,11 +283,11 @@ mod tests {
     }
 
     /// Why the first of these clauses is no part of the requests of all of them.
-    fn why(clauses: &[(Filterable, Comparison, Option<Operand>)]) -> Option<&'static str> {
+    fn why(object: Object, clauses: &[(Filterable, Comparison, Option<Operand>)]) -> Option<&'static str> {
         let filters = filters(&clauses.iter().map(|(column, how, _)| (*column, *how)).collect::<Vec<_>>());
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
-        let plan = bind(Object::Conversations, &filters, Order::InsertedAt, &operands, "1");
-        unsent(Object::Conversations, &filters, &operands, &plan)[0]
+        let plan = bind(object, &filters, Order::InsertedAt, &operands, "1");
+        unsent(object, &filters, &operands, &plan)[0]
     }
 
     #[test]
@@ -326,7 +326,11 @@ mod tests {
             (Some("post_ids is sent instead"), vec![(Type, Equal, None), (PostId, Equal, None)]),
             (None, vec![(Type, Equal, text("RATING")), (Type, Equal, text("INBOX"))]),
         ] {
-            assert_eq!(why(&clauses), expected, "{clauses:?}");
+            assert_eq!(why(Object::Conversations, &clauses), expected, "{clauses:?}");
         }
+        let only = "only video, photo, text and livestream are sent";
+        assert_eq!(why(Object::Posts, &[(Type, Equal, text("INBOX"))]), Some(only));
+        assert_eq!(why(Object::Posts, &[(Type, Equal, text("video"))]), None);
+        assert_eq!(why(Object::Messages, &[(ConversationId, AnyOf, texts(&many))]), None);
     }
 }

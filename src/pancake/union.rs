@@ -94,7 +94,7 @@ impl Union {
         }
     }
 
-    /// Whether there is something to ask. `ahead`: beyond what the next row needs.
+    /// Whether there is something to ask: for the next row, or `ahead` of it.
     pub fn has_next(&self, ahead: bool) -> bool {
         self.choose(ahead).is_some()
     }
@@ -154,6 +154,8 @@ impl Union {
                 }
                 needed.or_else(|| all.filter(idle).max_by_key(newest))
             }
+            // One reply brings the next row, whosever it is.
+            false if !ahead && self.segments.iter().any(|segment| segment.busy) => return None,
             false => all.filter(idle).max_by(most),
         };
         next.map(Choice::Ask).or_else(|| ahead.then(|| self.cut()).flatten())

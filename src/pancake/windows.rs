@@ -7,8 +7,9 @@
 //!    exactly on our side: so they are right whether bounds are inclusive or not.
 //! 2. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they go up: a row that
 //!    changes meanwhile goes further up, to where nobody has been yet, however late it surfaces.
-//! 3. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by numbers*, up to an empty batch, again and again until it reads the same twice: then nothing
-//!    moved from the first batch of the one reading to the last of the other.
+//! 3. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by
+//!    numbers*, up to an empty batch, again and again until it reads the same twice: then nothing moved from the first
+//!    batch of the one reading to the last of the other.
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Window;

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod compat;
+pub mod jsonb;
 pub mod nodes;
 pub mod report;
 pub mod settings;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(64);
 
 pub fn define() {
     GucRegistry::define_int_guc(
@@ -17,6 +18,16 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"pancake_fdw.max_concurrency",
+        c"Lowers the server option max_concurrency for this session: requests of one scan at once.",
+        c"One walks the list with as few requests as there can be.",
+        &MAX_CONCURRENCY,
+        1,
+        64,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // A misspelt setting of ours is an error from now on, not a placeholder.
     // SAFETY: the prefix is a constant that ends with NUL.
     #[cfg(not(feature = "pg14"))]
@@ -28,4 +39,9 @@ pub fn define() {
 pub fn progress_interval() -> Option<Duration> {
     let milliseconds = u64::try_from(PROGRESS_INTERVAL.get()).ok().filter(|ms| *ms > 0);
     milliseconds.map(Duration::from_millis)
+}
+
+/// What the session allows of the server's option.
+pub fn max_concurrency() -> u32 {
+    u32::try_from(MAX_CONCURRENCY.get()).unwrap_or(1)
 }

@@ -1,6 +1,7 @@
 //! What the doctor knows of a conversation, and the questions that it asks about them. What the answers prove is
 //! decided by the experiments.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::asking::Answer;
@@ -89,10 +90,10 @@ pub fn read(listed: &Listed) -> Result<Vec<Known>> {
 /// The texts of a cell.
 pub fn texts(cell: Cell) -> Vec<String> {
     match cell {
-        Cell::Text(text) => vec![text],
+        Cell::Text(text) => vec![text.into_owned()],
         Cell::Json(json) => vec![json.trim_matches('"').to_owned()],
         Cell::Int(number) => vec![number.to_string()],
-        Cell::Texts(texts) => texts.into_iter().flatten().collect(),
+        Cell::Texts(texts) => texts.into_iter().flatten().map(Cow::into_owned).collect(),
         Cell::Null | Cell::Bool(_) | Cell::Time(_) => Vec::new(),
     }
 }

@@ -84,7 +84,7 @@ fn read(
                 Some(Event::Batch(rows)) => {
                     outlet.want();
                     for row in rows {
-                        assert_eq!(row.cells[0], Cell::Text(row.id.clone()));
+                        assert_eq!(row.cells.into_iter().next(), Some(Cell::Text(row.id.as_str().into())));
                         *seen.entry(row.id).or_default() += 1;
                     }
                 }

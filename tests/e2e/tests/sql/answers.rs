@@ -182,7 +182,7 @@ fn both_shapes_answer_the_same_query() {
 
 #[test]
 fn pages_of_every_size_come_whole() {
-    let shop = Shop::open(Settings::of(181)).unwrap();
+    let shop = Shop::open_with(Settings::of(181), &[ONE_CHAIN]).unwrap();
     let page = shop.simulator.first_page();
     let rows = page.conversations();
     let mut session = shop.connect().unwrap();

@@ -445,3 +445,50 @@ fn partitions_and_children_are_tables_too() {
     assert!(log.iter().all(|entry| entry.page_id == "100000000000002"));
     shop.honest().unwrap();
 }
+
+/// Byte by byte what Postgres makes of the same text.
+#[test]
+fn jsonb_is_stored_as_postgres_stores_it() {
+    let long = "ệ".repeat(3_000);
+    let deep = (0..100).fold(json!(1), |inside, _| json!([{"deeper": inside}, "x"]));
+    let many: serde_json::Map<_, _> =
+        (0..70).map(|i| (format!("{}{i}", "k".repeat(i % 5)), json!([i, null, format!("{i}")]))).collect();
+    let documents = [
+        json!({}),
+        json!([]),
+        json!(null),
+        json!(true),
+        json!("text"),
+        json!(7),
+        json!([[], {}, [[]], {"": {}}]),
+        json!([0, -1, 9_999, 10_000, 10_001, -10_000, 100_000_000, 123_456_789_012_345_678_i64]),
+        json!([i64::MIN, i64::MAX, u64::MAX, 1.5, -0.0, 1e300, 100.0]),
+        json!([true, false, null, "", "a", "\"\\/\u{8}\n\t", "😀", long]),
+        json!([true, 1, "abc", 2, "", 3, "abcde", {"a": 1}, "ab", [1]]),
+        json!({"bb": 1, "a": "x", "ccc": [1, {"z": 1, "y": 2}], "ab": null, "ä": true, "aa": false}),
+        json!((0..100).collect::<Vec<_>>()),
+        serde_json::Value::Object(many),
+        deep,
+    ];
+    let shop = Shop::open(Settings::of(0)).unwrap();
+    let page = shop.simulator.first_page();
+    for (i, document) in documents.iter().enumerate() {
+        page.insert_row(
+            json!({"id": format!("{i:02}"), "type": "INBOX", "inserted_at": "2026-03-30T02:11:05",
+            "updated_at": "2026-03-30T02:11:05", "document": document}),
+        );
+    }
+    let mut session = shop.connect().unwrap();
+    table(&mut session, "stored", "id text, document jsonb OPTIONS (path '/document'), raw jsonb");
+    session.execute("CREATE TABLE served (id text, document jsonb)").unwrap();
+    for (i, document) in documents.iter().enumerate() {
+        session.execute(&format!("INSERT INTO served VALUES ('{i:02}', $j${document}$j$)")).unwrap();
+    }
+    session.execute("UPDATE served SET document = NULL WHERE document = 'null'").unwrap();
+    let same = "SELECT count(*), count(*) FILTER (WHERE record_image_eq(ROW(s.document), ROW(d.document))
+                  AND record_image_eq(ROW(raw -> 'document'), ROW(coalesce(d.document, 'null')))
+                  AND record_image_eq(ROW(raw), ROW(raw::text::jsonb)))
+                FROM stored s JOIN served d USING (id)";
+    let count = documents.len().to_string();
+    assert_eq!(session.rows(same).unwrap(), [[Some(count.clone()), Some(count)]]);
+}

@@ -21,3 +21,4 @@ mod pages;
 mod plans;
 mod pushdown;
 mod secrets;
+mod sync;

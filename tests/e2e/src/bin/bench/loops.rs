@@ -2,8 +2,11 @@
 //! extension adds. It believes whatever it gets.
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use pancake_simulator::PageHandle;
+use reqwest::header::ACCEPT;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,10 +28,12 @@ pub struct Two {
     updated_at: String,
 }
 
+/// What the columns are made of, typed; the row's other keys are skipped.
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "decoding is what is measured")]
 pub struct All {
     id: String,
+    page_id: String,
     r#type: String,
     post_id: Option<String>,
     snippet: Option<String>,
@@ -38,14 +43,26 @@ pub struct All {
     inserted_at: String,
     updated_at: String,
     customer_id: Option<String>,
+    from: Option<Person>,
+    last_sent_by: Option<Person>,
+    page_customer: Option<Person>,
+    customers: Option<Vec<Person>>,
     tags: Vec<Option<Tag>>,
     ad_ids: Option<Vec<String>>,
     assignee_ids: Option<Vec<String>>,
-    last_sent_by: Option<Value>,
-    page_customer: Option<Value>,
     recent_phone_numbers: Option<Vec<Value>>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "decoding is what is measured")]
+struct Person {
+    id: Option<String>,
+    fb_id: Option<String>,
+    customer_id: Option<String>,
+    name: Option<String>,
+    email: Option<String>,
+    uid: Option<String>,
+    admin_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,9 +84,9 @@ impl Row for All {
     }
 }
 
-/// Reads the whole page on this thread: rows, and the thread's CPU time.
-pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duration)> {
-    let begun = cpu()?;
+/// Reads the whole page on this thread: rows, and the thread's user and CPU time.
+pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duration, Duration)> {
+    let (user, begun) = (user()?, cpu()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows = runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().build()?;
@@ -80,7 +97,8 @@ pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duratio
         );
         let (mut rows, mut cursor) = (0, String::new());
         loop {
-            let body = client.get(format!("{url}{cursor}")).send().await?.bytes().await?;
+            let request = client.get(format!("{url}{cursor}")).header(ACCEPT, "application/json");
+            let body = request.send().await?.bytes().await?;
             let reply: Reply<R> = serde_json::from_slice(&body)?;
             let Some(last) = reply.conversations.last() else { break };
             rows += reply.conversations.len();
@@ -88,7 +106,13 @@ pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duratio
         }
         anyhow::Ok(rows)
     })?;
-    Ok((rows, cpu()?.checked_sub(begun).context("the clock runs backwards")?))
+    let cpu = cpu()?.checked_sub(begun).context("the clock runs backwards")?;
+    Ok((rows, self::user()?.saturating_sub(user), cpu))
+}
+
+fn user() -> Result<Duration> {
+    let time = getrusage(UsageWho::RUSAGE_THREAD)?.user_time();
+    Ok(Duration::from_micros(time.num_microseconds().unsigned_abs()))
 }
 
 /// The loop of the article: one batch after the other with a pause between them, and after HTTP 429 a second.

@@ -1,5 +1,5 @@
-//! `make bench`: what cancelling, the budget, learning it, a row, a small LIMIT and several pages cost, as a Markdown
-//! table for each section.
+//! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT and several pages
+//! cost, as a Markdown table for each section.
 //! Decides which sections run (all, or those named as arguments); what a section measures is left to its file.
 
 mod budget;
@@ -8,6 +8,7 @@ mod ceiling;
 mod learning;
 mod limit;
 mod loops;
+mod memory;
 mod pages;
 mod table;
 mod throughput;
@@ -21,11 +22,12 @@ use table::Table;
 
 type Section = fn() -> Result<Table>;
 
-const SECTIONS: [(&str, Section); 7] = [
+const SECTIONS: [(&str, Section); 8] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("learning", learning::measure),
     ("throughput", throughput::measure),
+    ("memory", memory::measure),
     ("limit", limit::measure),
     ("pages", pages::measure),
     ("ceiling", ceiling::measure),

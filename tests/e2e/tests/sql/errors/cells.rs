@@ -220,3 +220,16 @@ fn bodies_that_no_json_library_writes() {
     well_formed(&error, "a long message");
     assert_eq!(error.sqlstate, "HV00M");
 }
+
+#[test]
+fn of_two_keys_of_one_name_the_last_counts() {
+    let inside = r#"{"bb":1,"b":{"x":1},"c":2,"b":3,"bb":[]}"#;
+    let (_shop, mut session) =
+        canned::rows(&format!(r#"{{"id":"1","inside":{inside},"snippet":1,"snippet":2,{TIMES}}}"#));
+    let same = format!(
+        "SELECT snippet, record_image_eq(ROW(raw -> 'inside'), ROW('{inside}'::jsonb)), raw ->> 'snippet'
+         FROM shop.conversations"
+    );
+    let told: Vec<_> = session.rows(&same).unwrap().into_iter().flatten().flatten().collect();
+    assert_eq!(told, ["2", "t", "2"]);
+}

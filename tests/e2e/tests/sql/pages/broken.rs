@@ -32,6 +32,8 @@ fn the_error_of_one_page_is_the_statements() {
             ("28000", "page access token has expired")
         );
         until("the other pages are given up", || shop.simulator.in_flight() == 0);
+        // What was on its way may still arrive.
+        std::thread::sleep(super::LATENCY);
         let asked = shop.simulator.log().len();
         std::thread::sleep(super::LATENCY * 3);
         assert_eq!(shop.simulator.log().len(), asked);

@@ -1,5 +1,6 @@
 //! What holds a clause back although its column has a parameter: the option, a path of its own, a collation, security.
 
+use e2e::ONE_CHAIN;
 use pancake_simulator::Entry;
 
 use super::{open, same, set, values};
@@ -11,7 +12,7 @@ fn the_option_pushdown_says_what_may_be_sent() {
         let all = ["type", "tags", "since"].into_iter();
         all.filter(|name| log.iter().any(|entry| entry.param(name).is_some())).collect::<Vec<_>>()
     };
-    let (shop, mut session) = open(130, &[("pushdown", "none")]);
+    let (shop, mut session) = open(130, &[("pushdown", "none"), ONE_CHAIN]);
     assert_eq!(sent(&same(&shop, &mut session, clause)), [""; 0]);
     assert_eq!(same(&shop, &mut session, "page_id = '2'").len(), 0);
     for (option, expected) in [

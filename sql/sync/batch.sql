@@ -1,0 +1,103 @@
+-- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every name
+-- and operator is spelt out. Which batch comes next is left to steps.sql.
+
+-- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
+-- the other writer's if it wrote after the statement that read ours had started. A row that does not differ is not
+-- written: no dead tuple, and synced_at says when it changed. Rows are compared by their images, for which no type
+-- needs an operator. They come in the order of the key, so that two runs cannot wait for each other's rows.
+CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        shape record;
+    BEGIN
+        SELECT * INTO shape FROM pancake.sync_shape(job);
+        RETURN concat(
+            'INSERT INTO ', pancake.sync_name(job.target), ' AS t (', shape.columns,
+            CASE WHEN shape.has_page THEN ', page_id' END, CASE WHEN shape.has_synced THEN ', synced_at' END,
+            ') SELECT ', shape.cells,
+            CASE WHEN shape.has_page THEN format(', %L', job.page_id) END,
+            CASE WHEN shape.has_synced THEN ', pg_catalog.clock_timestamp()' END,
+            ' FROM ', rows, ' AS s ORDER BY s.id ON CONFLICT (', shape.key, ') DO UPDATE SET ', shape.assignments,
+            CASE WHEN shape.has_synced THEN ', synced_at = EXCLUDED.synced_at' END,
+            CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
+            ' WHERE (t.updated_at IS NULL OR t.updated_at OPERATOR(pg_catalog.<) EXCLUDED.updated_at',
+            ' OR t.updated_at OPERATOR(pg_catalog.=) EXCLUDED.updated_at',
+            CASE WHEN shape.has_synced THEN
+                format(' AND (t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::timestamptz)', read_at) END,
+            ') AND (', shape.unlike,
+            CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
+    END $$;
+COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the statement that writes rows into a target';
+
+-- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own: so many rows in
+-- the order of a time, from where the batch before ended, ties included. They are read before the first one is written:
+-- rows of the target are locked for milliseconds, not for as long as the network takes.
+CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        shape record;
+        bounds text;
+        read_at CONSTANT timestamptz := clock_timestamp();
+    BEGIN
+        SELECT * INTO shape FROM pancake.sync_shape(job);
+        SELECT string_agg(format('s.%I OPERATOR(pg_catalog.%s) %L::timestamptz', "column", b.operator, b.bound), ' AND ')
+        INTO bounds
+        FROM (VALUES ('<=', job.high), ('>=', job.low)) AS b (operator, bound) WHERE b.bound IS NOT NULL;
+        RETURN format(
+            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest '
+            'FROM (SELECT pg_catalog.array_agg(r.row)%10$s AS rows, pg_catalog.array_agg(r.id)%10$s AS ids, '
+            '          pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.updated_at) '
+            '          FILTER (WHERE r.updated_at OPERATOR(pg_catalog.<) %1$L::timestamptz) AS newest '
+            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, s.inserted_at, s.updated_at, s.%4$I AS at FROM %3$s AS s%5$s '
+            '            ORDER BY s.%4$I DESC LIMIT %6$s) r) a, '
+            'LATERAL pancake.sync_write(a.rows, a.ids, %7$L::text[], %8$L, %9$L) w',
+            -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
+            read_at + interval '1 day',
+            shape.row_of_source, pancake.sync_name(job.source), "column", ' WHERE ' || bounds, job.batch, witnesses,
+            -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.
+            format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '
+                   'pg_catalog.count(*) FILTER (WHERE t.id OPERATOR(pg_catalog.=) ANY ($1)) '
+                   'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
+                   pancake.sync_name(job.target), CASE WHEN shape.has_page THEN
+                       format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END),
+            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at),
+            -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless it
+            -- has changed since.
+            CASE WHEN job.phase = 'head' AND job.first_since IS NOT NULL THEN
+                format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
+                    CASE WHEN job.kind = 'delta' THEN
+                        format(' OR r.updated_at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END);
+    END $$;
+COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
+
+-- Rows that are held in memory for a moment. Nothing is written where none of the witnesses is left: then the marks that
+-- this batch goes by are of rows that are not there any more.
+CREATE FUNCTION sync_write(
+        batch anyarray, ids text[], witnesses text[], look text, upsert text,
+        OUT alive boolean, OUT existing bigint, OUT written bigint)
+    LANGUAGE plpgsql VOLATILE
+    AS $$
+    BEGIN
+        EXECUTE look INTO alive, existing USING ids, witnesses;
+        alive := witnesses IS NULL OR coalesce(alive, false);
+        written := 0;
+        IF alive AND ids IS NOT NULL THEN
+            EXECUTE upsert USING batch;
+            GET DIAGNOSTICS written = ROW_COUNT;
+        END IF;
+    END $$;
+COMMENT ON FUNCTION sync_write(anyarray, text[], text[], text, text) IS 'internal: writes a batch';
+
+CREATE FUNCTION sync_execute(statement text, OUT affected bigint)
+    LANGUAGE plpgsql VOLATILE
+    AS $$
+    BEGIN
+        EXECUTE statement;
+        GET DIAGNOSTICS affected = ROW_COUNT;
+    END $$;
+COMMENT ON FUNCTION sync_execute(text) IS 'internal: executes a statement and counts its rows';
+

@@ -1,0 +1,169 @@
+-- CALL pancake.sync(…): arguments in, steps one after the other, errors out. What a step does is left to steps.sql.
+
+-- RAISE takes no empty DETAIL or HINT for none.
+CREATE FUNCTION sync_raise(state text, message text, detail text, hint text) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF detail <> '' AND hint <> '' THEN
+            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, DETAIL = detail, HINT = hint;
+        ELSIF detail <> '' THEN
+            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, DETAIL = detail;
+        ELSIF hint <> '' THEN
+            RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message, HINT = hint;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message;
+    END $$;
+COMMENT ON FUNCTION sync_raise(text, text, text, text) IS 'internal: raises an error that happened before';
+
+CREATE FUNCTION sync_failure(failures jsonb, page text, state text, message text, detail text, hint text) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT failures || jsonb_build_object(
+            'page', page, 'state', state, 'message', message, 'detail', detail, 'hint', hint)
+    $$;
+COMMENT ON FUNCTION sync_failure(jsonb, text, text, text, text, text) IS 'internal: remembers a page that failed';
+
+-- One error for all pages that failed: the others were synced.
+CREATE FUNCTION sync_report(failures jsonb, pages integer) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        failed CONSTANT integer := jsonb_array_length(failures);
+        one CONSTANT jsonb := failures -> 0;
+    BEGIN
+        IF failed = 0 THEN
+            RETURN;
+        ELSIF pages = 1 THEN
+            PERFORM pancake.sync_raise(one ->> 'state', one ->> 'message', one ->> 'detail', one ->> 'hint');
+        END IF;
+        PERFORM pancake.sync_raise(
+            one ->> 'state',
+            format('sync failed for %s of %s pages: %s', failed, pages,
+                (SELECT string_agg(f ->> 'page', ', ') FROM jsonb_array_elements(failures) f)),
+            (SELECT string_agg(format('Page %s: %s (%s).', f ->> 'page', f ->> 'message', f ->> 'state'), ' ')
+             FROM jsonb_array_elements(failures) f),
+            concat_ws(' ', 'The other pages were synced.', nullif(one ->> 'hint', '')));
+    END $$;
+COMMENT ON FUNCTION sync_report(jsonb, integer) IS 'internal: the error of a sync';
+
+-- Looks after what the caller gave, before anything is done with it.
+CREATE FUNCTION sync_job_of(
+        source regclass, target text, lookback interval, reread interval, reread_every interval, full_rescan boolean,
+        patience interval, first_since timestamptz) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        job pancake.sync_job;
+    BEGIN
+        IF source IS NULL OR target IS NULL THEN
+            RAISE null_value_not_allowed USING MESSAGE = 'a sync needs a source and a target';
+        ELSIF lookback IS NULL OR least(lookback, reread, reread_every, patience) < interval '0' THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'an interval of a sync cannot be negative, nor lookback NULL';
+        END IF;
+        job.lookback := lookback;
+        job.reread := reread;
+        job.reread_every := reread_every;
+        job.full_rescan := coalesce(full_rescan, false);
+        job.patience := patience;
+        job.first_since := first_since;
+        job.phase := 'enter';
+        RETURN job;
+    END $$;
+COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS 'internal: what every page is synced with';
+
+CREATE PROCEDURE sync(
+        source regclass, target text, lookback interval DEFAULT '10 minutes', reread interval DEFAULT '1 day',
+        reread_every interval DEFAULT '1 hour', full_rescan boolean DEFAULT false, wait interval DEFAULT NULL,
+        first_since timestamptz DEFAULT NULL)
+    LANGUAGE plpgsql
+    AS $$
+    DECLARE
+        given pancake.sync_job;
+        jobs pancake.sync_job[];
+        job pancake.sync_job;
+        page pancake.sync_job;
+        result pancake.sync_result;
+        statements text[];
+        statement text;
+        copy pg_catalog.regclass;
+        is_failed boolean;
+        is_cancelled boolean;
+        failures pg_catalog.jsonb := '[]';
+        state text;
+        message text;
+        detail text;
+        hint text;
+    BEGIN
+        IF NOT pancake.sync_may_commit() THEN
+            RAISE invalid_transaction_termination USING
+                MESSAGE = 'pancake.sync commits, so it cannot run inside a transaction block or a function',
+                HINT = 'Give it as one statement of its own: one CALL per line, with autocommit on, and not beside '
+                       'other statements in one string.';
+        END IF;
+        given := pancake.sync_job_of(source, target, lookback, reread, reread_every, full_rescan, wait, first_since);
+        jobs := pancake.sync_jobs(source);
+        copy := pg_catalog.to_regclass(target);
+        IF copy IS NULL THEN
+            -- Two first calls at once would both create it.
+            PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(target, 0));
+            copy := pg_catalog.to_regclass(target);
+            IF copy IS NULL THEN
+                statements := pancake.sync_definition(source, target, pg_catalog.current_schema());
+                FOREACH statement IN ARRAY statements LOOP
+                    EXECUTE statement;
+                END LOOP;
+                copy := pg_catalog.to_regclass(target);
+                RAISE NOTICE 'created table %', copy;
+            END IF;
+        END IF;
+
+        FOREACH page IN ARRAY jobs LOOP
+            job := given;
+            job.source := page.source;
+            job.page_id := page.page_id;
+            job.object := page.object;
+            job.target := copy;
+            job.asked_at := pg_catalog.clock_timestamp();
+            LOOP
+                COMMIT;
+                -- Under a stricter level a webhook that writes the same row would end the run.
+                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+                is_failed := false;
+                BEGIN
+                    job := pancake.sync_prepare(job);
+                    IF job.statement IS NOT NULL THEN
+                        EXECUTE job.statement INTO result;
+                        -- What is checked at the commit is checked here, where an error can still be recorded.
+                        SET CONSTRAINTS ALL IMMEDIATE;
+                        job := pancake.sync_settle(job, result);
+                    END IF;
+                EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+                    is_failed := true;
+                    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+                        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+                END;
+                IF is_failed THEN
+                    PERFORM pancake.sync_fail(job, state, message);
+                    COMMIT;
+                    failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);
+                    IF state OPERATOR(pg_catalog.=) '57014' THEN
+                        PERFORM pancake.sync_raise(state, message, detail, hint);
+                    END IF;
+                    EXIT;
+                ELSIF job.pause THEN
+                    COMMIT;
+                    PERFORM pg_catalog.pg_sleep(0.2);
+                END IF;
+                EXIT WHEN job.phase OPERATOR(pg_catalog.=) 'end';
+            END LOOP;
+            COMMIT;
+        END LOOP;
+        PERFORM pancake.sync_report(failures, pg_catalog.array_length(jobs, 1));
+    END $$;
+COMMENT ON PROCEDURE sync(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
+    'copies a foreign table into a table: the first time everything, then what has changed';

@@ -1,0 +1,324 @@
+-- Sync: a foreign table copied into a table, again and again. Here is what is remembered of it: marks and runs, who may
+-- change them, and who sees them. What a step reads and writes is left to batch.sql, which step comes next to steps.sql.
+--
+-- A *job* is one page that is copied: a value of type sync_job. A *step* is one transaction of it: sync_prepare says
+-- which statement comes next, the procedure executes it as its caller, sync_settle moves the marks by what it brought;
+-- all of it commits together. So a job that is killed at any moment has done some whole steps, and the marks say which.
+--
+-- A procedure that commits can neither be SECURITY DEFINER nor carry a SET clause. So it decides nothing: decisions are
+-- in functions with a search_path of their own, and what is executed under the caller's search_path is spelt out in
+-- full, operators included. Marks and runs are written by SECURITY DEFINER functions that check INSERT on the target.
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What is remembered. Readers see it through the views sync_state and sync_runs.
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE TABLE sync_marks (
+    target              regclass    NOT NULL,
+    page_id             text        NOT NULL,
+    object              text        NOT NULL,
+    source              regclass    NOT NULL,
+    mark                timestamptz,                        -- the newest updated_at in the first reply of a run
+    backfilled_to       timestamptz,                        -- down to this inserted_at all has been read
+    backfill_from       timestamptz,                        -- down to this inserted_at it will be; NULL: to the end
+    backfill_done       boolean     NOT NULL DEFAULT false,
+    first_since         timestamptz,                        -- what is older is not wanted
+    last_success_at     timestamptz,
+    last_reread_at      timestamptz,
+    last_full_rescan_at timestamptz,
+    last_error_at       timestamptz,
+    last_error          text,
+    witnesses           text[],                             -- ids of the newest row, one between, the oldest
+    PRIMARY KEY (target, page_id)
+);
+COMMENT ON TABLE sync_marks IS 'internal: what sync_state shows, and by which rows the marks are believed';
+
+CREATE SEQUENCE sync_log_run_id_seq;
+CREATE TABLE sync_log (
+    run_id       bigint      PRIMARY KEY DEFAULT nextval('pancake.sync_log_run_id_seq'),
+    target       regclass    NOT NULL,
+    page_id      text        NOT NULL,
+    kind         text        NOT NULL CHECK (kind IN ('backfill', 'delta', 'reread', 'full')),
+    status       text        NOT NULL CHECK (status IN ('running', 'ok', 'skipped', 'failed')),
+    started_at   timestamptz NOT NULL,
+    ended_at     timestamptz,
+    seen         bigint      NOT NULL DEFAULT 0,
+    inserted     bigint      NOT NULL DEFAULT 0,
+    updated      bigint      NOT NULL DEFAULT 0,
+    unchanged    bigint      NOT NULL DEFAULT 0,
+    removed      bigint      NOT NULL DEFAULT 0,
+    requests     bigint      NOT NULL DEFAULT 0,
+    sqlstate     text,
+    error        text,
+    pid          integer     NOT NULL,                      -- with the next: the statement that runs it
+    statement_at timestamptz NOT NULL
+);
+CREATE INDEX ON sync_log (target, page_id) WHERE status = 'running';
+CREATE INDEX ON sync_log (started_at);
+ALTER SEQUENCE sync_log_run_id_seq OWNED BY sync_log.run_id;
+COMMENT ON TABLE sync_log IS 'internal: what sync_runs shows, and who runs it';
+
+-- A mark without its table would meet another table of the same oid after a restore.
+SELECT pg_catalog.pg_extension_config_dump('sync_marks', 'WHERE target IN (SELECT oid FROM pg_catalog.pg_class)');
+SELECT pg_catalog.pg_extension_config_dump('sync_log', 'WHERE target IN (SELECT oid FROM pg_catalog.pg_class)');
+SELECT pg_catalog.pg_extension_config_dump('sync_log_run_id_seq', '');
+
+CREATE TYPE sync_job AS (
+    source regclass, target regclass, page_id text, object text,
+    lookback interval, reread interval, reread_every interval, full_rescan boolean, patience interval,
+    first_since timestamptz,
+    asked_at    timestamptz,  -- when the procedure was called
+    phase       text,         -- what the next step does
+    lane        text,         -- delta or full: one run of each at a time
+    kind        text,         -- of the run, as sync_runs names it
+    run_id      bigint,
+    began_at    timestamptz,  -- of the run
+    since       timestamptz,  -- where a delta begins
+    newest      timestamptz,  -- the newest updated_at of the run's first reply
+    high        timestamptz,  -- where the next batch begins
+    low         timestamptz,  -- where the last one ends
+    batch       bigint,       -- rows of the next batch
+    census      bigint,       -- rows of the target that a full rescan looks for
+    requests    bigint,       -- of this backend, before the step
+    statement   text,         -- of this step, if it has one
+    pause       boolean       -- another run is busy: wait before the next step
+);
+COMMENT ON TYPE sync_job IS 'internal: a page that is being copied';
+
+CREATE TYPE sync_result AS (
+    alive boolean, seen bigint, existing bigint, written bigint, ids text[], lowest timestamptz, newest timestamptz
+);
+COMMENT ON TYPE sync_result IS 'internal: what a step brought';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What only the library knows
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE FUNCTION sync_may_commit() RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_may_commit';
+COMMENT ON FUNCTION sync_may_commit() IS 'internal: whether the procedure that asks may commit';
+
+CREATE FUNCTION sync_requests() RETURNS bigint
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests';
+COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Marks and runs: who may change them, and how
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- Marks decide what a run leaves out: only who may write the copy may write them.
+CREATE FUNCTION sync_check(target regclass) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        CASE has_table_privilege(pancake.reader(), target::oid, 'INSERT')
+            WHEN true THEN RETURN;
+            WHEN false THEN
+                RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', target),
+                    HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', target, pancake.reader());
+            ELSE RAISE undefined_table USING MESSAGE = 'the target of this sync does not exist any more';
+        END CASE;
+    END $$;
+COMMENT ON FUNCTION sync_check(regclass) IS 'internal: raises unless the caller may write the target';
+
+CREATE FUNCTION sync_key(target regclass, page_id text, lane text) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT hashtextextended(format('pancake_fdw.sync %s %s %s', target::oid, lane, page_id), 0) $$;
+COMMENT ON FUNCTION sync_key(regclass, text, text) IS 'internal: the advisory lock of a lane';
+
+-- Two runs of one lane would walk the same window twice. The advisory lock ends with each transaction (a session's lock
+-- would survive errors and hide behind a pooler), so between two steps a run is spoken for by its row in the log, as
+-- long as its backend is still in the statement that began it.
+CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pancake.sync_check(target);
+        IF NOT pg_try_advisory_xact_lock(pancake.sync_key(target, page_id, lane)) THEN
+            RETURN false;
+        END IF;
+        RETURN NOT EXISTS (
+            SELECT FROM pancake.sync_log l
+            JOIN pg_stat_activity a ON a.pid = l.pid AND a.query_start = l.statement_at AND a.state = 'active'
+            WHERE l.target = sync_enter.target AND l.page_id = sync_enter.page_id AND l.status = 'running'
+              AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid());
+    END $$;
+COMMENT ON FUNCTION sync_enter(regclass, text, text) IS 'internal: takes a lane for this transaction; false where another run is in it';
+
+-- A run whose backend was killed never said so: its row is closed by the next run of the page, which is alone in its
+-- lane.
+CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        run bigint;
+        ended timestamptz := CASE WHEN status <> 'running' THEN clock_timestamp() END;
+    BEGIN
+        PERFORM pancake.sync_check(job.target);
+        DELETE FROM pancake.sync_log l WHERE l.started_at < now() - interval '30 days' AND l.status <> 'running';
+        IF status = 'running' THEN
+            UPDATE pancake.sync_log l
+            SET status = 'failed', ended_at = clock_timestamp(), sqlstate = '57P01',
+                error = 'the backend ended before the run did'
+            WHERE l.target = job.target AND l.page_id = job.page_id AND l.status = 'running'
+              AND ((l.kind = 'full') = (job.lane = 'full')
+                   OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
+            DELETE FROM pancake.sync_marks m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target);
+            INSERT INTO pancake.sync_marks AS m (target, page_id, object, source, first_since, backfill_from)
+            VALUES (job.target, job.page_id, job.object, job.source, job.first_since, job.first_since)
+            ON CONFLICT (target, page_id) DO UPDATE
+            SET first_since = EXCLUDED.first_since, backfill_from = EXCLUDED.backfill_from
+            -- Of first runs that brought nothing the last one says what is wanted.
+            WHERE m.mark IS NULL;
+            -- Rows of two pages could not be told apart.
+            IF EXISTS (SELECT FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id <> job.page_id)
+                AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = job.target AND a.attname = 'page_id')
+            THEN
+                RAISE undefined_column USING
+                    MESSAGE = format('%s holds another page already, and has no column page_id', job.target);
+            END IF;
+        END IF;
+        INSERT INTO pancake.sync_log AS l (target, page_id, kind, status, started_at, ended_at, pid, statement_at)
+        VALUES (job.target, job.page_id, job.kind, sync_start.status, coalesce(job.began_at, clock_timestamp()), ended,
+                pg_backend_pid(), statement_timestamp())
+        RETURNING l.run_id INTO run;
+        RETURN run;
+    END $$;
+COMMENT ON FUNCTION sync_start(sync_job, text) IS 'internal: opens a run in the log';
+
+CREATE FUNCTION sync_log_step(
+        run bigint, status text, seen bigint, inserted bigint, updated bigint, removed bigint, requests bigint)
+        RETURNS sync_log
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        entry pancake.sync_log;
+    BEGIN
+        SELECT * INTO entry FROM pancake.sync_log l WHERE l.run_id = run;
+        PERFORM pancake.sync_check(entry.target);
+        UPDATE pancake.sync_log l
+        SET status = sync_log_step.status,
+            ended_at = CASE WHEN sync_log_step.status <> 'running' THEN clock_timestamp() END,
+            seen = l.seen + sync_log_step.seen,
+            inserted = l.inserted + sync_log_step.inserted,
+            updated = l.updated + sync_log_step.updated,
+            unchanged = l.unchanged + sync_log_step.seen - sync_log_step.inserted - sync_log_step.updated,
+            removed = l.removed + sync_log_step.removed,
+            requests = l.requests + sync_log_step.requests
+        WHERE l.run_id = run
+        RETURNING l.* INTO entry;
+        RETURN entry;
+    END $$;
+COMMENT ON FUNCTION sync_log_step(bigint, text, bigint, bigint, bigint, bigint, bigint) IS 'internal: counts a step in the log';
+
+-- An error that cannot be recorded must not hide the one that happened: who may not write the target leaves no trace.
+CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF has_table_privilege(pancake.reader(), job.target::oid, 'INSERT') IS NOT TRUE THEN
+            RETURN;
+        END IF;
+        IF job.run_id IS NULL THEN
+            job.kind := coalesce(job.kind, CASE WHEN job.full_rescan THEN 'full' ELSE 'delta' END);
+            job.run_id := pancake.sync_start(job, 'failed');
+        END IF;
+        UPDATE pancake.sync_log l
+        SET status = 'failed', ended_at = clock_timestamp(), sqlstate = state, error = message,
+            requests = l.requests + coalesce(pancake.sync_requests() - job.requests, 0)
+        WHERE l.run_id = job.run_id AND l.target = job.target;
+        UPDATE pancake.sync_marks m SET last_error_at = clock_timestamp(), last_error = message
+        WHERE m.target = job.target AND m.page_id = job.page_id;
+        IF to_regclass(pancake.sync_census(job)) IS NOT NULL THEN
+            EXECUTE format('DROP TABLE %s', pancake.sync_census(job));
+        END IF;
+    END $$;
+COMMENT ON FUNCTION sync_fail(sync_job, text, text) IS 'internal: records the error that ended a run';
+
+-- Read with a lock where they are about to be moved: a delta and a full rescan run beside each other, and both move
+-- marks. The lock is taken after the rows of the target, in both, and held for an instant.
+CREATE FUNCTION sync_marks_of(job sync_job, to_move boolean) RETURNS sync_marks
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        marks pancake.sync_marks;
+    BEGIN
+        PERFORM pancake.sync_check(job.target);
+        IF to_move THEN
+            SELECT * INTO marks FROM pancake.sync_marks m
+            WHERE m.target = job.target AND m.page_id = job.page_id FOR UPDATE;
+        ELSE
+            SELECT * INTO marks FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id = job.page_id;
+        END IF;
+        RETURN marks;
+    END $$;
+COMMENT ON FUNCTION sync_marks_of(sync_job, boolean) IS 'internal: the marks of a page in a target';
+
+CREATE FUNCTION sync_remember(marks sync_marks) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pancake.sync_check(marks.target);
+        UPDATE pancake.sync_marks m
+        SET source = marks.source, mark = marks.mark, backfilled_to = marks.backfilled_to,
+            backfill_from = marks.backfill_from, backfill_done = marks.backfill_done,
+            first_since = marks.first_since, last_success_at = marks.last_success_at,
+            last_reread_at = marks.last_reread_at, last_full_rescan_at = marks.last_full_rescan_at,
+            witnesses = marks.witnesses
+        WHERE m.target = marks.target AND m.page_id = marks.page_id;
+    END $$;
+COMMENT ON FUNCTION sync_remember(sync_marks) IS 'internal: moves the marks';
+
+-- A run that is under way finds its marks gone at its next step, and begins anew.
+CREATE FUNCTION sync_reset(target regclass, page_id text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pancake.sync_check(target);
+        DELETE FROM pancake.sync_marks m
+        WHERE m.target = sync_reset.target AND m.page_id = coalesce(sync_reset.page_id, m.page_id);
+    END $$;
+COMMENT ON FUNCTION sync_reset(regclass, text) IS 'forgets how far a target is synced: the next sync reads everything again';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What can be seen of it. Members of pg_monitor see every target, others those that they may read.
+-- ---------------------------------------------------------------------------------------------------------------
+CREATE FUNCTION sync_is_visible(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT coalesce(pg_has_role(pancake.reader(), 'pg_monitor', 'USAGE')
+                        OR has_table_privilege(pancake.reader(), target::oid, 'SELECT'), false)
+    $$;
+COMMENT ON FUNCTION sync_is_visible(regclass) IS 'internal: whether the reader of a view sees a target';
+
+CREATE FUNCTION visible_sync_state() RETURNS SETOF sync_marks
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT m.* FROM pancake.sync_marks m WHERE pancake.sync_is_visible(m.target) $$;
+COMMENT ON FUNCTION visible_sync_state() IS 'internal: what sync_state shows';
+CREATE VIEW sync_state AS
+    SELECT target, page_id, object, source, mark, backfilled_to, backfill_done, last_success_at, last_reread_at,
+           last_full_rescan_at, last_error_at, last_error
+    FROM visible_sync_state();
+COMMENT ON VIEW sync_state IS 'how far each page is synced into each target';
+
+CREATE FUNCTION visible_sync_runs() RETURNS SETOF sync_log
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT l.* FROM pancake.sync_log l WHERE pancake.sync_is_visible(l.target) $$;
+COMMENT ON FUNCTION visible_sync_runs() IS 'internal: what sync_runs shows';
+CREATE VIEW sync_runs AS
+    SELECT run_id, target, page_id, kind, status, started_at, ended_at, seen, inserted, updated, unchanged, removed,
+           requests, sqlstate, error
+    FROM visible_sync_runs();
+COMMENT ON VIEW sync_runs IS 'the syncs of the last 30 days: what they did, and how they ended';
+
+GRANT SELECT ON sync_state, sync_runs TO PUBLIC;

@@ -1,0 +1,184 @@
+-- Source and target of a sync: what they are made of, and how they fit. What is written is left to batch.sql.
+
+CREATE FUNCTION sync_name(relation regclass) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT format('%I.%I', n.nspname, c.relname)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+    $$;
+COMMENT ON FUNCTION sync_name(regclass) IS 'internal: a name that needs no search_path';
+
+-- One job for each page of the source: a foreign table of ours, or a table that is partitioned into such.
+CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        leaf record;
+        job pancake.sync_job;
+        jobs pancake.sync_job[] := '{}';
+        hint CONSTANT text := 'The source is a foreign table of a pancake_fdw server, or a table partitioned by page_id '
+            'whose partitions are such foreign tables.';
+    BEGIN
+        FOR leaf IN
+            SELECT l.relation, c.relkind, w.fdwname,
+                (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'object') AS object,
+                coalesce(
+                    (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'page_id'),
+                    (SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'page_id')
+                ) AS page_id
+            FROM (SELECT source AS relation WHERE (SELECT c.relkind FROM pg_class c WHERE c.oid = source) <> 'p'
+                  UNION ALL
+                  SELECT p.relid FROM pg_partition_tree(source) p WHERE p.isleaf AND p.relid <> source) l
+            JOIN pg_class c ON c.oid = l.relation
+            LEFT JOIN pg_foreign_table t ON t.ftrelid = c.oid
+            LEFT JOIN pg_foreign_server s ON s.oid = t.ftserver
+            LEFT JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+            ORDER BY page_id
+        LOOP
+            IF leaf.fdwname IS DISTINCT FROM 'pancake_fdw' THEN
+                RAISE wrong_object_type USING HINT = hint,
+                    MESSAGE = format('%s is not a foreign table of pancake_fdw', leaf.relation);
+            ELSIF leaf.object IS DISTINCT FROM 'conversations' THEN
+                RAISE feature_not_supported USING
+                    MESSAGE = format('%s holds %s, which sync does not copy', leaf.relation, leaf.object),
+                    HINT = 'The source is a foreign table with the option object ''conversations''.';
+            ELSIF leaf.page_id = job.page_id THEN
+                RAISE wrong_object_type USING HINT = 'Marks belong to a page: each page may be in one partition only.',
+                    MESSAGE = format('%s and %s are both of page %s', job.source, leaf.relation, leaf.page_id);
+            END IF;
+            job.source := leaf.relation;
+            job.page_id := leaf.page_id;
+            job.object := leaf.object;
+            jobs := jobs || job;
+        END LOOP;
+        IF jobs = '{}' THEN
+            RAISE wrong_object_type USING HINT = hint, MESSAGE = format('%s has no pages', source);
+        END IF;
+        RETURN jobs;
+    END $$;
+COMMENT ON FUNCTION sync_jobs(regclass) IS 'internal: the pages of a source';
+
+-- The statements that make a target in the image of the source.
+CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        parts text[] := parse_ident(target);
+        name text;
+        columns text;
+    BEGIN
+        IF cardinality(parts) = 1 THEN
+            parts := schema || parts;
+        END IF;
+        IF cardinality(parts) <> 2 OR parts[1] IS NULL THEN
+            RAISE invalid_name USING MESSAGE = format('cannot create a table %L', target),
+                HINT = 'Name the target with its schema, such as ''crm.conversations''.';
+        END IF;
+        name := format('%I.%I', parts[1], parts[2]);
+        SELECT string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
+                   CASE WHEN a.attcollation <> t.typcollation
+                       THEN (SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
+                             FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+                             WHERE c.oid = a.attcollation) END,
+                   CASE WHEN a.attnotnull THEN ' NOT NULL' END), ', ' ORDER BY a.attnum)
+        INTO columns
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
+          AND a.attname NOT IN ('page_id', 'synced_at', 'removed_at');
+        RETURN ARRAY[
+            format('CREATE TABLE %s (page_id text NOT NULL, %s, synced_at timestamp with time zone NOT NULL, '
+                   'removed_at timestamp with time zone, PRIMARY KEY (page_id, id))', name, columns),
+            format('CREATE INDEX ON %s (page_id, updated_at)', name)];
+    END $$;
+COMMENT ON FUNCTION sync_definition(regclass, text, name) IS 'internal: how a target is made';
+
+-- How the columns of a source fit those of a target: the texts that statements are made of.
+CREATE FUNCTION sync_shape(
+        job sync_job, OUT row_of_source text, OUT columns text, OUT cells text, OUT key text, OUT assignments text,
+        OUT unlike text, OUT has_page boolean, OUT has_inserted boolean, OUT has_synced boolean, OUT has_removed boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        name CONSTANT text := pancake.sync_name(job.target);
+        bad record;
+        named text[];
+    BEGIN
+        IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class c WHERE c.oid = job.target) THEN
+            RAISE wrong_object_type USING MESSAGE = format('%s is not a table', name),
+                HINT = 'The target of a sync is an ordinary or a partitioned table.';
+        END IF;
+        SELECT r.relation, r.column INTO bad
+        FROM (VALUES (job.source, 'id', '{text,varchar}'::regtype[]), (job.source, 'inserted_at', '{timestamptz}'),
+                     (job.source, 'updated_at', '{timestamptz}'), (job.target, 'id', '{text,varchar}'),
+                     (job.target, 'updated_at', '{timestamptz,timestamp}')) AS r (relation, "column", types)
+        WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.relation AND a.attname = r.column
+                              AND NOT a.attisdropped AND a.atttypid = ANY (r.types));
+        IF FOUND THEN
+            RAISE undefined_column USING
+                MESSAGE = format('%s has no column %I that a sync can use', pancake.sync_name(bad.relation), bad.column),
+                HINT = 'Source and target need id (text) and updated_at (timestamp with time zone), the source also '
+                       'inserted_at.';
+        END IF;
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO bad
+        FROM pg_attribute a
+        LEFT JOIN pg_attribute s ON s.attrelid = job.source AND s.attname = a.attname AND s.attnum > 0
+        WHERE a.attrelid = job.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+          AND (s.atttypid = 'timestamptz'::regtype OR a.attname IN ('synced_at', 'removed_at'))
+          AND a.atttypid IN ('timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype);
+        IF FOUND THEN
+            RAISE datatype_mismatch USING
+                MESSAGE = format('column %I of %s is of type %s, which would lose the time zone', bad.attname, name, bad.type),
+                HINT = format('ALTER TABLE %s ALTER COLUMN %I TYPE timestamptz USING %I AT TIME ZONE ''UTC'';',
+                              name, bad.attname, bad.attname);
+        END IF;
+        SELECT k.names INTO named
+        FROM pg_index i CROSS JOIN LATERAL (
+            SELECT array_agg(a.attname::text ORDER BY a.attname) AS names
+            FROM generate_series(0, i.indnkeyatts - 1) p
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p]) k
+        WHERE i.indrelid = job.target AND i.indisunique AND i.indisvalid AND i.indimmediate
+          AND i.indpred IS NULL AND i.indexprs IS NULL AND k.names IN ('{id}', '{id,page_id}')
+        ORDER BY cardinality(k.names) DESC LIMIT 1;
+        IF NOT FOUND THEN
+            RAISE invalid_column_reference USING
+                MESSAGE = format('table %s has no unique key on (page_id, id) or (id)', name),
+                HINT = format('CREATE UNIQUE INDEX ON %s (page_id, id);', name);
+        END IF;
+        SELECT string_agg(quote_ident(n), ', ' ORDER BY n DESC) INTO key FROM unnest(named) n;
+
+        SELECT bool_or(a.attname = 'page_id'), bool_or(a.attname = 'inserted_at'),
+               bool_or(a.attname = 'synced_at'), bool_or(a.attname = 'removed_at'),
+               string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FILTER (WHERE s.attname IS NOT NULL),
+               string_agg(
+                   CASE WHEN a.atttypid = 'jsonb'::regtype AND s.atttypid <> 'jsonb'::regtype
+                       THEN format('pg_catalog.to_jsonb(s.%I)', a.attname) ELSE format('s.%I', a.attname) END,
+                   ', ' ORDER BY a.attnum) FILTER (WHERE s.attname IS NOT NULL),
+               string_agg(format('%1$I = EXCLUDED.%1$I', a.attname), ', ' ORDER BY a.attnum)
+                   FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'),
+               format('pg_catalog.record_image_ne(ROW(%s), ROW(%s))',
+                   string_agg(format('t.%I', a.attname), ', ' ORDER BY a.attnum)
+                       FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'),
+                   string_agg(format('EXCLUDED.%I', a.attname), ', ' ORDER BY a.attnum)
+                       FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'))
+        INTO has_page, has_inserted, has_synced, has_removed, columns, cells, assignments, unlike
+        FROM pg_attribute a
+        LEFT JOIN pg_attribute s ON s.attrelid = job.source AND s.attname = a.attname AND s.attnum > 0
+            AND NOT s.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
+            AND a.attname NOT IN ('page_id', 'synced_at', 'removed_at')
+        WHERE a.attrelid = job.target AND a.attnum > 0 AND NOT a.attisdropped;
+
+        -- Rows wait in the source's own type, so that nothing is converted but by the INSERT.
+        SELECT string_agg(
+                   CASE WHEN a.attname IN ('id', 'inserted_at', 'updated_at') OR EXISTS (
+                            SELECT FROM pg_attribute t WHERE t.attrelid = job.target AND t.attname = a.attname
+                                AND t.attnum > 0 AND NOT t.attisdropped)
+                       THEN format('s.%I', a.attname) ELSE 'NULL' END, ', ' ORDER BY a.attnum)
+        INTO row_of_source
+        FROM pg_attribute a WHERE a.attrelid = job.source AND a.attnum > 0 AND NOT a.attisdropped;
+    END $$;
+COMMENT ON FUNCTION sync_shape(sync_job) IS 'internal: how source and target fit';
+

@@ -1,0 +1,342 @@
+-- The steps of a job: which batch comes next, and what it means for the marks. The procedure in call.sql executes them.
+--
+--   backfill   head → past …             down by inserted_at, which never changes: backfilled_to is a true frontier
+--   delta      head → changed … → begun   what changed since the mark; what began since, whatever its updated_at
+--   reread     again …                    the last days once more: tags, assignees, seen move no time
+--   full       census → head → all … → gone
+--
+-- The head is one reply by updated_at. What moves up there later is newer than its newest row, less the minute that
+-- Pancake may take to show a message: so that row's time is the mark, and the next delta begins before it.
+
+-- One reply.
+CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
+-- 64 replies: 16 s at 4 requests a second are lost at most when a run is killed, and some 50 MB are used (14 KB a row, measured).
+CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (64 * 59 + 1)::bigint';
+
+-- Where a delta begins.
+CREATE FUNCTION sync_since(job sync_job, marks sync_marks) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    -- Messages surface up to a minute late, and comments are dated to the whole second.
+    AS $$ SELECT marks.mark - greatest(job.lookback, interval '2 minutes') $$;
+COMMENT ON FUNCTION sync_since(sync_job, sync_marks) IS 'internal: where a delta begins';
+
+CREATE FUNCTION sync_census(job sync_job) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT format('pg_temp.pancake_sync_%s', job.run_id) $$;
+COMMENT ON FUNCTION sync_census(sync_job) IS 'internal: the table of rows that a full rescan looks for';
+
+-- Which run a job makes next: `ended` is the kind of the one before. None where the job is done.
+CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        reread_is_due CONSTANT boolean := coalesce(
+            job.reread > interval '0' AND marks.mark IS NOT NULL
+            AND (marks.last_reread_at IS NULL OR marks.last_reread_at <= job.asked_at - job.reread_every), false);
+    BEGIN
+        job.kind := CASE
+            WHEN ended IS NULL AND (NOT marks.backfill_done OR marks.mark IS NULL) THEN 'backfill'
+            WHEN ended IS NULL THEN job.lane
+            WHEN ended = 'delta' AND NOT marks.backfill_done THEN 'backfill'
+            WHEN ended IN ('delta', 'backfill') AND reread_is_due THEN 'reread'
+        END;
+        job.phase := CASE job.kind
+            WHEN 'backfill' THEN CASE WHEN marks.mark IS NULL THEN 'head' ELSE 'past' END
+            WHEN 'delta' THEN 'head'
+            WHEN 'full' THEN 'census'
+            WHEN 'reread' THEN 'again'
+            ELSE 'end' END;
+        job.began_at := clock_timestamp();
+        job.batch := CASE job.phase WHEN 'head' THEN pancake.sync_head_rows() ELSE pancake.sync_batch_rows() END;
+        job.newest := NULL;
+        job.census := NULL;
+        job.high := NULL;
+        job.since := pancake.sync_since(job, marks);
+        IF marks.mark IS NOT NULL THEN
+            job.first_since := marks.first_since;
+        END IF;
+        job.low := CASE job.phase WHEN 'again' THEN marks.mark - job.reread END;
+        job.run_id := NULL;
+        IF job.phase <> 'end' THEN
+            job.run_id := pancake.sync_start(job, 'running');
+        END IF;
+        RETURN job;
+    END $$;
+COMMENT ON FUNCTION sync_next(sync_job, sync_marks, text) IS 'internal: opens the next run of a job';
+
+-- After TRUNCATE, DROP or the restore of a part, marks would hide what is missing: they are believed only as long as
+-- one of their rows is there.
+CREATE FUNCTION sync_alive(job sync_job, witnesses text[], OUT alive boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s t WHERE t.id = ANY ($1)%s)', pancake.sync_name(job.target),
+            (SELECT format(' AND t.page_id = %L', job.page_id) FROM pancake.sync_shape(job) s WHERE s.has_page))
+        INTO alive USING witnesses;
+    END $$;
+COMMENT ON FUNCTION sync_alive(sync_job, text[]) IS 'internal: whether the marks are to be believed';
+
+-- The first step: what is to be done, and whether the lane for it is free.
+CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        marks pancake.sync_marks;
+        alive boolean := true;
+        has_past boolean;
+        lane text;
+    BEGIN
+        job.run_id := NULL;
+        job.kind := NULL;
+        -- What the statements of this job need is there, or Postgres says what is not.
+        EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
+        marks := pancake.sync_marks_of(job, false);
+        IF marks.object <> job.object THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = format('%s holds %s of page %s already', job.target, marks.object, job.page_id),
+                HINT = 'Give each object a target of its own, or forget the marks with pancake.sync_reset().';
+        END IF;
+        IF marks.witnesses IS NOT NULL THEN
+            alive := pancake.sync_alive(job, marks.witnesses);
+        END IF;
+        has_past := alive AND marks.backfill_done AND marks.mark IS NOT NULL;
+        lane := CASE WHEN job.full_rescan AND has_past THEN 'full' ELSE 'delta' END;
+        job.kind := CASE WHEN has_past THEN lane ELSE 'backfill' END;
+        IF NOT pancake.sync_enter(job.target, job.page_id, lane) THEN
+            job.pause := clock_timestamp() < job.asked_at + coalesce(job.patience, interval '0');
+            IF NOT job.pause THEN
+                PERFORM pancake.sync_start(job, 'skipped');
+                RAISE NOTICE 'page %: skipped: another sync into % is running', job.page_id, job.target;
+                job.phase := 'end';
+            END IF;
+            RETURN job;
+        END IF;
+        IF pancake.sync_marks_of(job, false) IS DISTINCT FROM marks THEN
+            -- A run ended just now; what it left is looked at anew.
+            RETURN job;
+        END IF;
+        IF NOT alive THEN
+            RAISE NOTICE 'page %: % does not hold the rows any more that were copied into it: everything is read again',
+                job.page_id, job.target;
+            PERFORM pancake.sync_reset(job.target, job.page_id);
+            marks := NULL;
+        END IF;
+        job.lane := lane;
+        marks.backfill_done := coalesce(marks.backfill_done, false);
+        RETURN pancake.sync_next(job, marks, NULL);
+    END $$;
+COMMENT ON FUNCTION sync_begin(sync_job) IS 'internal: the first step of a job';
+
+-- The first half of a step: the lane, and the statement.
+CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        marks pancake.sync_marks;
+    BEGIN
+        job.requests := pancake.sync_requests();
+        job.statement := NULL;
+        job.pause := false;
+        IF job.phase = 'enter' THEN
+            RETURN pancake.sync_begin(job);
+        END IF;
+        IF NOT pancake.sync_enter(job.target, job.page_id, job.lane) THEN
+            -- Somebody looks whether the lane is free, just between two of our steps, and lets go of it at once.
+            PERFORM pg_advisory_xact_lock(pancake.sync_key(job.target, job.page_id, job.lane));
+        END IF;
+        marks := pancake.sync_marks_of(job, false);
+        IF job.phase = 'census' THEN
+            job := pancake.sync_take_census(job, marks);
+            job.phase := 'head';
+            job.batch := pancake.sync_head_rows();
+        ELSIF job.phase = 'past' THEN
+            job.high := marks.backfilled_to;
+            job.low := marks.backfill_from;
+        END IF;
+        IF job.kind = 'delta' THEN
+            -- A walk that is cut into pieces, to be quick, costs a request or two more.
+            PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
+        END IF;
+        job.statement := CASE
+            WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, 'updated_at', marks.witnesses)
+            WHEN job.phase IN ('begun', 'past', 'all') THEN pancake.sync_batch(job, 'inserted_at', marks.witnesses)
+            WHEN job.phase = 'gone' THEN pancake.sync_removal(job) END;
+        RETURN job;
+    END $$;
+COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a step';
+
+-- A row that was in the copy when a full rescan began, and that the rescan did not find, is gone. Only rows that some
+-- run has seen count, for a webhook may know a conversation before the list shows it: those not newer than the mark.
+CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        shape record;
+    BEGIN
+        SELECT * INTO shape FROM pancake.sync_shape(job);
+        IF NOT shape.has_removed OR NOT shape.has_inserted AND marks.first_since IS NOT NULL THEN
+            RAISE NOTICE 'page %: rows that are gone are not marked: % has no column %', job.page_id, job.target,
+                CASE WHEN shape.has_removed THEN 'inserted_at' ELSE 'removed_at' END;
+            RETURN job;
+        END IF;
+        EXECUTE format('CREATE TABLE %s (id text PRIMARY KEY)', pancake.sync_census(job));
+        EXECUTE format('INSERT INTO %s SELECT t.id FROM %s t WHERE t.removed_at IS NULL AND t.updated_at <= %L%s%s',
+            pancake.sync_census(job), pancake.sync_name(job.target), marks.mark,
+            CASE WHEN shape.has_page THEN format(' AND t.page_id = %L', job.page_id) END,
+            CASE WHEN marks.first_since IS NOT NULL THEN format(' AND t.inserted_at >= %L', marks.first_since) END);
+        GET DIAGNOSTICS job.census = ROW_COUNT;
+        RETURN job;
+    END $$;
+COMMENT ON FUNCTION sync_take_census(sync_job, sync_marks) IS 'internal: which rows a full rescan looks for';
+
+-- A page that suddenly lacks a tenth of its rows is rather a fault on the way than a shop that deleted them. A row that
+-- somebody wrote while the rescan ran is not gone.
+CREATE FUNCTION sync_removal(job sync_job) RETURNS text
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        shape record;
+        gone text[];
+        change text := 'SELECT WHERE false';
+    BEGIN
+        IF job.census IS NOT NULL THEN
+            SELECT * INTO shape FROM pancake.sync_shape(job);
+            EXECUTE format('SELECT array_agg(id ORDER BY id) FROM %s', pancake.sync_census(job)) INTO gone;
+            IF cardinality(gone) * 10 > job.census THEN
+                RAISE WARNING 'page %: % of % rows were not found, none is marked as removed',
+                    job.page_id, cardinality(gone), job.census
+                    USING HINT = 'More than a tenth is taken for a fault. If they are really gone, set removed_at by hand.';
+            ELSIF gone IS NOT NULL THEN
+                change := concat(
+                    format('UPDATE %s AS t SET removed_at = %L', pancake.sync_name(job.target), clock_timestamp()),
+                    CASE WHEN shape.has_synced THEN format(', synced_at = %L', clock_timestamp()) END,
+                    format(' WHERE t.id OPERATOR(pg_catalog.=) ANY (%L::text[]) AND t.removed_at IS NULL', gone),
+                    CASE WHEN shape.has_page THEN format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END,
+                    CASE WHEN shape.has_synced THEN
+                        format(' AND (t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L)', job.began_at) END);
+            END IF;
+        END IF;
+        RETURN format('SELECT true, 0::bigint, 0::bigint, w.affected, NULL::text[], NULL::timestamptz, NULL::timestamptz '
+                      'FROM pancake.sync_execute(%L) w', change);
+    END $$;
+COMMENT ON FUNCTION sync_removal(sync_job) IS 'internal: the statement that marks rows that are gone';
+
+-- The second half of a step: what the batch brought becomes marks, in the transaction that wrote it.
+CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        marks pancake.sync_marks := pancake.sync_marks_of(job, true);
+        entry pancake.sync_log;
+        fresh CONSTANT bigint := least(coalesce(cardinality(result.ids), 0) - result.existing, result.written);
+        is_last CONSTANT boolean := result.seen < job.batch;
+        step CONSTANT text := job.phase;
+    BEGIN
+        IF marks.target IS NULL OR NOT result.alive THEN
+            PERFORM pancake.sync_fail(job, '55000', 'the rows or the marks of the target went away meanwhile');
+            RAISE NOTICE 'page %: the rows or the marks of % went away meanwhile: starting again', job.page_id, job.target;
+            job.phase := 'enter';
+            RETURN job;
+        END IF;
+        marks.source := job.source;
+        entry := pancake.sync_log_step(job.run_id, 'running', result.seen,
+            CASE WHEN step = 'gone' THEN 0 ELSE fresh END,
+            CASE WHEN step = 'gone' THEN 0 ELSE result.written - fresh END,
+            CASE WHEN step = 'gone' THEN result.written ELSE 0 END,
+            pancake.sync_requests() - job.requests);
+
+        CASE step
+            WHEN 'head' THEN
+                job.newest := result.newest;
+                IF result.ids IS NOT NULL THEN
+                    marks.witnesses := coalesce(marks.witnesses, '{NULL,NULL,NULL}');
+                    marks.witnesses[1] := result.ids[1];
+                END IF;
+                IF job.kind = 'backfill' THEN
+                    marks.mark := result.newest;
+                END IF;
+                job.phase := CASE
+                    WHEN job.kind = 'full' THEN CASE WHEN is_last THEN 'gone' ELSE 'all' END
+                    WHEN is_last THEN 'over'
+                    WHEN job.kind = 'backfill' THEN 'past'
+                    WHEN result.lowest < job.since THEN 'begun'
+                    ELSE 'changed' END;
+            WHEN 'changed' THEN
+                job.phase := CASE WHEN is_last THEN 'begun' ELSE 'changed' END;
+            WHEN 'begun' THEN
+                job.phase := 'over';
+                IF NOT is_last AND result.lowest >= job.since THEN
+                    -- More conversations began than one reply holds: they are a past to be read, down to there.
+                    marks.backfilled_to := result.lowest;
+                    marks.backfill_from := job.since;
+                    marks.backfill_done := false;
+                END IF;
+            WHEN 'past' THEN
+                marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
+                IF marks.backfill_from IS NOT DISTINCT FROM marks.first_since AND result.seen > 0 THEN
+                    marks.witnesses[2] := coalesce(marks.witnesses[2], result.ids[(result.seen + 1) / 2]);
+                    marks.witnesses[3] := result.ids[result.seen];
+                END IF;
+                job.phase := CASE WHEN is_last THEN 'over' ELSE 'past' END;
+            WHEN 'again' THEN
+                job.phase := CASE WHEN is_last THEN 'over' ELSE 'again' END;
+            WHEN 'all' THEN
+                job.phase := CASE WHEN is_last THEN 'gone' ELSE 'all' END;
+            WHEN 'gone' THEN
+                job.phase := 'over';
+        END CASE;
+        IF job.census IS NOT NULL AND result.ids IS NOT NULL THEN
+            EXECUTE format('DELETE FROM %s WHERE id = ANY ($1)', pancake.sync_census(job)) USING result.ids;
+        END IF;
+
+        IF job.phase <> 'over' THEN
+            -- A batch of nothing but ties leads no further down: the next one is larger.
+            job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_head_rows()
+                WHEN result.lowest = job.high THEN job.batch * 2 ELSE pancake.sync_batch_rows() END;
+            job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
+            job.low := CASE WHEN job.phase = 'changed' THEN job.since WHEN job.phase = step THEN job.low
+                WHEN job.phase = 'all' THEN marks.first_since END;
+            PERFORM pancake.sync_remember(marks);
+            RAISE NOTICE 'page %: %: % rows, back to %', job.page_id, job.kind, entry.seen, result.lowest;
+            RETURN job;
+        END IF;
+
+        CASE job.kind
+            WHEN 'delta' THEN
+                marks.last_success_at := clock_timestamp();
+            WHEN 'backfill' THEN
+                marks.backfill_done := true;
+                marks.last_success_at := clock_timestamp();
+                marks.last_reread_at := coalesce(marks.last_reread_at, job.began_at);
+            WHEN 'reread' THEN
+                marks.last_reread_at := job.began_at;
+            WHEN 'full' THEN
+                marks.last_success_at := clock_timestamp();
+                marks.last_full_rescan_at := clock_timestamp();
+                marks.last_reread_at := greatest(marks.last_reread_at, job.began_at);
+                IF job.census IS NOT NULL THEN
+                    EXECUTE format('DROP TABLE %s', pancake.sync_census(job));
+                END IF;
+        END CASE;
+        marks.mark := greatest(marks.mark, job.newest);
+        PERFORM pancake.sync_remember(marks);
+        entry := pancake.sync_log_step(job.run_id, 'ok', 0, 0, 0, 0, 0);
+        RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % requests', job.page_id,
+            job.kind, entry.seen, entry.inserted, entry.updated, entry.unchanged, entry.removed, entry.requests;
+        IF job.kind = 'backfill' AND job.full_rescan THEN
+            job.phase := 'enter';
+            RETURN job;
+        END IF;
+        RETURN pancake.sync_next(job, marks, job.kind);
+    END $$;
+COMMENT ON FUNCTION sync_settle(sync_job, sync_result) IS 'internal: the second half of a step';
+

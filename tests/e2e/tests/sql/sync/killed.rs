@@ -1,0 +1,172 @@
+//! A sync that is killed, at any moment and in any way, loses nothing and doubles nothing: the next one goes on.
+
+use std::time::{Duration, Instant};
+
+use e2e::account::{client_command, run};
+use e2e::{Cluster, Mode};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pancake_simulator::Storm;
+
+use super::*;
+
+/// A generator of moments: xorshift, so that a failure can be played again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// A session, as soon as the server takes one again.
+fn connect(shop: &Shop) -> Session {
+    let begun = Instant::now();
+    loop {
+        match shop.connect() {
+            Ok(session) => return session,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{error:#}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn at_any_moment_in_any_way() {
+    let cluster = Cluster::start().unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(700), &[("max_concurrency", "2")]).unwrap();
+    let page = shop.simulator.first_page();
+    let mut session = shop.connect().unwrap();
+    // Small batches, so that there are many seams to die at.
+    session
+        .execute(
+            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+                  LANGUAGE sql IMMUTABLE AS 'SELECT 119::bigint'",
+        )
+        .unwrap();
+    let mut dice = Dice(0x5eed_2026);
+    let (mut killed, mut resumed) = (0, 0);
+    for round in 0..36_u64 {
+        if round % 2 == 0 {
+            session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
+        }
+        shop.simulator.switches(|switches| {
+            switches.storm = Storm { messages: 0.5, creates: 0.1, deletes: 0.05, ..Storm::default() };
+            switches.latency = Duration::from_millis(2);
+        });
+        let mut victim = connect(&shop);
+        let pid = victim.pid().unwrap();
+        let call = match round % 6 {
+            3 => FULL,
+            4 => {
+                "CALL pancake.sync('shop.conversations', 'crm.conversations', reread => '60 days', reread_every => '0')"
+            }
+            _ => SYNC,
+        };
+        let running = std::thread::spawn(move || victim.execute(call).is_err());
+        std::thread::sleep(Duration::from_micros(dice.below(if round % 2 == 0 { 500_000 } else { 150_000 })));
+        match dice.below(3) {
+            0 => session.execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap(),
+            // It may have come to its end already. If not, the whole server starts again, and all sessions with it.
+            1 if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() => {
+                let begun = Instant::now();
+                while session.execute("SELECT 1").is_ok() && begun.elapsed() < Duration::from_secs(5) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            1 => {}
+            _ => {
+                cluster.stop(Mode::Immediate).unwrap();
+                cluster.launch().unwrap();
+            }
+        }
+        killed += u32::from(running.join().unwrap());
+        session = connect(&shop);
+        let begun =
+            "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
+        resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
+
+        shop.simulator.switches(|switches| switches.storm = Storm::default());
+        let what = format!("round {round}, pid {pid}");
+        // What a backfill leaves to the next delta, that one brings.
+        for _ in 0..2 {
+            session.execute(SYNC).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        }
+        let gone = "SELECT count(*) FROM crm.conversations WHERE removed_at IS NOT NULL AND id IN (SELECT id FROM shop.conversations)";
+        assert_eq!(session.one(gone).unwrap(), "0", "{what}");
+        let mut unlike = unlike(&mut session, "id, updated_at, message_count");
+        // What the page deleted is a full rescan's matter.
+        unlike.retain(|row| page.ids().iter().any(|id| row.contains(id.as_str())));
+        assert!(unlike.is_empty(), "{what}: {unlike:?}");
+        assert_eq!(
+            session.one("SELECT count(*) FROM pancake.sync_runs WHERE status = 'running'").unwrap(),
+            "0",
+            "{what}"
+        );
+    }
+    assert!(
+        killed > 20 && resumed > 3,
+        "{killed} of 36 were killed before their end, {resumed} backfills in the middle"
+    );
+    session.execute(FULL).unwrap();
+    is_the_page(&mut session, "after all of it");
+}
+
+/// Ctrl-C: the run says so, and nothing is left of it.
+#[test]
+fn a_cancelled_run_is_recorded() {
+    let (shop, mut session) = open(900);
+    shop.simulator.switches(|switches| switches.latency = Duration::from_millis(100));
+    let (cancel, begun) = (session.cancel_token(), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while shop.simulator.requests() < 3 && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            cancel.cancel_query(postgres::NoTls).unwrap();
+        });
+        assert_eq!(session.error(SYNC).unwrap().sqlstate, "57014");
+    });
+    assert_eq!(runs(&mut session), ["backfill failed"]);
+    assert_eq!(
+        last_run(&mut session, "sqlstate || ' ' || error"),
+        "57014 canceling statement due to user request"
+    );
+    let counted: u64 = last_run(&mut session, "requests").parse().unwrap();
+    assert!((2..=shop.simulator.requests()).contains(&counted), "{counted}");
+    shop.simulator.switches(|switches| switches.latency = Duration::ZERO);
+    session.execute(SYNC).unwrap();
+    is_the_page(&mut session, "after a cancel");
+    // The session is as good as before: nothing is locked, nothing left over.
+    assert_eq!(session.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").unwrap(), "0");
+    assert_eq!(session.one("SELECT current_setting('transaction_isolation')").unwrap(), "read committed");
+}
+
+#[test]
+fn marks_survive_a_dump() {
+    let cluster = Cluster::start().unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(130), &[]).unwrap();
+    let mut session = shop.connect().unwrap();
+    session.execute("CREATE SCHEMA crm").unwrap();
+    session.execute(SYNC).unwrap();
+    session.execute("CALL pancake.sync('shop.conversations', 'crm.gone')").unwrap();
+    session.execute("DROP TABLE crm.gone").unwrap();
+    let state = "SELECT s::text FROM pancake.sync_state s WHERE target = to_regclass('crm.conversations')";
+    let state = session.one(state).unwrap();
+    let mut dump = client_command(cluster.tree().bin(), "pg_dump");
+    dump.args(["-U", "postgres", "-h"]).arg(cluster.socket_dir()).arg(shop.database.name());
+    let dump = run(&mut dump).unwrap();
+
+    let restored = cluster.empty_database("restored").unwrap();
+    let output = restored.psql(&dump).unwrap();
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let mut session = restored.connect().unwrap();
+    assert_eq!(session.column("SELECT s::text FROM pancake.sync_state s").unwrap(), [state]);
+    shop.simulator.first_page().create("INBOX");
+    session.execute(SYNC).unwrap();
+    assert_eq!(last_run(&mut session, "kind || ' ' || inserted"), "delta 1");
+    is_the_page(&mut session, "a restored database");
+}
