@@ -67,7 +67,10 @@ impl Scan {
         let (by_updated, bytes, ahead) = self.first_look().await?;
         let base_url = self.server.base_url.as_str();
         course.say([
-            Finding::ok("server", format!("{base_url} answers, in {:.0?}", self.tally.network.get())),
+            Finding::ok(
+                "server",
+                format!("{base_url} answers, in {} ms", self.tally.network.get().as_millis()),
+            ),
             Finding::ok("token", "opens the page"),
             list::page(&by_updated, &self.page_id),
             Finding::ok("API", "is switched on"),

@@ -10,6 +10,7 @@
 //!                                                │        ├─► pace (how far apart requests leave)
 //!                                                │        └─► ticket (who goes next)
 //!                                                └─► reply (what counts as an answer)
+//! sample (for ANALYZE) and doctor (experiments on a page) ask in a scan's name, without its union
 //! ```
 #![forbid(unsafe_code)]
 

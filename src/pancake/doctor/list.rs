@@ -63,7 +63,7 @@ pub fn clock(ahead: Option<i64>) -> Finding {
 pub fn order(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
     let descends =
         |rows: &[Known], order| rows.windows(2).all(|two| two[0].time(order) >= two[1].time(order));
-    let ends = "a scan in that order ends in an error rather than miss rows; please report it";
+    let ends = "A scan in that order ends in an error rather than miss rows; please report it.";
     let [updated, inserted] = [(by_updated, Order::UpdatedAt), (by_inserted, Order::InsertedAt)];
     match () {
         () if !descends(updated.0, updated.1) => {

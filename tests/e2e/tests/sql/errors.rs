@@ -1,10 +1,11 @@
 //! Bad input: whatever Pancake or the network does wrong ends the statement with one error that says what happened, and
-//! never with fewer rows. By place: `replies`, `tokens`, `network`, `cells`, and `walks` for what goes wrong on the way.
+//! never with fewer rows. By place: `replies`, `tokens`, `network`, `cells`, `lists`, and `walks` for what goes wrong on the way.
 
 mod canned;
 mod cells;
+mod lists;
 mod network;
-mod replies;
+pub mod replies;
 mod tokens;
 mod walks;
 

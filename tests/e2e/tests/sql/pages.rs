@@ -309,3 +309,35 @@ fn sixty_four_pages() {
     agree(&mut session, "SELECT page_id, count(*) FROM {} GROUP BY 1");
     shop.honest().unwrap();
 }
+
+/// Joined by `conversation_id` alone every page would be asked for every conversation.
+#[test]
+fn messages_of_pages_are_joined_by_both_keys() {
+    let (shop, mut session) = open(3, 6);
+    shop.simulator.switches(|switches| switches.latency = Duration::ZERO);
+    session.execute("CREATE TABLE messages (LIKE shop.messages) PARTITION BY LIST (page_id)").unwrap();
+    for (ordinal, page_id) in shop.simulator.page_ids().iter().enumerate() {
+        let schema = schema(ordinal);
+        session
+            .execute(&format!(
+                "ALTER TABLE messages ATTACH PARTITION {schema}.messages FOR VALUES IN ('{page_id}')"
+            ))
+            .unwrap();
+    }
+    let mut ask = |condition: &str| {
+        let sql = format!(
+            "SELECT c.page_id, c.id, m.id FROM live c JOIN messages m ON m.conversation_id = c.id {condition}
+             AND m.inserted_at >= c.updated_at - interval '1 second' ORDER BY 1, 2, 3"
+        );
+        let (rows, log) = shop.watch(|| session.rows(&sql).unwrap());
+        let asked =
+            log.iter().filter(|entry| entry.endpoint == pancake_simulator::Endpoint::Messages).count();
+        (rows, asked)
+    };
+    let (by_both, few) = ask("AND m.page_id = c.page_id");
+    let (by_one, many) = ask("");
+    assert!(by_both.len() >= 18);
+    assert_eq!(by_both, by_one);
+    assert!((18..=36).contains(&few) && many >= few + 2 * 18, "{few} requests, {many} without the page");
+    shop.honest().unwrap();
+}

@@ -61,6 +61,7 @@ fn psql() -> Result<()> {
     println!("{}", stage.describe());
     println!("Everything is thrown away when you leave (\\q). Try:");
     println!("  SELECT customer_name, snippet FROM shop.conversations ORDER BY updated_at DESC LIMIT 10;");
+    println!("  SELECT * FROM pancake.doctor('shop');");
     println!("  \\d shop.*");
     prompt::run(database.psql_command(), folder::Folder::shared()?.path())
 }

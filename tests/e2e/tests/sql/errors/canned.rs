@@ -9,7 +9,7 @@ use super::impatient;
 
 pub const REQUEST_ID: &str = "F-canned-1";
 
-/// A shop whose server serves `body` to the first request of a scan, and to one with a cursor an empty list.
+/// A shop whose server serves `body` to the first request of a scan, and an empty list to one that goes on from there.
 pub fn shop(body: &[u8]) -> (Shop<'static>, Session) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -39,8 +39,12 @@ fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
         stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    let cursor = String::from_utf8_lossy(&head).contains("last_conversation_id");
-    let body = if cursor { br#"{"success":true,"conversations":[]}"# } else { body };
+    let head = String::from_utf8_lossy(&head);
+    let skips = head.contains("current_count=") && !head.contains("current_count=0&");
+    let body = match head.contains("last_conversation_id") || skips {
+        true => &br#"{"success":true,"conversations":[],"messages":[]}"#[..],
+        false => body,
+    };
     let length = body.len();
     write!(
         stream,

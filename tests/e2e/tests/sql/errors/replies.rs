@@ -16,9 +16,9 @@ fn refused(code: Option<i64>, message: &str) -> Fault {
 }
 
 /// A case: what is served, and SQLSTATE, message, DETAIL and HINT of the error.
-type Case = (Fault, &'static str, &'static str, &'static str, &'static str);
+pub type Case = (Fault, &'static str, &'static str, &'static str, &'static str);
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     vec![
         (Fault::Status(401), "28000", "page access token was refused", "HTTP 401", COPY),
         (Fault::Status(403), "42501", "access to this page is forbidden", "HTTP 403", SWITCH_ON),
