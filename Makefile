@@ -92,7 +92,7 @@ psql: deps have-cargo have-postgres
 
 bench: deps have-cargo have-postgres
 	$(BUILD) --profile release
-	PROFILE=release $(CARGO) run --release -p e2e --bin bench
+	PROFILE=release $(CARGO) run --release -p e2e --bin bench -- --write docs/benchmark.md
 
 clean: have-cargo
 	$(CARGO) clean

@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, ensure};
 use e2e::{Cluster, Shop};
 use pancake_simulator::Settings;
 
+use crate::chart::{Chart, Series};
 use crate::loops;
 use crate::table::Table;
 
@@ -93,6 +94,7 @@ pub fn measure() -> Result<Table> {
             "memory",
         ],
     );
+    let mut series: Vec<Series> = Vec::new();
     for (case, figures) in cases.iter().zip(figures) {
         let minimum = case.rows().div_ceil(59) + 3;
         let time = figures.time.as_secs_f64();
@@ -102,17 +104,32 @@ pub fn measure() -> Result<Table> {
             Some(_) => format!("{:.3} (at most {:.2})", time / bound, case.allowed),
             None => format!("{:.3}", time / bound),
         };
+        let share = 100.0 * minimum as f64 * SPACING / time;
+        let name = case.what.replace('`', "");
+        if series.last().is_none_or(|last| last.name != name) {
+            series.push(Series { name, points: Vec::new() });
+        }
+        if let Some(last) = series.last_mut() {
+            last.points.push((case.latency.as_millis() as f64, share));
+        }
         table.row(&[
             case.what.to_owned(),
             format!("{} ms", case.latency.as_millis()),
             format!("{time:.1} s"),
-            format!("{:.0} %", 100.0 * minimum as f64 * SPACING / time),
+            format!("{share:.0} %"),
             of_bound,
             figures.requests.to_string(),
             format!("{:+.1} %", over * 100.0),
             if figures.rss_kb > 0 { format!("{} MB", figures.rss_kb / 1024) } else { String::new() },
         ]);
     }
+    table.chart = Some(Chart {
+        file: "ceiling.svg",
+        title: "Share of a page's budget that a long scan uses",
+        across: "latency, ms",
+        up: "% of 5 requests/s",
+        series,
+    });
     table.note(format!(
         "{ROWS} rows ({ROWS_OF_A_LOOP} in a loop) at {RATE} requests/s, replies jittered by a fifth around the latency. The ceiling is \
          (rows ∕ 59 + 3) requests, spaced by 1.025 s ∕ {RATE}; the bound adds four latencies."

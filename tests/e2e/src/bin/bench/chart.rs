@@ -11,6 +11,7 @@ pub struct Series {
 }
 
 pub struct Chart {
+    pub file: &'static str,
     pub title: &'static str,
     pub across: &'static str,
     pub up: &'static str,

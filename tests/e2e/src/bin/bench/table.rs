@@ -4,16 +4,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::chart::Chart;
+
 pub struct Table {
     title: &'static str,
     columns: &'static [&'static str],
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
+    pub chart: Option<Chart>,
 }
 
 impl Table {
     pub fn new(title: &'static str, columns: &'static [&'static str]) -> Table {
-        Table { title, columns, rows: Vec::new(), notes: Vec::new() }
+        Table { title, columns, rows: Vec::new(), notes: Vec::new(), chart: None }
     }
 
     pub fn row(&mut self, cells: &[String]) {
