@@ -22,17 +22,20 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
             ' FROM ', rows, ' AS s ORDER BY s.id ON CONFLICT (', shape.key, ') DO UPDATE SET ', shape.assignments,
             CASE WHEN shape.has_synced THEN ', synced_at = EXCLUDED.synced_at' END,
             CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
-            ' WHERE (t.updated_at IS NULL OR t.updated_at OPERATOR(pg_catalog.<) EXCLUDED.updated_at',
-            ' OR t.updated_at OPERATOR(pg_catalog.=) EXCLUDED.updated_at',
+            ' WHERE (',
+            CASE WHEN shape.version IS NOT NULL THEN
+                format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
+                       'OR t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I AND ', shape.version) END,
             CASE WHEN shape.has_synced THEN
-                format(' AND (t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::timestamptz)', read_at) END,
+                format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::timestamptz)', read_at)
+                ELSE 'true' END,
             ') AND (', shape.unlike,
             CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
     END $$;
 COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the statement that writes rows into a target';
 
 -- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own: so many rows in
--- the order of a time, from where the batch before ended, ties included. They are read before the first one is written:
+-- the order of a time, or a slice of it, from where the batch before ended, ties included; of a list without times, all. They are read before the first one is written:
 -- rows of the target are locked for milliseconds, not for as long as the network takes.
 CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -40,24 +43,28 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
     AS $$
     DECLARE
         shape record;
+        walk CONSTANT record := pancake.sync_walk(job.object);
+        at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::timestamptz');
         bounds text;
         read_at CONSTANT timestamptz := clock_timestamp();
     BEGIN
         SELECT * INTO shape FROM pancake.sync_shape(job);
         SELECT string_agg(format('s.%I OPERATOR(pg_catalog.%s) %L::timestamptz', "column", b.operator, b.bound), ' AND ')
         INTO bounds
-        FROM (VALUES ('<=', job.high), ('>=', job.low)) AS b (operator, bound) WHERE b.bound IS NOT NULL;
+        FROM (VALUES ('<=', job.high), ('>=', CASE walk.walk WHEN 'slices' THEN job.edge ELSE job.low END)) AS b (operator, bound) WHERE b.bound IS NOT NULL;
         RETURN format(
-            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest '
+            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.seen '
             'FROM (SELECT pg_catalog.array_agg(r.row)%10$s AS rows, pg_catalog.array_agg(r.id)%10$s AS ids, '
-            '          pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.updated_at) '
-            '          FILTER (WHERE r.updated_at OPERATOR(pg_catalog.<) %1$L::timestamptz) AS newest '
-            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, s.inserted_at, s.updated_at, s.%4$I AS at FROM %3$s AS s%5$s '
-            '            ORDER BY s.%4$I DESC LIMIT %6$s) r) a, '
+            '          pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
+            '          FILTER (WHERE r.at OPERATOR(pg_catalog.<) %1$L::timestamptz) AS newest '
+            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, %4$s AS at%11$s FROM %3$s AS s%5$s%6$s) r) a, '
             'LATERAL pancake.sync_write(a.rows, a.ids, %7$L::text[], %8$L, %9$L) w',
             -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
             read_at + interval '1 day',
-            shape.row_of_source, pancake.sync_name(job.source), "column", ' WHERE ' || bounds, job.batch, witnesses,
+            shape.row_of_source, pancake.sync_name(job.source), at, ' WHERE ' || bounds,
+            CASE WHEN walk.walk <> 'whole' THEN format(' ORDER BY %s DESC', at) END
+                || CASE walk.walk WHEN 'rows' THEN format(' LIMIT %s', job.batch) ELSE '' END,
+            witnesses,
             -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.
             format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '
                    'pg_catalog.count(*) FILTER (WHERE t.id OPERATOR(pg_catalog.=) ANY ($1)) '
@@ -70,7 +77,8 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
             CASE WHEN job.phase = 'head' AND job.first_since IS NOT NULL THEN
                 format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
                     CASE WHEN job.kind = 'delta' THEN
-                        format(' OR r.updated_at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END);
+                        format(' OR r.at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END,
+            CASE WHEN job.phase = 'head' THEN ', s.inserted_at' END);
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
 

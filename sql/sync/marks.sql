@@ -17,7 +17,7 @@ CREATE TABLE sync_marks (
     page_id             text        NOT NULL,
     object              text        NOT NULL,
     source              regclass    NOT NULL,
-    mark                timestamptz,                        -- the newest updated_at in the first reply of a run
+    mark                timestamptz,                        -- the newest time in the first reply of a run
     backfilled_to       timestamptz,                        -- down to this inserted_at all has been read
     backfill_from       timestamptz,                        -- down to this inserted_at it will be; NULL: to the end
     backfill_done       boolean     NOT NULL DEFAULT false,
@@ -73,10 +73,12 @@ CREATE TYPE sync_job AS (
     run_id      bigint,
     began_at    timestamptz,  -- of the run
     since       timestamptz,  -- where a delta begins
-    newest      timestamptz,  -- the newest updated_at of the run's first reply
+    newest      timestamptz,  -- the newest time of the run's first reply
     high        timestamptz,  -- where the next batch begins
     low         timestamptz,  -- where the last one ends
-    batch       bigint,       -- rows of the next batch
+    batch       bigint,       -- rows of the next batch, if rows are counted
+    edge        timestamptz,  -- where the next batch ends, if it is a slice of time
+    span        interval,     -- how long that slice is
     census      bigint,       -- rows of the target that a full rescan looks for
     requests    bigint,       -- of this backend, before the step
     statement   text,         -- of this step, if it has one
@@ -85,7 +87,8 @@ CREATE TYPE sync_job AS (
 COMMENT ON TYPE sync_job IS 'internal: a page that is being copied';
 
 CREATE TYPE sync_result AS (
-    alive boolean, seen bigint, existing bigint, written bigint, ids text[], lowest timestamptz, newest timestamptz
+    alive boolean, seen bigint, existing bigint, written bigint, ids text[], lowest timestamptz, newest timestamptz,
+    walked bigint             -- rows of the list that was walked
 );
 COMMENT ON TYPE sync_result IS 'internal: what a step brought';
 

@@ -9,6 +9,26 @@ CREATE FUNCTION sync_name(relation regclass) RETURNS text
     $$;
 COMMENT ON FUNCTION sync_name(regclass) IS 'internal: a name that needs no search_path';
 
+-- How an object is walked, and by which of its times:
+--   rows     so many at a time, newest first: the list comes in that order
+--   slices   all of a slice of time: the list has numbers and a window, and no order that can be taken in pieces
+--   whole    all at once: the list has neither times nor pages, and each run reads it to its end
+CREATE FUNCTION sync_walk(
+        object text, OUT walk text, OUT changed text, OUT begun text, OUT version text, OUT dated text)
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT w.walk, w.changed, w.begun, w.version, w.dated
+        FROM (VALUES ('conversations', 'rows',   'updated_at',  'inserted_at', 'updated_at', 'updated_at'),
+                     ('customers',     'slices', 'updated_at',  'inserted_at', 'updated_at', 'updated_at'),
+                     ('posts',         'slices', 'inserted_at', 'inserted_at', NULL,         'inserted_at'),
+                     ('tags',          'whole',  NULL,          NULL,          NULL,         NULL),
+                     ('users',         'whole',  NULL,          NULL,          NULL,         NULL))
+            AS w (object, walk, changed, begun, version, dated)
+        WHERE w.object = sync_walk.object
+    $$;
+COMMENT ON FUNCTION sync_walk(text) IS 'internal: how an object is walked';
+
 -- One job for each page of the source: a foreign table of ours, or a table that is partitioned into such.
 CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
     LANGUAGE plpgsql STABLE
@@ -40,10 +60,13 @@ CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
             IF leaf.fdwname IS DISTINCT FROM 'pancake_fdw' THEN
                 RAISE wrong_object_type USING HINT = hint,
                     MESSAGE = format('%s is not a foreign table of pancake_fdw', leaf.relation);
-            ELSIF leaf.object IS DISTINCT FROM 'conversations' THEN
+            ELSIF (SELECT w.walk IS NULL FROM pancake.sync_walk(leaf.object) w) THEN
                 RAISE feature_not_supported USING
                     MESSAGE = format('%s holds %s, which sync does not copy', leaf.relation, leaf.object),
-                    HINT = 'The source is a foreign table with the option object ''conversations''.';
+                    HINT = 'A sync belongs to a page. A list without one is copied by CREATE TABLE … AS SELECT.';
+            ELSIF leaf.object <> job.object THEN
+                RAISE wrong_object_type USING HINT = hint,
+                    MESSAGE = format('%s holds %s, %s holds %s', job.source, job.object, leaf.relation, leaf.object);
             ELSIF leaf.page_id = job.page_id THEN
                 RAISE wrong_object_type USING HINT = 'Marks belong to a page: each page may be in one partition only.',
                     MESSAGE = format('%s and %s are both of page %s', job.source, leaf.relation, leaf.page_id);
@@ -69,6 +92,7 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
         parts text[] := parse_ident(target);
         name text;
         columns text;
+        indexed text[];
     BEGIN
         IF cardinality(parts) = 1 THEN
             parts := schema || parts;
@@ -78,6 +102,8 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
                 HINT = 'Name the target with its schema, such as ''crm.conversations''.';
         END IF;
         name := format('%I.%I', parts[1], parts[2]);
+        SELECT array_agg(a.attname ORDER BY a.attname DESC) INTO indexed FROM pg_attribute a
+        WHERE a.attrelid = source AND a.attname IN ('updated_at', 'inserted_at') AND NOT a.attisdropped;
         SELECT string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
                    CASE WHEN a.attcollation <> t.typcollation
                        THEN (SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
@@ -88,40 +114,44 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped
           AND a.attname NOT IN ('page_id', 'synced_at', 'removed_at');
-        RETURN ARRAY[
+        RETURN array_remove(ARRAY[
             format('CREATE TABLE %s (page_id text NOT NULL, %s, synced_at timestamp with time zone NOT NULL, '
                    'removed_at timestamp with time zone, PRIMARY KEY (page_id, id))', name, columns),
-            format('CREATE INDEX ON %s (page_id, updated_at)', name)];
+            CASE WHEN indexed IS NOT NULL THEN format('CREATE INDEX ON %s (page_id, %I)', name, indexed[1]) END], NULL);
     END $$;
 COMMENT ON FUNCTION sync_definition(regclass, text, name) IS 'internal: how a target is made';
 
 -- How the columns of a source fit those of a target: the texts that statements are made of.
 CREATE FUNCTION sync_shape(
         job sync_job, OUT row_of_source text, OUT columns text, OUT cells text, OUT key text, OUT assignments text,
-        OUT unlike text, OUT has_page boolean, OUT has_inserted boolean, OUT has_synced boolean, OUT has_removed boolean)
+        OUT unlike text, OUT has_page boolean, OUT has_inserted boolean, OUT has_synced boolean, OUT has_removed boolean,
+        OUT version text)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         name CONSTANT text := pancake.sync_name(job.target);
+        walk CONSTANT record := pancake.sync_walk(job.object);
         bad record;
         named text[];
     BEGIN
+        version := walk.version;
         IF (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class c WHERE c.oid = job.target) THEN
             RAISE wrong_object_type USING MESSAGE = format('%s is not a table', name),
                 HINT = 'The target of a sync is an ordinary or a partitioned table.';
         END IF;
         SELECT r.relation, r.column INTO bad
-        FROM (VALUES (job.source, 'id', '{text,varchar}'::regtype[]), (job.source, 'inserted_at', '{timestamptz}'),
-                     (job.source, 'updated_at', '{timestamptz}'), (job.target, 'id', '{text,varchar}'),
-                     (job.target, 'updated_at', '{timestamptz,timestamp}')) AS r (relation, "column", types)
-        WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.relation AND a.attname = r.column
+        FROM (VALUES (job.source, 'id', '{text,varchar}'::regtype[]), (job.source, walk.begun, '{timestamptz}'),
+                     (job.source, walk.changed, '{timestamptz}'), (job.target, 'id', '{text,varchar}'),
+                     (job.target, walk.dated, '{timestamptz,timestamp}')) AS r (relation, "column", types)
+        WHERE r.column IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.relation AND a.attname = r.column
                               AND NOT a.attisdropped AND a.atttypid = ANY (r.types));
         IF FOUND THEN
             RAISE undefined_column USING
                 MESSAGE = format('%s has no column %I that a sync can use', pancake.sync_name(bad.relation), bad.column),
-                HINT = 'Source and target need id (text) and updated_at (timestamp with time zone), the source also '
-                       'inserted_at.';
+                HINT = format('Source and target need id (text)%s.',
+                    ' and ' || walk.dated || ' (timestamp with time zone)'
+                    || CASE WHEN walk.begun <> walk.dated THEN ', the source also ' || walk.begun ELSE '' END);
         END IF;
         SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO bad
         FROM pg_attribute a

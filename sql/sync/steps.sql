@@ -1,17 +1,27 @@
 -- The steps of a job: which batch comes next, and what it means for the marks. The procedure in call.sql executes them.
 --
+--   Lists that are walked by rows:
 --   backfill   head → past …             down by inserted_at, which never changes: backfilled_to is a true frontier
 --   delta      head → changed … → begun   what changed since the mark; what began since, whatever its updated_at
 --   reread     again …                    the last days once more: tags, assignees, seen move no time
 --   full       census → head → all … → gone
+--   Those walked by slices have no head, and what began is what changed:
+--   backfill   past …            delta   changed …            reread, full   as above
+--   A whole list is read in every run, and what is not in it any more is gone:
+--   backfill   all               delta, full   census → all → gone
 --
 -- The head is one reply by updated_at. What moves up there later is newer than its newest row, less the minute that
 -- Pancake may take to show a message: so that row's time is the mark, and the next delta begins before it.
+-- Without a head it is the newest time in the first slice that is not empty: walked down by inserted_at its newest row came
+-- first, walked up by updated_at last, and what changes later is newer either way.
 
 -- One reply.
 CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
 -- 64 replies: 16 s at 4 requests a second are lost at most when a run is killed, and some 50 MB are used (14 KB a row, measured).
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (64 * 59 + 1)::bigint';
+
+-- A delta's window, and a day that is read again, are one slice, unless somebody wants more.
+CREATE FUNCTION sync_first_span() RETURNS interval LANGUAGE sql IMMUTABLE AS $$SELECT interval '2 days'$$;
 
 -- Where a delta begins.
 CREATE FUNCTION sync_since(job sync_job, marks sync_marks) RETURNS timestamptz
@@ -27,30 +37,65 @@ CREATE FUNCTION sync_census(job sync_job) RETURNS text
     AS $$ SELECT format('pg_temp.pancake_sync_%s', job.run_id) $$;
 COMMENT ON FUNCTION sync_census(sync_job) IS 'internal: the table of rows that a full rescan looks for';
 
+CREATE FUNCTION sync_has_past(job sync_job, marks sync_marks) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT coalesce(marks.backfill_done AND (marks.mark IS NOT NULL OR w.walk = 'whole'), false)
+        FROM pancake.sync_walk(job.object) w
+    $$;
+COMMENT ON FUNCTION sync_has_past(sync_job, sync_marks) IS 'internal: whether all has been read once';
+
+-- Where the next slice ends. Slices grow until they hold a batch, so an age without rows is crossed in some steps; what is
+-- older than pages are is one slice.
+CREATE FUNCTION sync_edge(job sync_job) RETURNS timestamptz
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT CASE WHEN e.edge > coalesce(job.low, timestamptz '2005-01-01 00:00:00+00') THEN e.edge ELSE job.low END
+        FROM (SELECT coalesce(job.high, clock_timestamp()) - job.span AS edge) e
+    $$;
+COMMENT ON FUNCTION sync_edge(sync_job) IS 'internal: where the next slice ends';
+
+-- The slice after one that held so many rows: as long as would hold a batch, if time is filled evenly.
+CREATE FUNCTION sync_span(job sync_job, seen bigint) RETURNS interval
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT greatest(job.span * least(8, greatest(0.125, pancake.sync_batch_rows() / greatest(seen, 1)::float8)),
+                        interval '1 minute')
+    $$;
+COMMENT ON FUNCTION sync_span(sync_job, bigint) IS 'internal: how long the next slice is';
+
 -- Which run a job makes next: `ended` is the kind of the one before. None where the job is done.
 CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
+        walk CONSTANT record := pancake.sync_walk(job.object);
         reread_is_due CONSTANT boolean := coalesce(
-            job.reread > interval '0' AND marks.mark IS NOT NULL
+            job.reread > interval '0' AND marks.mark IS NOT NULL AND walk.changed IS NOT NULL
             AND (marks.last_reread_at IS NULL OR marks.last_reread_at <= job.asked_at - job.reread_every), false);
     BEGIN
         job.kind := CASE
-            WHEN ended IS NULL AND (NOT marks.backfill_done OR marks.mark IS NULL) THEN 'backfill'
+            WHEN ended IS NULL AND NOT pancake.sync_has_past(job, marks) THEN 'backfill'
             WHEN ended IS NULL THEN job.lane
             WHEN ended = 'delta' AND NOT marks.backfill_done THEN 'backfill'
             WHEN ended IN ('delta', 'backfill') AND reread_is_due THEN 'reread'
         END;
         job.phase := CASE job.kind
-            WHEN 'backfill' THEN CASE WHEN marks.mark IS NULL THEN 'head' ELSE 'past' END
-            WHEN 'delta' THEN 'head'
+            WHEN 'backfill' THEN CASE
+                WHEN walk.walk = 'whole' THEN 'all'
+                WHEN walk.walk = 'rows' AND marks.mark IS NULL THEN 'head'
+                ELSE 'past' END
+            WHEN 'delta' THEN CASE walk.walk WHEN 'rows' THEN 'head' WHEN 'slices' THEN 'changed' ELSE 'census' END
             WHEN 'full' THEN 'census'
             WHEN 'reread' THEN 'again'
             ELSE 'end' END;
         job.began_at := clock_timestamp();
         job.batch := CASE job.phase WHEN 'head' THEN pancake.sync_head_rows() ELSE pancake.sync_batch_rows() END;
+        job.span := pancake.sync_first_span();
         job.newest := NULL;
         job.census := NULL;
         job.high := NULL;
@@ -58,7 +103,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         IF marks.mark IS NOT NULL THEN
             job.first_since := marks.first_since;
         END IF;
-        job.low := CASE job.phase WHEN 'again' THEN marks.mark - job.reread END;
+        job.low := CASE job.phase WHEN 'again' THEN marks.mark - job.reread WHEN 'changed' THEN job.since END;
         job.run_id := NULL;
         IF job.phase <> 'end' THEN
             job.run_id := pancake.sync_start(job, 'running');
@@ -87,12 +132,16 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
     AS $$
     DECLARE
         marks pancake.sync_marks;
+        walk CONSTANT record := pancake.sync_walk(job.object);
         alive boolean := true;
         has_past boolean;
         lane text;
     BEGIN
         job.run_id := NULL;
         job.kind := NULL;
+        IF walk.begun IS NULL THEN
+            job.first_since := NULL;
+        END IF;
         -- What the statements of this job need is there, or Postgres says what is not.
         EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
         marks := pancake.sync_marks_of(job, false);
@@ -104,7 +153,7 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
         IF marks.witnesses IS NOT NULL THEN
             alive := pancake.sync_alive(job, marks.witnesses);
         END IF;
-        has_past := alive AND marks.backfill_done AND marks.mark IS NOT NULL;
+        has_past := alive AND pancake.sync_has_past(job, marks);
         lane := CASE WHEN job.full_rescan AND has_past THEN 'full' ELSE 'delta' END;
         job.kind := CASE WHEN has_past THEN lane ELSE 'backfill' END;
         IF NOT pancake.sync_enter(job.target, job.page_id, lane) THEN
@@ -138,6 +187,7 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
+        walk CONSTANT record := pancake.sync_walk(job.object);
         marks pancake.sync_marks;
     BEGIN
         job.requests := pancake.sync_requests();
@@ -153,42 +203,49 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
         marks := pancake.sync_marks_of(job, false);
         IF job.phase = 'census' THEN
             job := pancake.sync_take_census(job, marks);
-            job.phase := 'head';
+            job.phase := CASE walk.walk WHEN 'rows' THEN 'head' ELSE 'all' END;
+            job.low := CASE WHEN job.phase = 'all' THEN job.first_since END;
             job.batch := pancake.sync_head_rows();
         ELSIF job.phase = 'past' THEN
-            job.high := marks.backfilled_to;
+            job.high := coalesce(marks.backfilled_to, job.high);
             job.low := marks.backfill_from;
         END IF;
         IF job.kind = 'delta' THEN
             -- A walk that is cut into pieces, to be quick, costs a request or two more.
             PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
         END IF;
+        job.edge := pancake.sync_edge(job);
         job.statement := CASE
-            WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, 'updated_at', marks.witnesses)
-            WHEN job.phase IN ('begun', 'past', 'all') THEN pancake.sync_batch(job, 'inserted_at', marks.witnesses)
+            WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, walk.changed, marks.witnesses)
+            WHEN job.phase IN ('begun', 'past', 'all') THEN pancake.sync_batch(job, walk.begun, marks.witnesses)
             WHEN job.phase = 'gone' THEN pancake.sync_removal(job) END;
         RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a step';
 
 -- A row that was in the copy when a full rescan began, and that the rescan did not find, is gone. Only rows that some
--- run has seen count, for a webhook may know a conversation before the list shows it: those not newer than the mark.
+-- run has seen count, for a webhook may know a conversation before the list shows it: those not newer than the mark. A list
+-- without times is known by the sync alone.
 CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         shape record;
+        walk record;
     BEGIN
         SELECT * INTO shape FROM pancake.sync_shape(job);
+        SELECT * INTO walk FROM pancake.sync_walk(job.object);
         IF NOT shape.has_removed OR NOT shape.has_inserted AND marks.first_since IS NOT NULL THEN
-            RAISE NOTICE 'page %: rows that are gone are not marked: % has no column %', job.page_id, job.target,
-                CASE WHEN shape.has_removed THEN 'inserted_at' ELSE 'removed_at' END;
+            IF job.kind = 'full' THEN
+                RAISE NOTICE 'page %: rows that are gone are not marked: % has no column %', job.page_id, job.target,
+                    CASE WHEN shape.has_removed THEN 'inserted_at' ELSE 'removed_at' END;
+            END IF;
             RETURN job;
         END IF;
         EXECUTE format('CREATE TABLE %s (id text PRIMARY KEY)', pancake.sync_census(job));
-        EXECUTE format('INSERT INTO %s SELECT t.id FROM %s t WHERE t.removed_at IS NULL AND t.updated_at <= %L%s%s',
-            pancake.sync_census(job), pancake.sync_name(job.target), marks.mark,
+        EXECUTE format('INSERT INTO %s SELECT t.id FROM %s t WHERE t.removed_at IS NULL%s%s%s',
+            pancake.sync_census(job), pancake.sync_name(job.target), ' AND t.' || walk.dated || ' <= ' || quote_literal(marks.mark),
             CASE WHEN shape.has_page THEN format(' AND t.page_id = %L', job.page_id) END,
             CASE WHEN marks.first_since IS NOT NULL THEN format(' AND t.inserted_at >= %L', marks.first_since) END);
         GET DIAGNOSTICS job.census = ROW_COUNT;
@@ -196,7 +253,8 @@ CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_jo
     END $$;
 COMMENT ON FUNCTION sync_take_census(sync_job, sync_marks) IS 'internal: which rows a full rescan looks for';
 
--- A page that suddenly lacks a tenth of its rows is rather a fault on the way than a shop that deleted them. A row that
+-- A page that suddenly lacks a tenth of its rows is rather a fault on the way than a shop that deleted them. Of a whole list,
+-- which is short and comes in one reply, a delta takes only for a fault that it is empty. A row that
 -- somebody wrote while the rescan ran is not gone.
 CREATE FUNCTION sync_removal(job sync_job) RETURNS text
     LANGUAGE plpgsql VOLATILE
@@ -210,10 +268,11 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
         IF job.census IS NOT NULL THEN
             SELECT * INTO shape FROM pancake.sync_shape(job);
             EXECUTE format('SELECT array_agg(id ORDER BY id) FROM %s', pancake.sync_census(job)) INTO gone;
-            IF cardinality(gone) * 10 > job.census THEN
+            IF cardinality(gone) * 10 > job.census AND (job.kind = 'full' OR cardinality(gone) = job.census) THEN
                 RAISE WARNING 'page %: % of % rows were not found, none is marked as removed',
                     job.page_id, cardinality(gone), job.census
-                    USING HINT = 'More than a tenth is taken for a fault. If they are really gone, set removed_at by hand.';
+                    USING HINT = CASE job.kind WHEN 'full' THEN 'More than a tenth' ELSE 'A list without any of them' END
+                        || ' is taken for a fault. If they are really gone, set removed_at by hand.';
             ELSIF gone IS NOT NULL THEN
                 change := concat(
                     format('UPDATE %s AS t SET removed_at = %L', pancake.sync_name(job.target), clock_timestamp()),
@@ -224,8 +283,8 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
                         format(' AND (t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L)', job.began_at) END);
             END IF;
         END IF;
-        RETURN format('SELECT true, 0::bigint, 0::bigint, w.affected, NULL::text[], NULL::timestamptz, NULL::timestamptz '
-                      'FROM pancake.sync_execute(%L) w', change);
+        RETURN format('SELECT true, 0::bigint, 0::bigint, w.affected, NULL::text[], NULL::timestamptz, NULL::timestamptz, '
+                      '0::bigint FROM pancake.sync_execute(%L) w', change);
     END $$;
 COMMENT ON FUNCTION sync_removal(sync_job) IS 'internal: the statement that marks rows that are gone';
 
@@ -238,7 +297,9 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         marks pancake.sync_marks := pancake.sync_marks_of(job, true);
         entry pancake.sync_log;
         fresh CONSTANT bigint := least(coalesce(cardinality(result.ids), 0) - result.existing, result.written);
-        is_last CONSTANT boolean := result.seen < job.batch;
+        walk CONSTANT record := pancake.sync_walk(job.object);
+        is_last CONSTANT boolean := CASE walk.walk WHEN 'rows' THEN result.walked < job.batch
+            WHEN 'slices' THEN job.edge IS NOT DISTINCT FROM job.low ELSE true END;
         step CONSTANT text := job.phase;
     BEGIN
         IF marks.target IS NULL OR NOT result.alive THEN
@@ -254,6 +315,11 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             CASE WHEN step = 'gone' THEN result.written ELSE 0 END,
             pancake.sync_requests() - job.requests);
 
+        IF walk.walk = 'slices' THEN
+            -- All of the slice has been read, wherever its rows are.
+            result.lowest := job.edge;
+            job.newest := CASE WHEN job.kind <> 'reread' THEN coalesce(job.newest, result.newest) END;
+        END IF;
         CASE step
             WHEN 'head' THEN
                 job.newest := result.newest;
@@ -271,7 +337,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     WHEN result.lowest < job.since THEN 'begun'
                     ELSE 'changed' END;
             WHEN 'changed' THEN
-                job.phase := CASE WHEN is_last THEN 'begun' ELSE 'changed' END;
+                job.phase := CASE WHEN NOT is_last THEN 'changed' WHEN walk.walk = 'slices' THEN 'over' ELSE 'begun' END;
             WHEN 'begun' THEN
                 job.phase := 'over';
                 IF NOT is_last AND result.lowest >= job.since THEN
@@ -281,7 +347,14 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.backfill_done := false;
                 END IF;
             WHEN 'past' THEN
-                marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
+                IF walk.walk = 'slices' AND marks.mark IS NULL THEN
+                    marks.mark := result.newest;
+                    marks.witnesses := CASE WHEN result.ids IS NOT NULL THEN ARRAY[result.ids[1], NULL, NULL] END;
+                END IF;
+                -- A page on which nothing was found yet is read from its head again, for what comes to it is new.
+                IF walk.walk <> 'slices' OR marks.mark IS NOT NULL THEN
+                    marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
+                END IF;
                 IF marks.backfill_from IS NOT DISTINCT FROM marks.first_since AND result.seen > 0 THEN
                     marks.witnesses[2] := coalesce(marks.witnesses[2], result.ids[(result.seen + 1) / 2]);
                     marks.witnesses[3] := result.ids[result.seen];
@@ -290,7 +363,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             WHEN 'again' THEN
                 job.phase := CASE WHEN is_last THEN 'over' ELSE 'again' END;
             WHEN 'all' THEN
-                job.phase := CASE WHEN is_last THEN 'gone' ELSE 'all' END;
+                job.phase := CASE WHEN NOT is_last THEN 'all' WHEN job.kind = 'backfill' THEN 'over' ELSE 'gone' END;
             WHEN 'gone' THEN
                 job.phase := 'over';
         END CASE;
@@ -302,6 +375,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             -- A batch of nothing but ties leads no further down: the next one is larger.
             job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_head_rows()
                 WHEN result.lowest = job.high THEN job.batch * 2 ELSE pancake.sync_batch_rows() END;
+            job.span := pancake.sync_span(job, result.seen);
             job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
             job.low := CASE WHEN job.phase = 'changed' THEN job.since WHEN job.phase = step THEN job.low
                 WHEN job.phase = 'all' THEN marks.first_since END;
@@ -323,11 +397,14 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                 marks.last_success_at := clock_timestamp();
                 marks.last_full_rescan_at := clock_timestamp();
                 marks.last_reread_at := greatest(marks.last_reread_at, job.began_at);
-                IF job.census IS NOT NULL THEN
-                    EXECUTE format('DROP TABLE %s', pancake.sync_census(job));
-                END IF;
         END CASE;
-        marks.mark := greatest(marks.mark, job.newest);
+        IF job.census IS NOT NULL THEN
+            EXECUTE format('DROP TABLE %s', pancake.sync_census(job));
+        END IF;
+        -- A rescan that keeps to a bound has not read what is older and has changed since the mark.
+        IF job.kind <> 'full' OR marks.first_since IS NULL THEN
+            marks.mark := greatest(marks.mark, job.newest);
+        END IF;
         PERFORM pancake.sync_remember(marks);
         entry := pancake.sync_log_step(job.run_id, 'ok', 0, 0, 0, 0, 0);
         RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % requests', job.page_id,

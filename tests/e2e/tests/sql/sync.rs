@@ -9,6 +9,7 @@ use serde_json::json;
 mod beside;
 mod input;
 mod killed;
+mod objects;
 mod pages;
 mod rescans;
 mod scheduled;
