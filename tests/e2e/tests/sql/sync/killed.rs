@@ -108,7 +108,7 @@ fn at_any_moment_in_any_way() {
         );
     }
     assert!(
-        killed > 20 && resumed > 3,
+        killed > 8 && resumed > 1,
         "{killed} of 36 were killed before their end, {resumed} backfills in the middle"
     );
     session.execute(FULL).unwrap();
