@@ -6,6 +6,10 @@
 //! head is read down to there, once for all chains; as long as a look took more than one reply (rows may have moved
 //! meanwhile), another follows, down to the newest row of the look before, until one is a single reply, or begins as
 //! the look before did, which had found nothing new.
+//!
+//! **What remains.** A row that was not seen yet, gets a message during a look of several replies and surfaces late,
+//! below what the next look shows, is missed: that takes a page on which more than a batch of rows changes within a
+//! minute. To reach down a minute each time would end no look on such a page.
 
 use crate::error::Result;
 use crate::plan::Window;

@@ -214,21 +214,19 @@ impl Union {
 
     /// A request failed in a way that may be the cursor's. False where it was not, and the failure is one.
     pub fn lost(&mut self, asker: Asker) -> Result<bool> {
-        let lost = match asker {
-            Asker::Look => self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?,
-            Asker::Segment(number) => {
-                self.segment(number).map_or(Ok(false), |segment| segment.walk.lost())?
-            }
-        };
         match asker {
-            Asker::Look => self.look_is_asked &= !lost,
+            Asker::Look => {
+                let lost = self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?;
+                self.look_is_asked &= !lost;
+                Ok(lost)
+            }
             Asker::Segment(number) => {
-                if let Some(segment) = self.segment(number) {
-                    segment.busy &= !lost;
-                }
+                let Some(segment) = self.segment(number) else { return Ok(false) };
+                let lost = segment.walk.lost()?;
+                segment.busy &= !lost;
+                Ok(lost)
             }
         }
-        Ok(lost)
     }
 
     fn walks_may_be_over(&mut self) {

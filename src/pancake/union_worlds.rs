@@ -377,7 +377,7 @@ fn exactly_once_in_two_segments_whatever_happens() {
 
 /// Larger worlds take hours: `cargo test --release -p pancake -- --ignored --nocapture everything`.
 #[test]
-#[ignore = "takes an hour"]
+#[ignore = "takes hours"]
 fn everything_in_one_segment() {
     for (rows, events) in [(3, 3), (4, 2), (6, 1), (5, 2), (4, 3)] {
         explore_all(rows, events, 1, 1);
@@ -385,7 +385,7 @@ fn everything_in_one_segment() {
 }
 
 #[test]
-#[ignore = "takes an hour"]
+#[ignore = "takes hours"]
 fn everything_in_two_segments() {
     for (rows, events) in [(3, 1), (2, 2), (4, 0), (4, 1), (3, 2)] {
         explore_all(rows, events, 2, 1);

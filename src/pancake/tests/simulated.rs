@@ -1,5 +1,5 @@
 //! The client against a simulated Pancake over real sockets: every row once, whatever the replies are like.
-//! The walk's own proof is in `walk.rs`; what Postgres makes of it is tested with a cluster.
+//! The walk's own proof is in `union_worlds.rs`; what Postgres makes of it is tested with a cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

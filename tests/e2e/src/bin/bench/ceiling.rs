@@ -149,7 +149,7 @@ fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
     page.warm();
     let Some(sql) = case.sql else {
         let begun = Instant::now();
-        let rows = loops::paced(&shop.simulator.base_url(), &page, case.pause)?;
+        let rows = loops::paced::<loops::Two>(&shop.simulator.base_url(), &page, case.pause)?;
         ensure!(rows == expected, "{rows} rows");
         return Ok(Figures { time: begun.elapsed(), requests: shop.simulator.requests(), rss_kb: 0 });
     };

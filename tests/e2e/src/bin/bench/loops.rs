@@ -87,36 +87,13 @@ impl Row for All {
 /// Reads the whole page on this thread: rows, and the thread's user and CPU time.
 pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duration, Duration)> {
     let (user, begun) = (user()?, cpu()?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let url = format!(
-            "{base_url}/public_api/v2/pages/{}/conversations?order_by=inserted_at&page_access_token={}",
-            page.id(),
-            page.token()
-        );
-        let (mut rows, mut cursor) = (0, String::new());
-        loop {
-            let request = client.get(format!("{url}{cursor}")).header(ACCEPT, "application/json");
-            let body = request.send().await?.bytes().await?;
-            let reply: Reply<R> = serde_json::from_slice(&body)?;
-            let Some(last) = reply.conversations.last() else { break };
-            rows += reply.conversations.len();
-            cursor = format!("&last_conversation_id={}", last.id());
-        }
-        anyhow::Ok(rows)
-    })?;
+    let rows = paced::<R>(base_url, page, Duration::ZERO)?;
     let cpu = cpu()?.checked_sub(begun).context("the clock runs backwards")?;
     Ok((rows, self::user()?.saturating_sub(user), cpu))
 }
 
-fn user() -> Result<Duration> {
-    let time = getrusage(UsageWho::RUSAGE_THREAD)?.user_time();
-    Ok(Duration::from_micros(time.num_microseconds().unsigned_abs()))
-}
-
 /// The loop of the article: one batch after the other with a pause between them, and after HTTP 429 a second.
-pub fn paced(base_url: &str, page: &PageHandle, pause: Duration) -> Result<usize> {
+pub fn paced<R: Row>(base_url: &str, page: &PageHandle, pause: Duration) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().no_proxy().build()?;
@@ -127,19 +104,27 @@ pub fn paced(base_url: &str, page: &PageHandle, pause: Duration) -> Result<usize
         );
         let (mut rows, mut cursor) = (0, String::new());
         loop {
-            let response = client.get(format!("{url}{cursor}")).send().await?;
+            let request = client.get(format!("{url}{cursor}")).header(ACCEPT, "application/json");
+            let response = request.send().await?;
             if response.status().as_u16() == 429 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
-            let reply: Reply<Two> = serde_json::from_slice(&response.bytes().await?)?;
+            let reply: Reply<R> = serde_json::from_slice(&response.bytes().await?)?;
             let Some(last) = reply.conversations.last() else { break };
             rows += reply.conversations.len();
             cursor = format!("&last_conversation_id={}", last.id());
-            tokio::time::sleep(pause).await;
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
         Ok(rows)
     })
+}
+
+fn user() -> Result<Duration> {
+    let time = getrusage(UsageWho::RUSAGE_THREAD)?.user_time();
+    Ok(Duration::from_micros(time.num_microseconds().unsigned_abs()))
 }
 
 fn cpu() -> Result<Duration> {
