@@ -172,7 +172,9 @@ impl Scan {
                 }
                 let context = self.context(&chain);
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
-                lock(union).feed(asker, rows.collect::<Result<_>>()?);
+                let mut union = lock(union);
+                union.feed(asker, rows.collect::<Result<_>>()?);
+                self.tally.ahead.at_least(union.waiting() + self.outlet.waiting());
                 Ok(Some(()))
             }
         };
