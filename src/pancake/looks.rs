@@ -20,6 +20,7 @@ use crate::walk::{Ask, End, Spot, Terms, Walk, restless};
 const LATE_SECONDS: i64 = 60;
 
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Looks {
     window: Window,
     terms: Terms,

@@ -67,6 +67,7 @@ pub fn fate(object: Object, filter: &Filter, order: Order) -> Verdict {
 
 /// Times from `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Window {
     pub low: Option<Micros>,
     pub high: Option<Micros>,

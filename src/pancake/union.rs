@@ -46,6 +46,7 @@ pub struct Union {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub enum Asker {
     Segment(usize),
     Look,
@@ -319,6 +320,10 @@ impl Union {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "union_tests.rs"]
+mod tests;
 
 #[cfg(test)]
 #[path = "union_worlds.rs"]

@@ -29,6 +29,7 @@ use crate::time::{Micros, UnixSeconds};
 
 /// A row of a reply as far as the walk is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Spot {
     pub id: String,
     pub at: Micros,
@@ -44,6 +45,7 @@ pub struct Ask {
 
 /// Why a walk came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub enum End {
     ListEnded,
     PassedBound,
@@ -59,6 +61,7 @@ pub const LAST_SECOND: i64 = 99_999_999_999;
 
 /// What a walk takes for granted; smaller in tests, so that all of a small world can be seen.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Terms {
     /// A server's batch is never larger.
     pub full_batch: usize,
@@ -69,6 +72,7 @@ pub struct Terms {
 pub const TERMS: Terms = Terms { full_batch: FULL_BATCH, patience: 20 };
 
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Walk {
     window: Window,
     terms: Terms,
@@ -84,6 +88,7 @@ pub struct Walk {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum State {
     Head,
     Step { confirming: bool },
@@ -94,6 +99,7 @@ enum State {
 
 /// How far down the list is known.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Place {
     last: Spot,
     /// The row just before the last one, if it has the same time.
@@ -106,6 +112,7 @@ struct Place {
 
 /// The oldest time handed out, and the rows handed out at that time.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Floor {
     at: Micros,
     ids: BTreeSet<String>,
