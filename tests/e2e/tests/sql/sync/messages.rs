@@ -8,7 +8,8 @@ use pancake_simulator::{Endpoint, Entry, Event, LostConversation, PageSettings, 
 use super::objects::{call, dies_in_the_middle, differences};
 use super::*;
 
-const ALL: &str = "shop.messages WHERE conversation_id = ANY (ARRAY(SELECT id FROM shop.conversations))";
+pub(super) const ALL: &str =
+    "shop.messages WHERE conversation_id = ANY (ARRAY(SELECT id FROM shop.conversations))";
 const LATER: &str = "CALL pancake.sync('shop.messages', 'crm.messages', reread => NULL)";
 
 fn is_copied(session: &mut Session, what: &str) {
