@@ -249,14 +249,19 @@ fn a_search_path_leads_nobody_astray() {
         )
         .unwrap();
     let page = shop.simulator.first_page();
-    for call in ["CALL pancake.sync('shop.conversations', 'crm.other')", FULL, SYNC] {
-        page.message(&page.ids()[70]);
+    let calls = ["CALL pancake.sync('shop.conversations', 'crm.other')", FULL, SYNC];
+    let messages = "CALL pancake.sync('shop.messages', 'crm.messages')";
+    for call in calls.into_iter().chain([messages, messages]) {
+        (0..70).for_each(|_| assert!(page.message(&page.ids()[70])));
         session.execute("SET search_path = evil, pg_catalog").unwrap();
         let done = session.execute(call);
         session.execute("RESET search_path").unwrap();
         done.unwrap();
     }
+    session.execute(SYNC).unwrap();
     is_the_page(&mut session, "under an evil search_path");
+    let unlike = super::objects::differences(&mut session, "messages", super::messages::ALL);
+    assert!(unlike.is_empty(), "{unlike:?}");
 }
 
 /// The path of the caller holds for the triggers of the target.

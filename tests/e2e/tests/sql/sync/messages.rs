@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pancake_simulator::{Endpoint, Entry, Event, LostConversation, PageSettings, Target};
 
+use super::killed::Dice;
 use super::objects::{call, dies_in_the_middle, differences};
 use super::*;
 
@@ -117,22 +118,24 @@ fn long_threads_and_empty_ones() {
     shop.honest().unwrap();
 }
 
+/// What a webhook writes of a conversation: its newest message.
+fn webhook(session: &mut Session, id: &str) {
+    session
+        .execute(&format!(
+            "INSERT INTO crm.messages SELECT page_id, id, conversation_id, type, from_id, from_name, from_staff_id,
+                 from_staff_name, message, original_message, attachments, seen, has_phone, is_hidden, is_removed,
+                 inserted_at, raw, now() FROM shop.messages WHERE conversation_id = '{id}' ORDER BY inserted_at DESC LIMIT 1
+             ON CONFLICT (page_id, id) DO NOTHING"
+        ))
+        .unwrap();
+}
+
 /// A webhook tells of the newest message first: what it missed before that is older than a stored one.
 #[test]
 fn what_a_webhook_stored_hides_nothing() {
     let (shop, mut session) = open(150);
     let page = shop.simulator.first_page();
     session.execute(LATER).unwrap();
-    let webhook = |session: &mut Session, id: &str| {
-        session
-            .execute(&format!(
-                "INSERT INTO crm.messages AS m SELECT page_id, id, conversation_id, type, from_id, from_name, from_staff_id,
-                     from_staff_name, message, original_message, attachments, seen, has_phone, is_hidden, is_removed,
-                     inserted_at, raw, now() FROM shop.messages WHERE conversation_id = '{id}' ORDER BY inserted_at DESC LIMIT 1
-                 ON CONFLICT (page_id, id) DO NOTHING"
-            ))
-            .unwrap();
-    };
     // It was down for two hours, and so was the sync.
     let id = page.ids()[90].clone();
     for minutes in [10_u64, 60, 50] {
@@ -168,6 +171,51 @@ fn what_a_webhook_stored_hides_nothing() {
     page.message(&moving);
     session.execute(LATER).unwrap();
     assert_eq!(session.one("SELECT known_to IS NULL FROM pancake.sync_marks").unwrap(), "t");
+    shop.honest().unwrap();
+}
+
+/// The same by chance: messages come while threads are read, a webhook tells of some of them, and time passes.
+#[test]
+fn a_webhook_beside_a_storm() {
+    let (shop, mut session) = open(130);
+    let page = shop.simulator.first_page();
+    session
+        .execute("CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 12::bigint'")
+        .unwrap();
+    session.execute(LATER).unwrap();
+    let mut dice = Dice(0x5eed_2028);
+    let several = |ids: &[String], count: u64, dice: &mut Dice| {
+        let chosen = (0..count).map(|_| ids[dice.below(ids.len() as u64) as usize].clone());
+        chosen.collect::<Vec<_>>()
+    };
+    for round in 0..14 {
+        for _ in 0..2 {
+            shop.simulator.advance(Duration::from_secs(dice.below(5_000)));
+            let ids = page.ids();
+            let most = [3, 30, 160][dice.below(3) as usize];
+            let count = dice.below(most);
+            for id in several(&ids, count, &mut dice) {
+                assert!(page.message(&id));
+                if dice.below(3) == 0 {
+                    webhook(&mut session, &id);
+                }
+            }
+        }
+        let ids = page.ids();
+        let storm: Vec<_> = several(&ids, 6, &mut dice);
+        for id in &storm {
+            let moment = 1 + dice.below(40);
+            page.at_messages_request(moment, Event::Message(Target::Id(id.clone())));
+        }
+        session.execute(LATER).unwrap();
+        storm.iter().step_by(2).for_each(|id| webhook(&mut session, id));
+        if round % 4 == 3 {
+            // What was left to a later request comes now.
+            (0..40).for_each(|_| webhook(&mut session, &ids[0]));
+            session.execute(LATER).unwrap();
+            is_copied(&mut session, &format!("round {round}"));
+        }
+    }
     shop.honest().unwrap();
 }
 
@@ -429,6 +477,16 @@ fn a_table_of_ones_own() {
         assert_eq!(count(&mut session, "crm.messages WHERE note = 'ours'"), truth);
         page.message(&page.ids()[70]);
     }
+    // Two conversations that show one message: it is one row.
+    session
+        .execute(
+            "CREATE FOREIGN TABLE crm.kinds (id text OPTIONS (path '/type'), conversation_id text, inserted_at timestamptz)
+                 SERVER shop OPTIONS (object 'messages')",
+        )
+        .unwrap();
+    session.execute("CALL pancake.sync('crm.kinds', 'crm.kept')").unwrap();
+    let kinds = session.column("SELECT DISTINCT type FROM shop.conversations ORDER BY 1").unwrap();
+    assert_eq!(session.column("SELECT id FROM crm.kept ORDER BY id").unwrap(), kinds);
     session.execute("ALTER TABLE crm.messages DROP COLUMN conversation_id").unwrap();
     let error = session.error(LATER).unwrap();
     assert_eq!(
@@ -449,8 +507,16 @@ fn a_conversation_that_vanishes_meanwhile() {
         let page = shop.simulator.first_page();
         shop.simulator.switches(|switches| switches.lost_conversation = lost);
         page.at_messages_request(20, Event::Delete(Target::Cursor));
-        let failed = session.execute(LATER).is_err();
-        assert_eq!(failed, lost != LostConversation::Empty);
+        let failed = lost != LostConversation::Empty;
+        match failed {
+            false => session.execute(LATER).unwrap(),
+            true => {
+                let detail = session.error(LATER).unwrap().detail.unwrap();
+                let (_, rest) = detail.split_once("It was asked for the messages of conversation ").unwrap();
+                let id = rest.split('.').next().unwrap();
+                assert!(page.conversation(id).is_none() && id.contains('_'), "{detail}");
+            }
+        }
         session.execute(LATER).unwrap();
         let unlike = differences(&mut session, "messages", ALL);
         assert!(unlike.iter().all(|row| row.starts_with("copy")), "{unlike:?}");
