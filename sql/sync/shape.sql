@@ -20,12 +20,13 @@ CREATE FUNCTION sync_walk(
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT w.walk, w.changed, w.begun, w.version, w.dated, w.thread
-        FROM (VALUES ('conversations', 'rows',    'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
-                     ('customers',     'slices',  'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
-                     ('posts',         'slices',  'inserted_at', 'inserted_at', NULL,         'inserted_at', NULL),
-                     ('tags',          'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
-                     ('users',         'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
-                     ('messages',      'threads', 'updated_at',  'inserted_at', NULL,         'inserted_at', 'conversation_id'))
+        FROM (VALUES
+            ('conversations', 'rows',    'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
+            ('customers',     'slices',  'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
+            ('posts',         'slices',  'inserted_at', 'inserted_at', NULL,         'inserted_at', NULL),
+            ('tags',          'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
+            ('users',         'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
+            ('messages',      'threads', 'updated_at',  'inserted_at', NULL,         'inserted_at', 'conversation_id'))
             AS w (object, walk, changed, begun, version, dated, thread)
         WHERE w.object = sync_walk.object
     $$;

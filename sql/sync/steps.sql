@@ -167,9 +167,6 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
         END IF;
         -- What the statements of this job need is there, or Postgres says what is not.
         EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
-        IF job.list IS NOT NULL THEN
-            EXECUTE 'EXPLAIN SELECT s.id FROM ' || pancake.sync_name(job.list) || ' s';
-        END IF;
         marks := pancake.sync_marks_of(job, false);
         IF marks.object <> job.object THEN
             RAISE object_not_in_prerequisite_state USING

@@ -52,11 +52,11 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
             WHEN 'begun' THEN
                 format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::timestamptz '
                        'AND c.updated_at OPERATOR(pg_catalog.<) %1$L::timestamptz', job.since)
-            -- The same of what began since, where more began than one reply holds; what rests since before it is
-            -- wanted has no message that is.
+            -- The same of what began since, where more began than one reply holds. A conversation that rests since
+            -- before `first_since` has no message that is wanted.
             ELSE concat('true',
-                ' AND c.updated_at OPERATOR(pg_catalog.<) ' || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END
-                    || '::timestamptz',
+                ' AND c.updated_at OPERATOR(pg_catalog.<) '
+                    || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::timestamptz',
                 ' AND c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since) || '::timestamptz')
         END
     $$;
