@@ -25,9 +25,9 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
     explain: *mut pg_sys::ExplainState,
 ) {
     // SAFETY: Postgres's own node and plan; the state is null, or what Begin set.
-    let (plan, state, analyze) = unsafe {
+    let (plan, state, analyze, verbose) = unsafe {
         let plan = (*node).ss.ps.plan.cast::<pg_sys::ForeignScan>();
-        (plan, (*node).fdw_state.cast::<ScanState>().as_ref(), (*explain).analyze)
+        (plan, (*node).fdw_state.cast::<ScanState>().as_ref(), (*explain).analyze, (*explain).verbose)
     };
     // SAFETY: the plan is of this scan.
     let Some(envelope) = Envelope::unpack(unsafe { (*plan).fdw_private }) else { return };
@@ -39,6 +39,9 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
     }
     for (label, value) in state.map(spent).unwrap_or_default() {
         out.line(label, &value);
+    }
+    if let Some(state) = state.filter(|_| verbose) {
+        out.line("Pancake Ahead", &format!("at most {} rows", state.tally.ahead.get()));
     }
 }
 

@@ -83,9 +83,15 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     outer: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: get_foreign_rel_size left its result there, and the planner's structures are alive.
-    let (planned, relid, limit, ordered) = unsafe {
+    let (planned, relid, limit, fraction, ordered) = unsafe {
         let planned = &*(*relation).fdw_private.cast::<Planned>();
-        (planned, (*relation).relid, (*root).limit_tuples, unpack_order((*path).fdw_private))
+        (
+            planned,
+            (*relation).relid,
+            (*root).limit_tuples,
+            (*root).tuple_fraction,
+            unpack_order((*path).fdw_private),
+        )
     };
     let checked: Vec<*mut pg_sys::RestrictInfo> = list(clauses);
     // SAFETY: the list holds RestrictInfo nodes. Constant clauses are checked once, in a node above.
@@ -116,8 +122,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         chains: way.chains as u64,
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
-        // SAFETY: the planner's own structure.
-        whole: limit <= 0.0 && unsafe { (*root).tuple_fraction } == 0.0,
+        whole: if limit > 0.0 { fraction >= limit } else { fraction == 0.0 },
         filters,
     };
     // SAFETY: fresh lists and the planner's own; null stands for no tuple list of ours and no recheck of ours.

@@ -71,6 +71,9 @@ impl Count {
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);
     }
+    pub(crate) fn at_least(&self, n: usize) {
+        self.0.fetch_max(n as u64, Relaxed);
+    }
     fn reset(&self) {
         self.set(0);
     }
@@ -207,6 +210,8 @@ pub struct Tally {
     pub oldest_row: Moment,
     /// 1 where `post_ids` was not sent because it does not filter on this page.
     pub post_ids_refused: Count,
+    /// The most rows that were here before the backend took them.
+    pub ahead: Count,
     waiting: AtomicU64,
 }
 

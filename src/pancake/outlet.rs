@@ -39,6 +39,12 @@ impl Outlet {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// Rows that the backend has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        let rows = |event: &Event| if let Event::Batch(rows) = event { rows.len() } else { 0 };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().map(rows).sum()
+    }
+
     pub(crate) fn put(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
         (self.wake)();

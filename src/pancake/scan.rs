@@ -119,11 +119,12 @@ impl Scan {
         }
     }
 
-    /// How many requests may be on their way, as the scan proves long: a backend that has wanted two batches may be
-    /// content, unless it wants all for sure; from then on the number grows with each batch that it takes, 2, 8, 32.
+    /// How many requests may be on their way, as the scan proves long: a backend that wants all for sure has shown so by
+    /// the first batch that it takes; any other may be content with two, and from then on the number grows with each,
+    /// 2, 8, 32.
     fn width(&self, wanted: u64) -> usize {
-        let taken = wanted.saturating_sub(if self.plan.whole { 1 } else { 2 }).min(8);
-        let grown = 1_usize << (2 * taken).saturating_sub(1);
+        let taken = wanted.saturating_sub(1).min(8);
+        let grown = 1_usize << if self.plan.whole { 3 * taken } else { (2 * taken).saturating_sub(3) };
         grown.min(self.server.max_concurrency as usize)
     }
 
@@ -171,7 +172,9 @@ impl Scan {
                 }
                 let context = self.context(&chain);
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
-                lock(union).feed(asker, rows.collect::<Result<_>>()?);
+                let mut union = lock(union);
+                union.feed(asker, rows.collect::<Result<_>>()?);
+                self.tally.ahead.at_least(union.waiting() + self.outlet.waiting());
                 Ok(Some(()))
             }
         };

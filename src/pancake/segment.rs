@@ -16,7 +16,7 @@ const PIECE: f64 = 24.0;
 /// The same where rows of older parts wait for those of the newer ones.
 const ORDERED_PIECE: f64 = 12.0;
 /// Less than this is not worth a cut.
-const SMALLEST: f64 = 4.0;
+const SMALLEST: f64 = 2.5;
 /// `until` is in whole seconds and widened by one: a shorter stretch would be served twice.
 const SHORTEST_MICROS: i64 = 4 * SECOND;
 

@@ -182,7 +182,8 @@ impl Union {
         })
     }
 
-    fn waiting(&self) -> usize {
+    /// Rows that came and were not handed out yet.
+    pub fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows.len()).sum()
     }
 

@@ -153,7 +153,7 @@ pub fn verdicts(windows: &[(Window, Seen)], known: &[Known]) -> [Finding; 2] {
 }
 
 /// Whether the bounds act on the column that `order_by` names: asked for by `updated_at`, where rows move, so some of
-/// them may be missing, but not most.
+/// them may be missing, but not most. A batch tells nothing about rows older than its last.
 pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
     const ORDER: Order = Order::UpdatedAt;
     let Some((window, seen)) = window else {
@@ -165,7 +165,9 @@ pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
     let Seen::Rows(rows) = seen else {
         return Finding::fail(COLUMN, "a window by updated_at is refused").distrust(&[Filterable::UpdatedAt]);
     };
-    let expected: Vec<_> = known.iter().filter(|row| inside(row.updated_at)).collect();
+    let oldest = rows.iter().map(|row| row.updated_at).min();
+    let reached = |row: &Known| oldest.is_none_or(|oldest| row.updated_at >= oldest);
+    let expected: Vec<_> = known.iter().filter(|row| inside(row.updated_at) && reached(row)).collect();
     let came = expected.iter().filter(|row| rows.iter().any(|came| came.id == row.id)).count();
     let outside = rows.iter().any(|row| !inside(row.updated_at));
     let by_other = !rows.is_empty() && rows.iter().all(|row| inside(row.inserted_at));
@@ -261,6 +263,8 @@ mod tests {
         assert_eq!(told(&|row| (low..=high).contains(&row.updated_at)).status, Status::Ok);
         assert_eq!(told(&|_| true).status, Status::Warn);
         assert_eq!(told(&|_| false).status, Status::Fail);
+        assert_eq!(told(&|row| row.updated_at == high).status, Status::Ok, "a short batch");
+        assert_eq!(told(&|row| row.updated_at == low).status, Status::Fail);
         assert_eq!(column(None, &page).status, Status::Warn);
         let moved = Known { inserted_at: low, updated_at: Micros(0), ..page[0].clone() };
         let other = column(Some(&(window, Seen::Rows(vec![moved]))), &page);

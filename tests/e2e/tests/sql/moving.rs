@@ -31,7 +31,7 @@ fn open(rows: usize) -> (Shop<'static>, Session) {
 }
 
 /// Every row of `before` that is still there came once, none came twice, and none is unheard of.
-fn exactly_once(came: &[String], before: &[String], after: &[String], what: &str) {
+pub fn exactly_once(came: &[String], before: &[String], after: &[String], what: &str) {
     let mut times: BTreeMap<&String, usize> = BTreeMap::new();
     for id in came {
         *times.entry(id).or_default() += 1;
@@ -70,7 +70,7 @@ impl Weather<'_> {
     }
 }
 
-fn storms() -> [(&'static str, Storm); 6] {
+pub fn storms() -> [(&'static str, Storm); 6] {
     let calm = Storm::default();
     [
         ("three messages a request", Storm { messages: 3.0, ..calm }),
@@ -93,7 +93,7 @@ fn storms() -> [(&'static str, Storm); 6] {
 }
 
 #[test]
-fn storms_and_lost_cursors() {
+pub fn storms_and_lost_cursors() {
     let (shop, mut session) = open(190);
     let rows = shop.simulator.first_page().conversations();
     let mut weather = Weather { shop: &shop, session: &mut session, rows };
@@ -110,7 +110,7 @@ fn storms_and_lost_cursors() {
 }
 
 #[test]
-fn storms_with_short_batches_repeats_and_late_messages() {
+pub fn storms_with_short_batches_repeats_and_late_messages() {
     let (shop, mut session) = open(190);
     let rows = shop.simulator.first_page().conversations();
     let mut weather = Weather { shop: &shop, session: &mut session, rows };
@@ -157,7 +157,7 @@ fn rows_with_filters_stay_whole_in_a_storm() {
 }
 
 /// As `exactly_once`, where rows may also come to match while the scan runs.
-fn exactly_once_of(came: &[String], before: &[String], after: &[String], what: &str) {
+pub fn exactly_once_of(came: &[String], before: &[String], after: &[String], what: &str) {
     let unique: BTreeSet<_> = came.iter().collect();
     assert_eq!(unique.len(), came.len(), "{what}: some came twice");
     let after: BTreeSet<_> = after.iter().collect();

@@ -53,6 +53,8 @@ struct Figures {
     time: Duration,
     requests: u64,
     rss_kb: u64,
+    /// The most rows that waited in the backend.
+    ahead: Option<u64>,
 }
 
 pub fn measure() -> Result<Table> {
@@ -92,6 +94,7 @@ pub fn measure() -> Result<Table> {
             "requests",
             "over the minimum",
             "memory",
+            "rows ahead",
         ],
     );
     let mut series: Vec<Series> = Vec::new();
@@ -121,6 +124,7 @@ pub fn measure() -> Result<Table> {
             figures.requests.to_string(),
             format!("{:+.1} %", over * 100.0),
             if figures.rss_kb > 0 { format!("{} MB", figures.rss_kb / 1024) } else { String::new() },
+            figures.ahead.map_or(String::new(), |rows| rows.to_string()),
         ]);
     }
     table.chart = Some(Chart {
@@ -151,15 +155,26 @@ fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
         let begun = Instant::now();
         let rows = loops::paced::<loops::Two>(&shop.simulator.base_url(), &page, case.pause)?;
         ensure!(rows == expected, "{rows} rows");
-        return Ok(Figures { time: begun.elapsed(), requests: shop.simulator.requests(), rss_kb: 0 });
+        return Ok(Figures {
+            time: begun.elapsed(),
+            requests: shop.simulator.requests(),
+            rss_kb: 0,
+            ahead: None,
+        });
     };
     let mut session = shop.connect()?;
     let begun = Instant::now();
-    let rows = session.one(sql)?;
+    let plan = session.explain_with("ANALYZE, VERBOSE, TIMING OFF", sql)?;
     let time = begun.elapsed();
-    ensure!(rows == expected.to_string(), "{rows} rows");
+    ensure!(plan.contains(&format!(", {expected} rows, ")), "{plan}");
+    let ahead = plan.split_once("Pancake Ahead: at most ").and_then(|(_, rest)| rest.split(' ').next());
     shop.honest()?;
-    Ok(Figures { time, requests: shop.simulator.requests(), rss_kb: anonymous(session.pid()?)? })
+    Ok(Figures {
+        time,
+        requests: shop.simulator.requests(),
+        rss_kb: anonymous(session.pid()?)?,
+        ahead: ahead.and_then(|rows| rows.parse().ok()),
+    })
 }
 
 /// What a process holds in memory of its own, in kB.
