@@ -18,7 +18,8 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/pancake_fdw--0.1.sql", name = "install");
 pgrx::extension_sql_file!("../sql/sync/marks.sql", name = "marks", requires = ["install"]);
 pgrx::extension_sql_file!("../sql/sync/shape.sql", name = "shape", requires = ["marks"]);
-pgrx::extension_sql_file!("../sql/sync/batch.sql", name = "batch", requires = ["shape"]);
+pgrx::extension_sql_file!("../sql/sync/threads.sql", name = "threads", requires = ["shape"]);
+pgrx::extension_sql_file!("../sql/sync/batch.sql", name = "batch", requires = ["threads"]);
 pgrx::extension_sql_file!("../sql/sync/steps.sql", name = "steps", requires = ["batch"]);
 pgrx::extension_sql_file!("../sql/sync/call.sql", name = "call", requires = ["steps"]);
 

@@ -1,5 +1,5 @@
--- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every name
--- and operator is spelt out. Which batch comes next is left to steps.sql.
+-- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every
+-- name and operator is spelt out. Which batch comes next is left to steps.sql, how threads are read to threads.sql.
 
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
 -- the other writer's if it wrote after the statement that read ours had started. A row that does not differ is not
@@ -34,36 +34,65 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
     END $$;
 COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the statement that writes rows into a target';
 
--- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own: so many rows in
--- the order of a time, or a slice of it, from where the batch before ended, ties included; of a list without times, all. They are read before the first one is written:
--- rows of the target are locked for milliseconds, not for as long as the network takes.
+CREATE FUNCTION sync_bounds(alias text, "column" text, low timestamptz, high timestamptz) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT ' WHERE ' || string_agg(
+            format('%s.%I OPERATOR(pg_catalog.%s) %L::timestamptz', alias, "column", b.operator, b.bound), ' AND ')
+        FROM (VALUES ('<=', high), ('>=', low)) AS b (operator, bound) WHERE b.bound IS NOT NULL
+    $$;
+COMMENT ON FUNCTION sync_bounds(text, text, timestamptz, timestamptz) IS 'internal: the window of a batch';
+
+-- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch before ended, ties
+-- included; of a list without times, all.
+CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, latest timestamptz) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    DECLARE
+        walk CONSTANT record := pancake.sync_walk(job.object);
+        at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::timestamptz');
+        is_head CONSTANT boolean := job.phase = 'head';
+    BEGIN
+        RETURN concat(
+            format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, '
+                   'pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
+                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<) %2$L::timestamptz) AS newest, '
+                   'pg_catalog.count(*) AS walked, NULL::text[] AS seam ',
+                -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless
+                -- it has changed since.
+                CASE WHEN is_head AND job.first_since IS NOT NULL THEN
+                    format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
+                        CASE WHEN job.kind = 'delta' THEN
+                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END,
+                latest),
+            format('FROM (SELECT ROW(%s)::%s AS row, s.id, %s AS at%s FROM %2$s AS s%5$s', row_of_source,
+                pancake.sync_name(job.source), at, CASE WHEN is_head THEN ', s.inserted_at' END,
+                pancake.sync_bounds('s', "column", CASE walk.walk WHEN 'slices' THEN job.edge ELSE job.low END, job.high)),
+            CASE WHEN walk.walk <> 'whole' THEN format(' ORDER BY %s DESC', at) END,
+            CASE WHEN walk.walk = 'rows' THEN format(' LIMIT %s', job.batch) END, ') r');
+    END $$;
+COMMENT ON FUNCTION sync_rows(sync_job, text, text, timestamptz) IS 'internal: the query of a batch';
+
+-- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own. Its rows are read
+-- before the first one is written: rows of the target are locked for milliseconds, not for as long as the network takes.
 CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         shape record;
-        walk CONSTANT record := pancake.sync_walk(job.object);
-        at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::timestamptz');
-        bounds text;
         read_at CONSTANT timestamptz := clock_timestamp();
+        -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
+        latest CONSTANT timestamptz := read_at + interval '1 day';
     BEGIN
         SELECT * INTO shape FROM pancake.sync_shape(job);
-        SELECT string_agg(format('s.%I OPERATOR(pg_catalog.%s) %L::timestamptz', "column", b.operator, b.bound), ' AND ')
-        INTO bounds
-        FROM (VALUES ('<=', job.high), ('>=', CASE walk.walk WHEN 'slices' THEN job.edge ELSE job.low END)) AS b (operator, bound) WHERE b.bound IS NOT NULL;
         RETURN format(
-            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.seen '
-            'FROM (SELECT pg_catalog.array_agg(r.row)%10$s AS rows, pg_catalog.array_agg(r.id)%10$s AS ids, '
-            '          pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
-            '          FILTER (WHERE r.at OPERATOR(pg_catalog.<) %1$L::timestamptz) AS newest '
-            '      FROM (SELECT ROW(%2$s)::%3$s AS row, s.id, %4$s AS at%11$s FROM %3$s AS s%5$s%6$s) r) a, '
-            'LATERAL pancake.sync_write(a.rows, a.ids, %7$L::text[], %8$L, %9$L) w',
-            -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
-            read_at + interval '1 day',
-            shape.row_of_source, pancake.sync_name(job.source), at, ' WHERE ' || bounds,
-            CASE WHEN walk.walk <> 'whole' THEN format(' ORDER BY %s DESC', at) END
-                || CASE walk.walk WHEN 'rows' THEN format(' LIMIT %s', job.batch) ELSE '' END,
+            'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
+            'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::text[], %L, %L) w',
+            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape.row_of_source, latest)
+                ELSE pancake.sync_threads(job, "column", shape, latest) END,
             witnesses,
             -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.
             format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '
@@ -71,14 +100,7 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
                    'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
                    pancake.sync_name(job.target), CASE WHEN shape.has_page THEN
                        format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END),
-            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at),
-            -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless it
-            -- has changed since.
-            CASE WHEN job.phase = 'head' AND job.first_since IS NOT NULL THEN
-                format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
-                    CASE WHEN job.kind = 'delta' THEN
-                        format(' OR r.at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END,
-            CASE WHEN job.phase = 'head' THEN ', s.inserted_at' END);
+            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at));
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
 

@@ -113,7 +113,7 @@ CREATE PROCEDURE sync(
             PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(target, 0));
             copy := pg_catalog.to_regclass(target);
             IF copy IS NULL THEN
-                statements := pancake.sync_definition(source, target, pg_catalog.current_schema());
+                statements := pancake.sync_definition(source, jobs[1].object, target, pg_catalog.current_schema());
                 FOREACH statement IN ARRAY statements LOOP
                     EXECUTE statement;
                 END LOOP;
@@ -127,6 +127,7 @@ CREATE PROCEDURE sync(
             job.source := page.source;
             job.page_id := page.page_id;
             job.object := page.object;
+            job.list := page.list;
             job.target := copy;
             job.asked_at := pg_catalog.clock_timestamp();
             LOOP

@@ -28,6 +28,7 @@ CREATE TABLE sync_marks (
     last_error_at       timestamptz,
     last_error          text,
     witnesses           text[],                             -- ids of the newest row, one between, the oldest
+    known_to            timestamptz,                        -- of threads, where that is before a delta begins: see there
     PRIMARY KEY (target, page_id)
 );
 COMMENT ON TABLE sync_marks IS 'internal: what sync_state shows, and by which rows the marks are believed';
@@ -66,6 +67,7 @@ CREATE TYPE sync_job AS (
     source regclass, target regclass, page_id text, object text,
     lookback interval, reread interval, reread_every interval, full_rescan boolean, patience interval,
     first_since timestamptz,
+    list        regclass,     -- of threads: the table of conversations
     asked_at    timestamptz,  -- when the procedure was called
     phase       text,         -- what the next step does
     lane        text,         -- delta or full: one run of each at a time
@@ -73,9 +75,11 @@ CREATE TYPE sync_job AS (
     run_id      bigint,
     began_at    timestamptz,  -- of the run
     since       timestamptz,  -- where a delta begins
+    known_to    timestamptz,  -- of threads: before this a stored message has no unstored one before it
     newest      timestamptz,  -- the newest time of the run's first reply
     high        timestamptz,  -- where the next batch begins
     low         timestamptz,  -- where the last one ends
+    seam        text[],       -- conversations that the batch before has read there
     batch       bigint,       -- rows of the next batch, if rows are counted
     edge        timestamptz,  -- where the next batch ends, if it is a slice of time
     span        interval,     -- how long that slice is
@@ -88,7 +92,8 @@ COMMENT ON TYPE sync_job IS 'internal: a page that is being copied';
 
 CREATE TYPE sync_result AS (
     alive boolean, seen bigint, existing bigint, written bigint, ids text[], lowest timestamptz, newest timestamptz,
-    walked bigint             -- rows of the list that was walked
+    walked bigint,            -- rows of the list that was walked
+    seam text[]               -- of threads: the conversations that the next batch begins with, too
 );
 COMMENT ON TYPE sync_result IS 'internal: what a step brought';
 
@@ -170,7 +175,8 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
                    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
             DELETE FROM pancake.sync_marks m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target);
             INSERT INTO pancake.sync_marks AS m (target, page_id, object, source, first_since, backfill_from)
-            VALUES (job.target, job.page_id, job.object, job.source, job.first_since, job.first_since)
+            VALUES (job.target, job.page_id, job.object, job.source, job.first_since,
+                    pancake.sync_floor(job.object, job.first_since))
             ON CONFLICT (target, page_id) DO UPDATE
             SET first_since = EXCLUDED.first_since, backfill_from = EXCLUDED.backfill_from
             -- Of first runs that brought nothing the last one says what is wanted.
@@ -273,7 +279,7 @@ CREATE FUNCTION sync_remember(marks sync_marks) RETURNS void
             backfill_from = marks.backfill_from, backfill_done = marks.backfill_done,
             first_since = marks.first_since, last_success_at = marks.last_success_at,
             last_reread_at = marks.last_reread_at, last_full_rescan_at = marks.last_full_rescan_at,
-            witnesses = marks.witnesses
+            witnesses = marks.witnesses, known_to = marks.known_to
         WHERE m.target = marks.target AND m.page_id = marks.page_id;
     END $$;
 COMMENT ON FUNCTION sync_remember(sync_marks) IS 'internal: moves the marks';

@@ -13,21 +13,38 @@ COMMENT ON FUNCTION sync_name(regclass) IS 'internal: a name that needs no searc
 --   rows     so many at a time, newest first: the list comes in that order
 --   slices   all of a slice of time: the list has numbers and a window, and no order that can be taken in pieces
 --   whole    all at once: the list has neither times nor pages, and each run reads it to its end
+--   threads  the conversations of the page, as rows; of each its own list, newest first, by the column `thread`
 CREATE FUNCTION sync_walk(
-        object text, OUT walk text, OUT changed text, OUT begun text, OUT version text, OUT dated text)
+        object text, OUT walk text, OUT changed text, OUT begun text, OUT version text, OUT dated text, OUT thread text)
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT w.walk, w.changed, w.begun, w.version, w.dated
-        FROM (VALUES ('conversations', 'rows',   'updated_at',  'inserted_at', 'updated_at', 'updated_at'),
-                     ('customers',     'slices', 'updated_at',  'inserted_at', 'updated_at', 'updated_at'),
-                     ('posts',         'slices', 'inserted_at', 'inserted_at', NULL,         'inserted_at'),
-                     ('tags',          'whole',  NULL,          NULL,          NULL,         NULL),
-                     ('users',         'whole',  NULL,          NULL,          NULL,         NULL))
-            AS w (object, walk, changed, begun, version, dated)
+        SELECT w.walk, w.changed, w.begun, w.version, w.dated, w.thread
+        FROM (VALUES
+            ('conversations', 'rows',    'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
+            ('customers',     'slices',  'updated_at',  'inserted_at', 'updated_at', 'updated_at',  NULL),
+            ('posts',         'slices',  'inserted_at', 'inserted_at', NULL,         'inserted_at', NULL),
+            ('tags',          'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
+            ('users',         'whole',   NULL,          NULL,          NULL,         NULL,          NULL),
+            ('messages',      'threads', 'updated_at',  'inserted_at', NULL,         'inserted_at', 'conversation_id'))
+            AS w (object, walk, changed, begun, version, dated, thread)
         WHERE w.object = sync_walk.object
     $$;
 COMMENT ON FUNCTION sync_walk(text) IS 'internal: how an object is walked';
+
+-- Down to where a list is walked that holds what is wanted since a time. The conversation that began first may have
+-- the newest message: of those the list is read to its end.
+CREATE FUNCTION sync_floor(object text, first_since timestamptz) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE WHEN w.thread IS NULL THEN first_since END FROM pancake.sync_walk(object) w $$;
+COMMENT ON FUNCTION sync_floor(text, timestamptz) IS 'internal: where the walk of a list ends';
+
+CREATE FUNCTION sync_option(options text[], name text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT o.option_value FROM pg_options_to_table(options) o WHERE o.option_name = name $$;
+COMMENT ON FUNCTION sync_option(text[], text) IS 'internal: an option of a server or a foreign table';
 
 -- One job for each page of the source: a foreign table of ours, or a table that is partitioned into such.
 CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
@@ -43,11 +60,9 @@ CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
     BEGIN
         FOR leaf IN
             SELECT l.relation, c.relkind, w.fdwname,
-                (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'object') AS object,
-                coalesce(
-                    (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) o WHERE o.option_name = 'page_id'),
-                    (SELECT o.option_value FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'page_id')
-                ) AS page_id
+                pancake.sync_option(t.ftoptions, 'object') AS object,
+                coalesce(pancake.sync_option(t.ftoptions, 'page_id'), pancake.sync_option(s.srvoptions, 'page_id'))
+                    AS page_id
             FROM (SELECT source AS relation WHERE (SELECT c.relkind FROM pg_class c WHERE c.oid = source) <> 'p'
                   UNION ALL
                   SELECT p.relid FROM pg_partition_tree(source) p WHERE p.isleaf AND p.relid <> source) l
@@ -74,6 +89,7 @@ CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
             job.source := leaf.relation;
             job.page_id := leaf.page_id;
             job.object := leaf.object;
+            job.list := pancake.sync_list(leaf.relation, leaf.object, leaf.page_id);
             jobs := jobs || job;
         END LOOP;
         IF jobs = '{}' THEN
@@ -84,7 +100,7 @@ CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
 COMMENT ON FUNCTION sync_jobs(regclass) IS 'internal: the pages of a source';
 
 -- The statements that make a target in the image of the source.
-CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETURNS text[]
+CREATE FUNCTION sync_definition(source regclass, object text, target text, schema name) RETURNS text[]
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -92,7 +108,7 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
         parts text[] := parse_ident(target);
         name text;
         columns text;
-        indexed text[];
+        indexed text;
     BEGIN
         IF cardinality(parts) = 1 THEN
             parts := schema || parts;
@@ -102,8 +118,9 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
                 HINT = 'Name the target with its schema, such as ''crm.conversations''.';
         END IF;
         name := format('%I.%I', parts[1], parts[2]);
-        SELECT array_agg(a.attname ORDER BY a.attname DESC) INTO indexed FROM pg_attribute a
-        WHERE a.attrelid = source AND a.attname IN ('updated_at', 'inserted_at') AND NOT a.attisdropped;
+        SELECT string_agg(', ' || quote_ident(a.attname), '' ORDER BY a.attname) INTO indexed
+        FROM pancake.sync_walk(object) w JOIN pg_attribute a ON a.attname IN (w.thread, w.dated)
+        WHERE a.attrelid = source AND NOT a.attisdropped;
         SELECT string_agg(format('%I %s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
                    CASE WHEN a.attcollation <> t.typcollation
                        THEN (SELECT format(' COLLATE %I.%I', n.nspname, c.collname)
@@ -117,9 +134,9 @@ CREATE FUNCTION sync_definition(source regclass, target text, schema name) RETUR
         RETURN array_remove(ARRAY[
             format('CREATE TABLE %s (page_id text NOT NULL, %s, synced_at timestamp with time zone NOT NULL, '
                    'removed_at timestamp with time zone, PRIMARY KEY (page_id, id))', name, columns),
-            CASE WHEN indexed IS NOT NULL THEN format('CREATE INDEX ON %s (page_id, %I)', name, indexed[1]) END], NULL);
+            CASE WHEN indexed IS NOT NULL THEN format('CREATE INDEX ON %s (page_id%s)', name, indexed) END], NULL);
     END $$;
-COMMENT ON FUNCTION sync_definition(regclass, text, name) IS 'internal: how a target is made';
+COMMENT ON FUNCTION sync_definition(regclass, text, text, name) IS 'internal: how a target is made';
 
 -- How the columns of a source fit those of a target: the texts that statements are made of.
 CREATE FUNCTION sync_shape(
@@ -132,6 +149,7 @@ CREATE FUNCTION sync_shape(
     DECLARE
         name CONSTANT text := pancake.sync_name(job.target);
         walk CONSTANT record := pancake.sync_walk(job.object);
+        list CONSTANT regclass := coalesce(job.list, job.source);
         bad record;
         named text[];
     BEGIN
@@ -141,17 +159,21 @@ CREATE FUNCTION sync_shape(
                 HINT = 'The target of a sync is an ordinary or a partitioned table.';
         END IF;
         SELECT r.relation, r.column INTO bad
-        FROM (VALUES (job.source, 'id', '{text,varchar}'::regtype[]), (job.source, walk.begun, '{timestamptz}'),
-                     (job.source, walk.changed, '{timestamptz}'), (job.target, 'id', '{text,varchar}'),
+        FROM (VALUES (job.source, 'id', '{text,varchar}'::regtype[]), (job.source, walk.thread, '{text,varchar}'),
+                     (job.source, walk.dated, '{timestamptz}'), (list, 'id', '{text,varchar}'),
+                     (list, walk.begun, '{timestamptz}'), (list, walk.changed, '{timestamptz}'),
+                     (job.target, 'id', '{text,varchar}'), (job.target, walk.thread, '{text,varchar}'),
                      (job.target, walk.dated, '{timestamptz,timestamp}')) AS r (relation, "column", types)
-        WHERE r.column IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.relation AND a.attname = r.column
-                              AND NOT a.attisdropped AND a.atttypid = ANY (r.types));
+        WHERE r.column IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_attribute a WHERE a.attrelid = r.relation AND a.attname = r.column AND NOT a.attisdropped
+                AND a.atttypid = ANY (r.types));
         IF FOUND THEN
             RAISE undefined_column USING
                 MESSAGE = format('%s has no column %I that a sync can use', pancake.sync_name(bad.relation), bad.column),
-                HINT = format('Source and target need id (text)%s.',
+                HINT = format('Source and target need id (text)%s%s.', ', ' || walk.thread || ' (text)',
                     ' and ' || walk.dated || ' (timestamp with time zone)'
-                    || CASE WHEN walk.begun <> walk.dated THEN ', the source also ' || walk.begun ELSE '' END);
+                    || CASE WHEN job.list IS NOT NULL THEN format(', %s also %s and %s', job.list, walk.begun, walk.changed)
+                            WHEN walk.begun <> walk.dated THEN ', the source also ' || walk.begun ELSE '' END);
         END IF;
         SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO bad
         FROM pg_attribute a

@@ -7,6 +7,7 @@
 --   full       census → head → all … → gone
 --   Those walked by slices have no head, and what began is what changed:
 --   backfill   past …            delta   changed …            reread, full   as above
+--   Threads are walked by their conversations, as rows are; the head of a list reads threads only in a delta.
 --   A whole list is read in every run, and what is not in it any more is gone:
 --   backfill   all               delta, full   census → all → gone
 --
@@ -19,6 +20,25 @@
 CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
 -- 64 replies: 16 s at 4 requests a second are lost at most when a run is killed, and some 50 MB are used (14 KB a row, measured).
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (64 * 59 + 1)::bigint';
+
+-- A thread takes a request or a hundred. The first batch is a guess, the next ones as many conversations as take as long
+-- as a batch of another object does: 64 replies.
+CREATE FUNCTION sync_first_threads() RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT least(30, pancake.sync_batch_rows()) $$;
+COMMENT ON FUNCTION sync_first_threads() IS 'internal: how many conversations the first batch of threads holds';
+
+CREATE FUNCTION sync_next_threads(job sync_job, step text) RETURNS bigint
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT CASE step WHEN 'head' THEN pancake.sync_first_threads() ELSE
+            greatest(8, least(pancake.sync_batch_rows(), job.batch * least(8, 64 / greatest(r.made, 1)::float8)::float8))
+            END::bigint
+        FROM (SELECT pancake.sync_requests() - job.requests AS made) r
+    $$;
+COMMENT ON FUNCTION sync_next_threads(sync_job, text) IS 'internal: how many conversations the next batch of threads holds';
 
 -- A delta's window, and a day that is read again, are one slice, unless somebody wants more.
 CREATE FUNCTION sync_first_span() RETURNS interval LANGUAGE sql IMMUTABLE AS $$SELECT interval '2 days'$$;
@@ -87,19 +107,22 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.phase := CASE job.kind
             WHEN 'backfill' THEN CASE
                 WHEN walk.walk = 'whole' THEN 'all'
-                WHEN walk.walk = 'rows' AND marks.mark IS NULL THEN 'head'
+                WHEN walk.walk IN ('rows', 'threads') AND marks.mark IS NULL THEN 'head'
                 ELSE 'past' END
-            WHEN 'delta' THEN CASE walk.walk WHEN 'rows' THEN 'head' WHEN 'slices' THEN 'changed' ELSE 'census' END
+            WHEN 'delta' THEN CASE walk.walk WHEN 'slices' THEN 'changed' WHEN 'whole' THEN 'census' ELSE 'head' END
             WHEN 'full' THEN 'census'
             WHEN 'reread' THEN 'again'
             ELSE 'end' END;
         job.began_at := clock_timestamp();
-        job.batch := CASE job.phase WHEN 'head' THEN pancake.sync_head_rows() ELSE pancake.sync_batch_rows() END;
+        job.batch := CASE WHEN job.phase = 'head' THEN pancake.sync_head_rows()
+            WHEN walk.walk = 'threads' THEN pancake.sync_first_threads() ELSE pancake.sync_batch_rows() END;
         job.span := pancake.sync_first_span();
         job.newest := NULL;
         job.census := NULL;
         job.high := NULL;
+        job.seam := NULL;
         job.since := pancake.sync_since(job, marks);
+        job.known_to := coalesce(marks.known_to, job.since);
         IF marks.mark IS NOT NULL THEN
             job.first_since := marks.first_since;
         END IF;
@@ -203,7 +226,7 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
         marks := pancake.sync_marks_of(job, false);
         IF job.phase = 'census' THEN
             job := pancake.sync_take_census(job, marks);
-            job.phase := CASE walk.walk WHEN 'rows' THEN 'head' ELSE 'all' END;
+            job.phase := CASE WHEN walk.walk IN ('rows', 'threads') THEN 'head' ELSE 'all' END;
             job.low := CASE WHEN job.phase = 'all' THEN job.first_since END;
             job.batch := pancake.sync_head_rows();
         ELSIF job.phase = 'past' THEN
@@ -284,7 +307,7 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
             END IF;
         END IF;
         RETURN format('SELECT true, 0::bigint, 0::bigint, w.affected, NULL::text[], NULL::timestamptz, NULL::timestamptz, '
-                      '0::bigint FROM pancake.sync_execute(%L) w', change);
+                      '0::bigint, NULL::text[] FROM pancake.sync_execute(%L) w', change);
     END $$;
 COMMENT ON FUNCTION sync_removal(sync_job) IS 'internal: the statement that marks rows that are gone';
 
@@ -298,8 +321,10 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         entry pancake.sync_log;
         fresh CONSTANT bigint := least(coalesce(cardinality(result.ids), 0) - result.existing, result.written);
         walk CONSTANT record := pancake.sync_walk(job.object);
-        is_last CONSTANT boolean := CASE walk.walk WHEN 'rows' THEN result.walked < job.batch
-            WHEN 'slices' THEN job.edge IS NOT DISTINCT FROM job.low ELSE true END;
+        is_last CONSTANT boolean := CASE walk.walk WHEN 'slices' THEN job.edge IS NOT DISTINCT FROM job.low
+            WHEN 'whole' THEN true ELSE result.walked < job.batch END;
+        -- The head holds no thread but those that a delta wants.
+        is_all CONSTANT boolean := is_last AND (walk.walk <> 'threads' OR job.kind = 'delta');
         step CONSTANT text := job.phase;
     BEGIN
         IF marks.target IS NULL OR NOT result.alive THEN
@@ -331,11 +356,14 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.mark := result.newest;
                 END IF;
                 job.phase := CASE
-                    WHEN job.kind = 'full' THEN CASE WHEN is_last THEN 'gone' ELSE 'all' END
-                    WHEN is_last THEN 'over'
+                    WHEN job.kind = 'full' THEN CASE WHEN is_all THEN 'gone' ELSE 'all' END
+                    WHEN is_all THEN 'over'
                     WHEN job.kind = 'backfill' THEN 'past'
                     WHEN result.lowest < job.since THEN 'begun'
                     ELSE 'changed' END;
+                IF walk.walk = 'threads' AND job.kind = 'delta' THEN
+                    marks.known_to := CASE job.phase WHEN 'changed' THEN job.known_to END;
+                END IF;
             WHEN 'changed' THEN
                 job.phase := CASE WHEN NOT is_last THEN 'changed' WHEN walk.walk = 'slices' THEN 'over' ELSE 'begun' END;
             WHEN 'begun' THEN
@@ -355,7 +383,9 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                 IF walk.walk <> 'slices' OR marks.mark IS NOT NULL THEN
                     marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
                 END IF;
-                IF marks.backfill_from IS NOT DISTINCT FROM marks.first_since AND result.seen > 0 THEN
+                IF marks.backfill_from IS NOT DISTINCT FROM pancake.sync_floor(job.object, marks.first_since)
+                    AND result.seen > 0 THEN
+                    marks.witnesses := coalesce(marks.witnesses, '{NULL,NULL,NULL}');
                     marks.witnesses[2] := coalesce(marks.witnesses[2], result.ids[(result.seen + 1) / 2]);
                     marks.witnesses[3] := result.ids[result.seen];
                 END IF;
@@ -374,11 +404,16 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         IF job.phase <> 'over' THEN
             -- A batch of nothing but ties leads no further down: the next one is larger.
             job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_head_rows()
-                WHEN result.lowest = job.high THEN job.batch * 2 ELSE pancake.sync_batch_rows() END;
-            job.span := pancake.sync_span(job, result.seen);
+                WHEN result.lowest = job.high THEN job.batch * 2
+                WHEN walk.walk = 'threads' THEN pancake.sync_next_threads(job, step)
+                ELSE pancake.sync_batch_rows() END;
+            IF walk.walk = 'slices' THEN
+                job.span := pancake.sync_span(job, result.seen);
+            END IF;
             job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
+            job.seam := CASE WHEN job.phase IN (step, 'changed') THEN result.seam END;
             job.low := CASE WHEN job.phase = 'changed' THEN job.since WHEN job.phase = step THEN job.low
-                WHEN job.phase = 'all' THEN marks.first_since END;
+                WHEN job.phase = 'all' THEN pancake.sync_floor(job.object, marks.first_since) END;
             PERFORM pancake.sync_remember(marks);
             RAISE NOTICE 'page %: %: % rows, back to %', job.page_id, job.kind, entry.seen, result.lowest;
             RETURN job;

@@ -13,7 +13,7 @@ use crate::catalogue::Object;
 use crate::client::{Client, Ready};
 use crate::decode::{Context, Row, Wanted, spots};
 use crate::endpoint::address;
-use crate::error::Result;
+use crate::error::{Result, quote};
 use crate::lane::OneAtATime;
 use crate::ledger::{Tally, Waiting};
 use crate::meter::PageMeter;
@@ -178,7 +178,12 @@ impl Scan {
                 Ok(Some(()))
             }
         };
-        self.answer(&address(self.object, &self.page_id, &chain, &ask), ready, take).await
+        let answered = self.answer(&address(self.object, &self.page_id, &chain, &ask), ready, take).await;
+        // Of a hundred conversations that a query names, which one it was.
+        answered.map_err(|error| match &chain.conversation_id {
+            Some(id) => error.also(format!("It was asked for the messages of conversation {}.", quote(id))),
+            None => error,
+        })
     }
 
     pub(crate) fn context<'a>(&'a self, chain: &'a Chain) -> Context<'a> {

@@ -9,6 +9,7 @@ use serde_json::json;
 mod beside;
 mod input;
 mod killed;
+mod messages;
 mod objects;
 mod pages;
 mod rescans;

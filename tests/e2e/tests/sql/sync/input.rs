@@ -175,7 +175,7 @@ fn roles_that_may_not() {
         SYNC,
         "SELECT pancake.sync_reset('crm.conversations')",
         "SELECT pancake.sync_remember(ROW('crm.conversations', '100000000000001', 'conversations', 'shop.conversations',
-             now(), now(), NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::pancake.sync_marks)",
+             now(), now(), NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::pancake.sync_marks)",
         "SELECT pancake.sync_log_step(1, 'failed', 1, 1, 1, 1, 1)",
         "SELECT * FROM pancake.sync_marks",
         "SELECT * FROM pancake.sync_log",
@@ -249,14 +249,19 @@ fn a_search_path_leads_nobody_astray() {
         )
         .unwrap();
     let page = shop.simulator.first_page();
-    for call in ["CALL pancake.sync('shop.conversations', 'crm.other')", FULL, SYNC] {
-        page.message(&page.ids()[70]);
+    let calls = ["CALL pancake.sync('shop.conversations', 'crm.other')", FULL, SYNC];
+    let messages = "CALL pancake.sync('shop.messages', 'crm.messages')";
+    for call in calls.into_iter().chain([messages, messages]) {
+        (0..70).for_each(|_| assert!(page.message(&page.ids()[70])));
         session.execute("SET search_path = evil, pg_catalog").unwrap();
         let done = session.execute(call);
         session.execute("RESET search_path").unwrap();
         done.unwrap();
     }
+    session.execute(SYNC).unwrap();
     is_the_page(&mut session, "under an evil search_path");
+    let unlike = super::objects::differences(&mut session, "messages", super::messages::ALL);
+    assert!(unlike.is_empty(), "{unlike:?}");
 }
 
 /// The path of the caller holds for the triggers of the target.

@@ -11,10 +11,10 @@ use pancake_simulator::Storm;
 use super::*;
 
 /// A generator of moments: xorshift, so that a failure can be played again.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -32,6 +32,41 @@ fn connect(shop: &Shop) -> Session {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Runs a sync and kills it, in one of three ways, after so many microseconds; gives the pid that it had. Counts those
+/// that had not come to their end by then.
+fn strike(
+    cluster: &Cluster,
+    shop: &Shop,
+    session: &mut Session,
+    call: &str,
+    moment: u64,
+    way: u64,
+    killed: &mut u32,
+) -> i32 {
+    let mut victim = connect(shop);
+    let (pid, call) = (victim.pid().unwrap(), call.to_owned());
+    let running = std::thread::spawn(move || victim.execute(&call).is_err());
+    std::thread::sleep(Duration::from_micros(moment));
+    match way {
+        0 => session.execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap(),
+        // It may have come to its end already. If not, the whole server starts again, and all sessions with it.
+        1 if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() => {
+            let begun = Instant::now();
+            while session.execute("SELECT 1").is_ok() && begun.elapsed() < Duration::from_secs(5) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        1 => {}
+        _ => {
+            cluster.stop(Mode::Immediate).unwrap();
+            cluster.launch().unwrap();
+        }
+    }
+    *killed += u32::from(running.join().unwrap());
+    *session = connect(shop);
+    pid
 }
 
 #[test]
@@ -57,8 +92,6 @@ fn at_any_moment_in_any_way() {
             switches.storm = Storm { messages: 0.5, creates: 0.1, deletes: 0.05, ..Storm::default() };
             switches.latency = Duration::from_millis(2);
         });
-        let mut victim = connect(&shop);
-        let pid = victim.pid().unwrap();
         let call = match round % 6 {
             3 => FULL,
             4 => {
@@ -66,25 +99,8 @@ fn at_any_moment_in_any_way() {
             }
             _ => SYNC,
         };
-        let running = std::thread::spawn(move || victim.execute(call).is_err());
-        std::thread::sleep(Duration::from_micros(dice.below(if round % 2 == 0 { 500_000 } else { 150_000 })));
-        match dice.below(3) {
-            0 => session.execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap(),
-            // It may have come to its end already. If not, the whole server starts again, and all sessions with it.
-            1 if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() => {
-                let begun = Instant::now();
-                while session.execute("SELECT 1").is_ok() && begun.elapsed() < Duration::from_secs(5) {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            }
-            1 => {}
-            _ => {
-                cluster.stop(Mode::Immediate).unwrap();
-                cluster.launch().unwrap();
-            }
-        }
-        killed += u32::from(running.join().unwrap());
-        session = connect(&shop);
+        let moment = dice.below(if round % 2 == 0 { 500_000 } else { 150_000 });
+        let pid = strike(&cluster, &shop, &mut session, call, moment, dice.below(3), &mut killed);
         let begun =
             "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
         resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
@@ -113,6 +129,65 @@ fn at_any_moment_in_any_way() {
     );
     session.execute(FULL).unwrap();
     is_the_page(&mut session, "after all of it");
+}
+
+/// The same of messages, of which a batch is of several scans; and of the whole lists, which have no middle.
+#[test]
+fn messages_tags_and_users_at_any_moment() {
+    let cluster = Cluster::start().unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(90), &[]).unwrap();
+    let page = shop.simulator.first_page();
+    let mut session = shop.connect().unwrap();
+    session
+        .execute(
+            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+                  LANGUAGE sql IMMUTABLE AS 'SELECT 9::bigint'",
+        )
+        .unwrap();
+    let mut dice = Dice(0x5eed_2027);
+    let (mut killed, mut resumed) = (0, 0);
+    for round in 0..18_u64 {
+        let object = ["messages", "messages", "tags", "messages", "messages", "users"][round as usize % 6];
+        if round % 3 == 0 {
+            session.execute("DROP TABLE IF EXISTS crm.messages").unwrap();
+        }
+        shop.simulator.switches(|switches| {
+            switches.storm = Storm { messages: 3.0, creates: 0.3, deletes: 0.1, ..Storm::default() };
+            switches.latency = Duration::from_millis(5);
+        });
+        let arguments = if round % 6 == 4 { ", reread => '60 days', reread_every => '0'" } else { "" };
+        let most = if object == "messages" { 500_000 } else { 30_000 };
+        let call = super::objects::call(object, arguments);
+        let (moment, way) = (dice.below(most), dice.below(3));
+        let pid = strike(&cluster, &shop, &mut session, &call, moment, way, &mut killed);
+        let begun =
+            "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
+        resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
+
+        shop.simulator.switches(|switches| {
+            switches.storm = Storm::default();
+            switches.latency = Duration::ZERO;
+        });
+        let what = format!("round {round}, {object}, pid {pid}");
+        for object in ["messages", object, object] {
+            session
+                .execute(&super::objects::call(object, ""))
+                .unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        }
+        let list = match object {
+            "messages" => super::messages::ALL.to_owned(),
+            whole => format!("shop.{whole}"),
+        };
+        let mut unlike = super::objects::differences(&mut session, object, &list);
+        unlike.retain(|row| object != "messages" || page.ids().iter().any(|id| row.contains(id.as_str())));
+        assert!(unlike.is_empty(), "{what}: {unlike:?}");
+        let running = "SELECT count(*) FROM pancake.sync_runs WHERE status = 'running'";
+        assert_eq!(session.one(running).unwrap(), "0", "{what}");
+    }
+    assert!(
+        killed > 5 && resumed > 1,
+        "{killed} of 18 were killed before their end, {resumed} in the middle"
+    );
 }
 
 /// Ctrl-C: the run says so, and nothing is left of it. Between two steps nobody is there to say so, until the next call.

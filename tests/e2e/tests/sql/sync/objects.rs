@@ -7,12 +7,12 @@ use pancake_simulator::Event;
 
 use super::*;
 
-fn call(object: &str, arguments: &str) -> String {
+pub(super) fn call(object: &str, arguments: &str) -> String {
     format!("CALL pancake.sync('shop.{object}', 'crm.{object}'{arguments})")
 }
 
 /// Rows of the page and of the copy that the other has not, in all columns.
-fn differences(session: &mut Session, object: &str, page: &str) -> Vec<String> {
+pub(super) fn differences(session: &mut Session, object: &str, page: &str) -> Vec<String> {
     let columns = session
         .one(&format!(
             "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
@@ -33,7 +33,7 @@ fn is_copied(session: &mut Session, object: &str, what: &str) {
 }
 
 /// Small batches, so that there are seams to die at; and a death at one of them.
-fn dies_in_the_middle(shop: &Shop, session: &mut Session, call: &str, requests: u64) {
+pub(super) fn dies_in_the_middle(shop: &Shop, session: &mut Session, call: &str, requests: u64) {
     session
         .execute(
             "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 40::bigint'",
