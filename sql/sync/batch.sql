@@ -27,7 +27,7 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
                 format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
                        'OR t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I AND ', shape.version) END,
             CASE WHEN shape.has_synced THEN
-                format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::timestamptz)', read_at)
+                format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::pg_catalog.timestamptz)', read_at)
                 ELSE 'true' END,
             ') AND (', shape.unlike,
             CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
@@ -39,7 +39,8 @@ CREATE FUNCTION sync_bounds(alias text, "column" text, low timestamptz, high tim
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT ' WHERE ' || string_agg(
-            format('%s.%I OPERATOR(pg_catalog.%s) %L::timestamptz', alias, "column", b.operator, b.bound), ' AND ')
+            format('%s.%I OPERATOR(pg_catalog.%s) %L::pg_catalog.timestamptz', alias, "column", b.operator, b.bound),
+            ' AND ')
         FROM (VALUES ('<=', high), ('>=', low)) AS b (operator, bound) WHERE b.bound IS NOT NULL
     $$;
 COMMENT ON FUNCTION sync_bounds(text, text, timestamptz, timestamptz) IS 'internal: the window of a batch';
@@ -52,20 +53,21 @@ CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, lates
     AS $$
     DECLARE
         walk CONSTANT record := pancake.sync_walk(job.object);
-        at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::timestamptz');
+        at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::pg_catalog.timestamptz');
         is_head CONSTANT boolean := job.phase = 'head';
     BEGIN
         RETURN concat(
             format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, '
                    'pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
-                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<) %2$L::timestamptz) AS newest, '
-                   'pg_catalog.count(*) AS walked, NULL::text[] AS seam ',
+                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<) %2$L::pg_catalog.timestamptz) AS newest, '
+                   'pg_catalog.count(*) AS walked, NULL::pg_catalog.text[] AS seam ',
                 -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless
                 -- it has changed since.
                 CASE WHEN is_head AND job.first_since IS NOT NULL THEN
-                    format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::timestamptz%s)', job.first_since,
+                    format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz%s)',
+                        job.first_since,
                         CASE WHEN job.kind = 'delta' THEN
-                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::timestamptz', job.since) END) END,
+                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz', job.since) END) END,
                 latest),
             format('FROM (SELECT ROW(%s)::%s AS row, s.id, %s AS at%s FROM %2$s AS s%5$s', row_of_source,
                 pancake.sync_name(job.source), at, CASE WHEN is_head THEN ', s.inserted_at' END,
@@ -90,7 +92,7 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
         SELECT * INTO shape FROM pancake.sync_shape(job);
         RETURN format(
             'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
-            'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::text[], %L, %L) w',
+            'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::pg_catalog.text[], %L, %L) w',
             CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape.row_of_source, latest)
                 ELSE pancake.sync_threads(job, "column", shape, latest) END,
             witnesses,

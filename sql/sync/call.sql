@@ -74,7 +74,8 @@ CREATE FUNCTION sync_job_of(
         job.phase := 'enter';
         RETURN job;
     END $$;
-COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS 'internal: what every page is synced with';
+COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
+    'internal: what every page is synced with';
 
 CREATE PROCEDURE sync(
         source regclass, target text, lookback interval DEFAULT '10 minutes', reread interval DEFAULT '1 day',

@@ -152,7 +152,8 @@ CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boo
             WHERE l.target = sync_enter.target AND l.page_id = sync_enter.page_id AND l.status = 'running'
               AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid());
     END $$;
-COMMENT ON FUNCTION sync_enter(regclass, text, text) IS 'internal: takes a lane for this transaction; false where another run is in it';
+COMMENT ON FUNCTION sync_enter(regclass, text, text) IS
+    'internal: takes a lane for this transaction; false where another run is in it';
 
 -- A run whose backend was killed never said so: its row is closed by the next run of the page, which is alone in its
 -- lane.
@@ -221,7 +222,8 @@ CREATE FUNCTION sync_log_step(
         RETURNING l.* INTO entry;
         RETURN entry;
     END $$;
-COMMENT ON FUNCTION sync_log_step(bigint, text, bigint, bigint, bigint, bigint, bigint) IS 'internal: counts a step in the log';
+COMMENT ON FUNCTION sync_log_step(bigint, text, bigint, bigint, bigint, bigint, bigint) IS
+    'internal: counts a step in the log';
 
 -- An error that cannot be recorded must not hide the one that happened: who may not write the target leaves no trace.
 CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void

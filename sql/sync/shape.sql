@@ -172,7 +172,8 @@ CREATE FUNCTION sync_shape(
                 MESSAGE = format('%s has no column %I that a sync can use', pancake.sync_name(bad.relation), bad.column),
                 HINT = format('Source and target need id (text)%s%s.', ', ' || walk.thread || ' (text)',
                     ' and ' || walk.dated || ' (timestamp with time zone)'
-                    || CASE WHEN job.list IS NOT NULL THEN format(', %s also %s and %s', job.list, walk.begun, walk.changed)
+                    || CASE WHEN job.list IS NOT NULL
+                        THEN format(', %s also %s and %s', job.list, walk.begun, walk.changed)
                             WHEN walk.begun <> walk.dated THEN ', the source also ' || walk.begun ELSE '' END);
         END IF;
         SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO bad

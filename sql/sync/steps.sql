@@ -268,7 +268,8 @@ CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_jo
         END IF;
         EXECUTE format('CREATE TABLE %s (id text PRIMARY KEY)', pancake.sync_census(job));
         EXECUTE format('INSERT INTO %s SELECT t.id FROM %s t WHERE t.removed_at IS NULL%s%s%s',
-            pancake.sync_census(job), pancake.sync_name(job.target), ' AND t.' || walk.dated || ' <= ' || quote_literal(marks.mark),
+            pancake.sync_census(job), pancake.sync_name(job.target),
+            ' AND t.' || walk.dated || ' <= ' || quote_literal(marks.mark),
             CASE WHEN shape.has_page THEN format(' AND t.page_id = %L', job.page_id) END,
             CASE WHEN marks.first_since IS NOT NULL THEN format(' AND t.inserted_at >= %L', marks.first_since) END);
         GET DIAGNOSTICS job.census = ROW_COUNT;
@@ -300,14 +301,15 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
                 change := concat(
                     format('UPDATE %s AS t SET removed_at = %L', pancake.sync_name(job.target), clock_timestamp()),
                     CASE WHEN shape.has_synced THEN format(', synced_at = %L', clock_timestamp()) END,
-                    format(' WHERE t.id OPERATOR(pg_catalog.=) ANY (%L::text[]) AND t.removed_at IS NULL', gone),
+                    format(' WHERE t.id OPERATOR(pg_catalog.=) ANY (%L::pg_catalog.text[]) AND t.removed_at IS NULL',
+                        gone),
                     CASE WHEN shape.has_page THEN format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END,
                     CASE WHEN shape.has_synced THEN
                         format(' AND (t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L)', job.began_at) END);
             END IF;
         END IF;
-        RETURN format('SELECT true, 0::bigint, 0::bigint, w.affected, NULL::text[], NULL::timestamptz, NULL::timestamptz, '
-                      '0::bigint, NULL::text[] FROM pancake.sync_execute(%L) w', change);
+        -- NULLs and zeros become what sync_result holds.
+        RETURN format('SELECT true, 0, 0, w.affected, NULL, NULL, NULL, 0, NULL FROM pancake.sync_execute(%L) w', change);
     END $$;
 COMMENT ON FUNCTION sync_removal(sync_job) IS 'internal: the statement that marks rows that are gone';
 

@@ -45,19 +45,20 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
         SELECT CASE job.phase
             WHEN 'head' THEN CASE job.kind
                 WHEN 'delta' THEN
-                    format('c.updated_at OPERATOR(pg_catalog.>=) %1$L::timestamptz '
-                           'OR c.inserted_at OPERATOR(pg_catalog.>=) %1$L::timestamptz', job.since)
+                    format('c.updated_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
+                           'OR c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz', job.since)
                 ELSE 'false' END
             -- What changed since has been read under that head.
             WHEN 'begun' THEN
-                format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::timestamptz '
-                       'AND c.updated_at OPERATOR(pg_catalog.<) %1$L::timestamptz', job.since)
+                format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
+                       'AND c.updated_at OPERATOR(pg_catalog.<) %1$L::pg_catalog.timestamptz', job.since)
             -- The same of what began since, where more began than one reply holds. A conversation that rests since
             -- before `first_since` has no message that is wanted.
             ELSE concat('true',
                 ' AND c.updated_at OPERATOR(pg_catalog.<) '
-                    || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::timestamptz',
-                ' AND c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since) || '::timestamptz')
+                    || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::pg_catalog.timestamptz',
+                ' AND c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since)
+                    || '::pg_catalog.timestamptz')
         END
     $$;
 COMMENT ON FUNCTION sync_wanted(sync_job) IS 'internal: whose messages a step reads';
@@ -81,13 +82,13 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest t
                                         shape.row_of_source, source);
         since CONSTANT text := ' AND s.inserted_at OPERATOR(pg_catalog.>=) ' || quote_literal(
             CASE WHEN job.phase = 'again' THEN greatest(job.low, job.first_since) ELSE job.first_since END)
-            || '::timestamptz';
-        known text := 'NULL::timestamptz';
+            || '::pg_catalog.timestamptz';
+        known text := 'NULL::pg_catalog.timestamptz';
     BEGIN
         IF job.kind = 'delta' THEN
             known := format(
                 '(SELECT pg_catalog.max(t.inserted_at) FROM %s t WHERE t.%s OPERATOR(pg_catalog.=) c.id '
-                'AND t.inserted_at OPERATOR(pg_catalog.<) %L::timestamptz%s%s)',
+                'AND t.inserted_at OPERATOR(pg_catalog.<) %L::pg_catalog.timestamptz%s%s)',
                 pancake.sync_name(job.target), thread, job.known_to,
                 CASE WHEN shape.has_page THEN format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END,
                 CASE WHEN shape.has_removed THEN ' AND t.removed_at IS NULL' END);
@@ -98,7 +99,7 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest t
                 "column", pancake.sync_wanted(job), pancake.sync_name(job.list),
                 pancake.sync_bounds('c', "column", job.low, job.high), job.batch),
             format('k AS MATERIALIZED (SELECT c.id, %s AS bound FROM c WHERE c.wanted%s), ', known,
-                ' AND c.id OPERATOR(pg_catalog.<>) ALL (' || quote_literal(job.seam) || '::text[])'),
+                ' AND c.id OPERATOR(pg_catalog.<>) ALL (' || quote_literal(job.seam) || '::pg_catalog.text[])'),
             format('m AS (%s WHERE s.%s OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k.id FROM k WHERE k.bound IS NULL))%s',
                 message, thread, since),
             CASE WHEN job.kind = 'delta' THEN
@@ -110,7 +111,8 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest t
             'pg_catalog.array_agg(d.id ORDER BY d.inserted_at DESC) AS ids, pg_catalog.count(*) AS seen '
             'FROM (SELECT DISTINCT ON (m.id) m.row, m.id, m.inserted_at FROM m ORDER BY m.id) d) r, ',
             format('(SELECT pg_catalog.min(c.at) AS lowest, '
-                   'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<) %L::timestamptz) AS newest, '
+                   'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<) %L::pg_catalog.timestamptz) '
+                   'AS newest, '
                    'pg_catalog.count(*) AS walked, (SELECT pg_catalog.array_agg(c.id) FROM c '
                    'WHERE c.at OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(c.at) FROM c)) AS seam FROM c) l', latest));
     END $$;
