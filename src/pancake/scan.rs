@@ -132,10 +132,7 @@ impl Scan {
     /// long as batches that were taken.
     fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
         let width = self.width(wanted + answered.saturating_sub(put));
-        let enough = |limit| self.tally.rows.get() + (asked * FULL_BATCH) as u64 >= limit;
-        asked < width
-            && put + (asked as u64) < wanted + width as u64 - 1
-            && !self.plan.limit.is_some_and(enough)
+        asked < width && put + (asked as u64) < wanted + width as u64 - 1
     }
 
     /// Whether rows may move into the window while it is walked.

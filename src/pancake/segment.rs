@@ -10,7 +10,7 @@ use crate::walk::Spot;
 use crate::walker::Walker;
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
-const ROWS_OF_A_BATCH: f64 = 59.0;
+pub const ROWS_OF_A_BATCH: f64 = 59.0;
 /// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both parts fetch: 2 %.
 const PIECE: f64 = 24.0;
 /// The same where rows of older parts wait for those of the newer ones.
@@ -83,19 +83,15 @@ impl Segment {
         }
     }
 
-    /// Batches that a cut would leave.
-    pub fn left_of_a_piece(&self, ordered: bool) -> f64 {
-        let left = self.left();
-        let piece = if ordered { ORDERED_PIECE } else { PIECE };
-        if left > piece + SMALLEST { piece } else { left / 2.0 }
-    }
-
-    /// Where to cut so that both parts are worth while; nowhere if too little is left, or unknown.
-    pub fn where_to_cut(&self, ordered: bool) -> Option<Micros> {
-        if self.left() < SMALLEST || !self.walk.goes_on() {
+    /// Where to cut, if so many batches are wanted of it, so that both parts are worth while; nowhere if that is too
+    /// little, or unknown.
+    pub fn cut_of(&self, batches: f64, ordered: bool) -> Option<Micros> {
+        if batches < SMALLEST || !self.walk.goes_on() {
             return None;
         }
-        let span = (self.left_of_a_piece(ordered) * ROWS_OF_A_BATCH * self.gap()?) as i64;
+        let piece = if ordered { ORDERED_PIECE } else { PIECE };
+        let newer = if batches > piece + SMALLEST { piece } else { batches / 2.0 };
+        let span = (newer * ROWS_OF_A_BATCH * self.gap()?) as i64;
         let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
         let Window { low: oldest, .. } = self.walk.window();
         oldest.is_none_or(|oldest| oldest.0 < low.0 - SHORTEST_MICROS).then_some(low)

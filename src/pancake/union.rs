@@ -13,13 +13,15 @@ use crate::error::{Error, Kind, Result};
 use crate::looks::Looks;
 use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
-use crate::segment::Segment;
+use crate::segment::{ROWS_OF_A_BATCH, Segment};
 use crate::time::Micros;
 use crate::walk::{End, FULL_BATCH, Spot, TERMS, Terms};
 use crate::walker::{Ask, Walker};
 
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
 const MOST_WAITING: usize = 96 * FULL_BATCH;
+/// As many rows in an order, or fewer, cost a request for each batch and no more: their chain is not cut.
+const SMALL_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Union {
@@ -40,8 +42,8 @@ pub struct Union {
     came: Option<Seen>,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
-    /// Rows that came.
-    fed: u64,
+    /// Rows that were handed out.
+    handed: u64,
 }
 
 /// Who asks.
@@ -91,7 +93,7 @@ impl Union {
             last: None,
             came: twice.then(Seen::default),
             missing: plan.ids.clone(),
-            fed: 0,
+            handed: 0,
         }
     }
 
@@ -148,30 +150,60 @@ impl Union {
         let next = match self.ordered {
             true => {
                 let hungry = |at: &usize| self.segments[*at].is_hungry();
-                let needed = self.heads().filter(hungry).filter(idle).max_by_key(newest);
+                let lacking = |at: &usize| !ahead || !self.are_enough(self.before(*at));
+                let needed = self.heads().filter(hungry).filter(idle).filter(lacking).max_by_key(newest);
                 let room = ahead && self.waiting() < MOST_WAITING;
                 if needed.is_none() && !room {
                     return None;
                 }
-                needed.or_else(|| all.filter(idle).max_by_key(newest))
+                needed.or_else(|| all.filter(idle).filter(lacking).max_by_key(newest))
             }
             // One reply brings the next row, whosever it is.
             false if !ahead && self.segments.iter().any(|segment| segment.busy) => return None,
+            false if ahead && self.are_enough(self.expected(0..self.segments.len())) => return None,
             false => all.filter(idle).max_by(most),
         };
         next.map(Choice::Ask).or_else(|| ahead.then(|| self.cut()).flatten())
     }
 
-    /// The segment that has most before it is cut, unless what the newer ones hold is enough.
+    /// The segment that has most before it is cut, of what is wanted.
     fn cut(&self) -> Option<Choice> {
-        let cuts = self.segments.iter().enumerate().filter(|(_, segment)| segment.busy);
+        if self.ordered && self.limit.is_some_and(|limit| limit <= SMALL_LIMIT) {
+            return None;
+        }
+        let left = |at: usize| match self.limit.filter(|_| self.ordered) {
+            Some(limit) => self.segments[at].left().min((limit as f64 - self.before(at)) / ROWS_OF_A_BATCH),
+            None => self.segments[at].left(),
+        };
+        let busy = (0..self.segments.len()).filter(|at| self.segments[*at].busy);
         let cuts =
-            cuts.filter_map(|(at, segment)| Some((segment.left(), at, segment.where_to_cut(self.ordered)?)));
-        let (_, at, low) = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)))?;
+            busy.filter_map(|at| Some((left(at), at, self.segments[at].cut_of(left(at), self.ordered)?)));
+        let most = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
+        most.map(|(_, at, low)| Choice::Cut(at, low))
+    }
+
+    fn are_enough(&self, rows: f64) -> bool {
+        self.limit.is_some_and(|limit| rows >= limit as f64)
+    }
+
+    /// Rows that were handed out, wait, or are on their way.
+    fn expected(&self, segments: impl IntoIterator<Item = usize>) -> f64 {
+        let of = |at: usize| {
+            let segment = &self.segments[at];
+            segment.rows.len() + if segment.busy { FULL_BATCH } else { 0 }
+        };
+        (self.handed as usize + segments.into_iter().map(of).sum::<usize>()) as f64
+    }
+
+    /// Rows that come out before those that a segment still has to bring, as far as can be told: of its own chain all
+    /// that are newer, of the others those whose turn it is.
+    fn before(&self, at: usize) -> f64 {
+        let chain = self.segments[at].chain;
+        let newer = self.segments[..at].iter().filter(|segment| segment.chain == chain);
         let newer: f64 =
-            self.segments[..=at].iter().map(|segment| segment.left_of_a_piece(self.ordered)).sum();
-        let enough = |limit| self.ordered && self.fed as f64 + newer * FULL_BATCH as f64 >= limit as f64;
-        (!self.limit.is_some_and(enough)).then_some(Choice::Cut(at, low))
+            newer.map(|segment| segment.rows.len() as f64 + segment.left() * ROWS_OF_A_BATCH).sum();
+        let others = self.heads().filter(|head| self.segments[*head].chain != chain);
+        newer + self.segments[at].rows.len() as f64 + self.expected(others)
     }
 
     /// Of each chain the segment that has its next row.
@@ -242,7 +274,6 @@ impl Union {
 
     /// Takes in the rows of a reply that are new, newest first.
     pub fn feed(&mut self, asker: Asker, rows: Vec<Row>) {
-        self.fed += rows.len() as u64;
         if let Some(missing) = &mut self.missing {
             rows.iter().for_each(|row| {
                 missing.remove(&row.id);
@@ -269,6 +300,7 @@ impl Union {
             }
             ready.push(row);
         }
+        self.handed += ready.len() as u64;
         // The last segment tells how the stream ended.
         let last = self.segments.last().map(|segment| segment.number);
         self.segments.retain(|segment| !segment.is_done() || segment.busy || Some(segment.number) == last);

@@ -116,6 +116,12 @@ impl World {
         }
     }
 
+    /// Whether it may matter to a cursor who was served a row that moved.
+    fn moved_rows_matter(&self, possible: u64, readings: &[Reading]) -> bool {
+        let moved = self.rows.iter().zip(&self.moved).any(|(row, moved)| row.is_some() && *moved);
+        moved && (0..readings.len()).any(|i| possible & (1 << i) != 0 && !readings[i].follows_moved)
+    }
+
     /// `None` where the request fails.
     fn answer(&self, visible: &[(usize, i64)], ask: &walk::Ask, reading: Reading) -> Option<Batch> {
         let unit = if reading.whole_seconds { SECOND } else { 1 };
@@ -267,7 +273,12 @@ impl Moment {
                 self.world.clone().ask(scan, readings, next);
             }
         }
-        for which in 1..self.scan.flight.len() {
+        // Where nothing changes any more, the order in which two segments go on is the same to both.
+        let rests = self.world.events == 0
+            && !self.world.short_next
+            && self.scan.union.segments_made == limits.segments;
+        let in_any_order = rests && !self.world.moved_rows_matter(self.scan.readings, readings);
+        for which in 1..if in_any_order { 1 } else { self.scan.flight.len() } {
             self.clone().hear(which, readings, next);
         }
         match self.scan.requests {
@@ -468,7 +479,9 @@ fn everything_in_one_segment() {
 #[test]
 #[ignore = "takes hours"]
 fn everything_in_two_segments() {
-    for (rows, events) in [(3, 1), (2, 2), (4, 0), (4, 1), (3, 2), (6, 0), (5, 1), (4, 2)] {
+    for (rows, events) in
+        [(3, 1), (2, 2), (4, 0), (4, 1), (3, 2), (6, 0), (5, 1), (2, 3), (4, 2), (6, 1), (3, 3)]
+    {
         explore_all(rows, events, 2, 1);
     }
 }

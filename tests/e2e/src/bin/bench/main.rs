@@ -1,7 +1,7 @@
-//! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT and several pages
-//! cost, as a Markdown table for each section.
-//! Decides which sections run (all, or those named as arguments;
-//! `--write FILE` keeps them, charts beside it); what a section measures is left to its file.
+//! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT, several pages, long
+//! scans and a sync cost, as a Markdown table for each section.
+//! Decides which sections run (all, or those named as arguments; `--write FILE` puts each in its place there, charts
+//! beside it); what a section measures is left to its file.
 
 mod budget;
 mod cancel;
@@ -12,11 +12,11 @@ mod limit;
 mod loops;
 mod memory;
 mod pages;
+mod sync;
 mod table;
 mod throughput;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ type Section = fn() -> Result<Table>;
 const HEADING: &str =
     "# Benchmark\n\nWritten by `make bench` on two cores, which the simulator and Postgres shared.\n";
 
-const SECTIONS: [(&str, Section); 8] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("learning", learning::measure),
@@ -39,6 +39,7 @@ const SECTIONS: [(&str, Section); 8] = [
     ("limit", limit::measure),
     ("pages", pages::measure),
     ("ceiling", ceiling::measure),
+    ("sync", sync::measure),
 ];
 
 fn main() -> ExitCode {
@@ -58,15 +59,16 @@ fn run(mut chosen: Vec<String>) -> Result<()> {
         Some(at) => {
             chosen.remove(at);
             ensure!(at < chosen.len(), "--write needs the name of a file");
-            let path = PathBuf::from(chosen.remove(at));
-            fs::write(&path, HEADING)?;
-            Some(path)
+            Some(PathBuf::from(chosen.remove(at)))
         }
         None => None,
     };
     for name in &chosen {
         let names = SECTIONS.map(|(name, _)| name);
         ensure!(names.contains(&name.as_str()), "no section \"{name}\"; there are {}", names.join(", "));
+    }
+    if let (Some(path), true) = (&write, chosen.is_empty()) {
+        fs::write(path, HEADING)?;
     }
     for (name, measure) in SECTIONS {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
@@ -80,13 +82,17 @@ fn run(mut chosen: Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// Adds a section to the file, and puts its chart beside it.
+/// Puts a section into the file, in its old place if it has one, and its chart beside it.
 fn write_down(path: &Path, table: &Table) -> Result<()> {
-    let mut text = format!("\n{table}");
+    let mut section = format!("\n{table}");
     if let Some(chart) = &table.chart {
         fs::write(path.with_file_name(chart.file), chart.svg()?)?;
-        text += &format!("\n![{}]({})\n", chart.title, chart.file);
+        section += &format!("\n![{}]({})\n", chart.title, chart.file);
     }
-    fs::OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())?;
+    let text = if path.exists() { fs::read_to_string(path)? } else { HEADING.to_owned() };
+    let heading = format!("\n## {}\n", table.title);
+    let (before, old) = text.split_at(text.find(&heading).unwrap_or(text.len()));
+    let next = old.get(1..).and_then(|old| old.find("\n## ")).map_or(old.len(), |next| next + 1);
+    fs::write(path, format!("{before}{section}{}", &old[next..]))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::chart::Chart;
 
 pub struct Table {
-    title: &'static str,
+    pub title: &'static str,
     columns: &'static [&'static str],
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
