@@ -1,5 +1,6 @@
 -- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every
--- name and operator is spelt out. Which batch comes next is left to steps.sql, how threads are read to threads.sql.
+-- name and operator is spelt out. Times are written as ISO has them: under another DateStyle a zone is an abbreviation,
+-- and CST is read as America's where it was Asia's. Which batch comes next is left to steps.sql, how threads are read to threads.sql.
 
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
 -- the other writer's if it wrote after the statement that read ours had started. A row that does not differ is not
@@ -7,7 +8,7 @@
 -- needs an operator. They come in the order of the key, so that two runs cannot wait for each other's rows.
 CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         shape record;
@@ -22,7 +23,13 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
             ' FROM ', rows, ' AS s ORDER BY s.id ON CONFLICT (', shape.key, ') DO UPDATE SET ', shape.assignments,
             CASE WHEN shape.has_synced THEN ', synced_at = EXCLUDED.synced_at' END,
             CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
-            ' WHERE (',
+            ' WHERE ',
+            -- Tags have small numbers on every page.
+            CASE WHEN shape.has_page AND shape.key = 'id' THEN
+                '(t.page_id IS NULL '
+                'OR t.page_id::pg_catalog.text OPERATOR(pg_catalog.=) EXCLUDED.page_id::pg_catalog.text '
+                'OR pancake.sync_clash(t.id, t.page_id::pg_catalog.text, EXCLUDED.page_id::pg_catalog.text)) AND ' END,
+            '(',
             CASE WHEN shape.version IS NOT NULL THEN
                 format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
                        'OR t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I AND ', shape.version) END,
@@ -36,7 +43,7 @@ COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the s
 
 CREATE FUNCTION sync_bounds(alias text, "column" text, low timestamptz, high timestamptz) RETURNS text
     LANGUAGE sql IMMUTABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
         SELECT ' WHERE ' || string_agg(
             format('%s.%I OPERATOR(pg_catalog.%s) %L::pg_catalog.timestamptz', alias, "column", b.operator, b.bound),
@@ -45,16 +52,28 @@ CREATE FUNCTION sync_bounds(alias text, "column" text, low timestamptz, high tim
     $$;
 COMMENT ON FUNCTION sync_bounds(text, text, timestamptz, timestamptz) IS 'internal: the window of a batch';
 
+-- A row of one page would silently become another page's.
+CREATE FUNCTION sync_clash(id text, page_id text, other_page_id text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        RAISE unique_violation USING
+            MESSAGE = format('row %s of page %s has the id of a row of page %s', quote_literal(id), other_page_id, page_id),
+            HINT = 'Give the target the key (page_id, id) instead of (id), or each page a target of its own.';
+    END $$;
+COMMENT ON FUNCTION sync_clash(text, text, text) IS 'internal: raises where two pages have rows of one id';
+
 -- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch before ended, ties
 -- included; of a list without times, all.
 CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, latest timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         walk CONSTANT record := pancake.sync_walk(job.object);
         at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::pg_catalog.timestamptz');
-        is_head CONSTANT boolean := job.phase = 'head';
+        is_head CONSTANT boolean := job.phase IN ('head', 'begun');
     BEGIN
         RETURN concat(
             format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, '
@@ -81,7 +100,7 @@ COMMENT ON FUNCTION sync_rows(sync_job, text, text, timestamptz) IS 'internal: t
 -- before the first one is written: rows of the target are locked for milliseconds, not for as long as the network takes.
 CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         shape record;

@@ -46,7 +46,7 @@ CREATE FUNCTION sync_report(failures jsonb, pages integer) RETURNS void
                 (SELECT string_agg(f ->> 'page', ', ') FROM jsonb_array_elements(failures) f)),
             (SELECT string_agg(format('Page %s: %s (%s).', f ->> 'page', f ->> 'message', f ->> 'state'), ' ')
              FROM jsonb_array_elements(failures) f),
-            concat_ws(' ', 'The other pages were synced.', nullif(one ->> 'hint', '')));
+            concat_ws(' ', CASE WHEN failed < pages THEN 'The other pages were synced.' END, nullif(one ->> 'hint', '')));
     END $$;
 COMMENT ON FUNCTION sync_report(jsonb, integer) IS 'internal: the error of a sync';
 
@@ -115,11 +115,20 @@ CREATE PROCEDURE sync(
             copy := pg_catalog.to_regclass(target);
             IF copy IS NULL THEN
                 statements := pancake.sync_definition(source, jobs[1].object, target, pg_catalog.current_schema());
-                FOREACH statement IN ARRAY statements LOOP
-                    EXECUTE statement;
-                END LOOP;
-                copy := pg_catalog.to_regclass(target);
-                RAISE NOTICE 'created table %', copy;
+                BEGIN
+                    FOREACH statement IN ARRAY statements LOOP
+                        EXECUTE statement;
+                    END LOOP;
+                    copy := pg_catalog.to_regclass(target);
+                    -- What cannot be copied leaves no table behind.
+                    job := jobs[1];
+                    job.target := copy;
+                    PERFORM pancake.sync_shape(job);
+                    RAISE NOTICE 'created table %', copy;
+                -- By another call, which this transaction learns of only now.
+                EXCEPTION WHEN duplicate_table OR unique_violation THEN
+                    copy := target::pg_catalog.regclass;
+                END;
             END IF;
         END IF;
 

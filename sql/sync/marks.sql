@@ -58,9 +58,12 @@ CREATE INDEX ON sync_log (started_at);
 ALTER SEQUENCE sync_log_run_id_seq OWNED BY sync_log.run_id;
 COMMENT ON TABLE sync_log IS 'internal: what sync_runs shows, and who runs it';
 
--- A mark without its table would meet another table of the same oid after a restore.
-SELECT pg_catalog.pg_extension_config_dump('sync_marks', 'WHERE target IN (SELECT oid FROM pg_catalog.pg_class)');
-SELECT pg_catalog.pg_extension_config_dump('sync_log', 'WHERE target IN (SELECT oid FROM pg_catalog.pg_class)');
+-- A mark without its table would meet another table of the same oid after a restore, and no restore knows a temporary
+-- table.
+SELECT pg_catalog.pg_extension_config_dump('sync_marks',
+    'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
+SELECT pg_catalog.pg_extension_config_dump('sync_log',
+    'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
 SELECT pg_catalog.pg_extension_config_dump('sync_log_run_id_seq', '');
 
 CREATE TYPE sync_job AS (
@@ -69,6 +72,7 @@ CREATE TYPE sync_job AS (
     first_since timestamptz,
     list        regclass,     -- of threads: the table of conversations
     asked_at    timestamptz,  -- when the procedure was called
+    resumes     boolean,      -- a backfill goes on that another call began: what changed since comes after it
     phase       text,         -- what the next step does
     lane        text,         -- delta or full: one run of each at a time
     kind        text,         -- of the run, as sync_runs names it

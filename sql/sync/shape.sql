@@ -199,7 +199,9 @@ CREATE FUNCTION sync_shape(
         IF NOT FOUND THEN
             RAISE invalid_column_reference USING
                 MESSAGE = format('table %s has no unique key on (page_id, id) or (id)', name),
-                HINT = format('CREATE UNIQUE INDEX ON %s (page_id, id);', name);
+                HINT = CASE WHEN (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = job.target)
+                    THEN 'A unique key of a partitioned table holds what it is partitioned by: partition it by page_id or id.'
+                    ELSE format('CREATE UNIQUE INDEX ON %s (page_id, id);', name) END;
         END IF;
         SELECT string_agg(quote_ident(n), ', ' ORDER BY n DESC) INTO key FROM unnest(named) n;
 

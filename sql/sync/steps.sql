@@ -102,6 +102,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.kind := CASE
             WHEN ended IS NULL AND NOT pancake.sync_has_past(job, marks) THEN 'backfill'
             WHEN ended IS NULL THEN job.lane
+            WHEN ended = 'backfill' AND job.resumes THEN 'delta'
             WHEN ended = 'delta' AND NOT marks.backfill_done THEN 'backfill'
             WHEN ended IN ('delta', 'backfill') AND reread_is_due THEN 'reread'
         END;
@@ -114,6 +115,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
             WHEN 'full' THEN 'census'
             WHEN 'reread' THEN 'again'
             ELSE 'end' END;
+        job.resumes := ended IS NULL AND job.phase = 'past' AND marks.mark IS NOT NULL;
         job.began_at := clock_timestamp();
         job.batch := CASE WHEN job.phase = 'head' THEN pancake.sync_head_rows()
             WHEN walk.walk = 'threads' THEN pancake.sync_first_threads() ELSE pancake.sync_batch_rows() END;
@@ -149,6 +151,19 @@ CREATE FUNCTION sync_alive(job sync_job, witnesses text[], OUT alive boolean)
     END $$;
 COMMENT ON FUNCTION sync_alive(sync_job, text[]) IS 'internal: whether the marks are to be believed';
 
+-- Of rows that were just written those that are there: a trigger may have dropped some.
+CREATE FUNCTION sync_kept(job sync_job, ids text[], OUT kept text[])
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        EXECUTE format('SELECT array_agg(i.id ORDER BY i.n) FROM unnest($1) WITH ORDINALITY i (id, n) '
+                       'WHERE EXISTS (SELECT FROM %s t WHERE t.id = i.id%s)', pancake.sync_name(job.target),
+            (SELECT format(' AND t.page_id = %L', job.page_id) FROM pancake.sync_shape(job) s WHERE s.has_page))
+        INTO kept USING ids;
+    END $$;
+COMMENT ON FUNCTION sync_kept(sync_job, text[]) IS 'internal: which of these rows the target holds';
+
 -- The first step: what is to be done, and whether the lane for it is free.
 CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
@@ -165,6 +180,11 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
         job.kind := NULL;
         IF walk.begun IS NULL THEN
             job.first_since := NULL;
+        END IF;
+        PERFORM pancake.sync_check(job.target);
+        IF NOT (has_any_column_privilege(job.target, 'SELECT') AND has_any_column_privilege(job.target, 'UPDATE')) THEN
+            RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', job.target),
+                HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', job.target, current_user);
         END IF;
         -- What the statements of this job need is there, or Postgres says what is not.
         EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
@@ -252,7 +272,7 @@ COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a ste
 -- without times is known by the sync alone.
 CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         shape record;
@@ -283,7 +303,7 @@ COMMENT ON FUNCTION sync_take_census(sync_job, sync_marks) IS 'internal: which r
 -- somebody wrote while the rescan ran is not gone.
 CREATE FUNCTION sync_removal(job sync_job) RETURNS text
     LANGUAGE plpgsql VOLATILE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         shape record;
@@ -296,7 +316,9 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
             IF cardinality(gone) * 10 > job.census AND (job.kind = 'full' OR cardinality(gone) = job.census) THEN
                 RAISE WARNING 'page %: % of % rows were not found, none is marked as removed',
                     job.page_id, cardinality(gone), job.census
-                    USING HINT = CASE job.kind WHEN 'full' THEN 'More than a tenth' ELSE 'A list without any of them' END
+                    USING DETAIL = format('The first of them: %s.',
+                        (SELECT string_agg(quote_literal(g), ', ') FROM unnest(gone[:5]) g)),
+                    HINT = CASE job.kind WHEN 'full' THEN 'More than a tenth' ELSE 'A list without any of them' END
                         || ' is taken for a fault. If they are really gone, set removed_at by hand.';
             ELSIF gone IS NOT NULL THEN
                 change := concat(
@@ -329,12 +351,16 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         -- The head holds no thread but those that a delta wants.
         is_all CONSTANT boolean := is_last AND (walk.walk <> 'threads' OR job.kind = 'delta');
         step CONSTANT text := job.phase;
+        kept text[];
     BEGIN
         IF marks.target IS NULL OR NOT result.alive THEN
             PERFORM pancake.sync_fail(job, '55000', 'the rows or the marks of the target went away meanwhile');
             RAISE NOTICE 'page %: the rows or the marks of % went away meanwhile: starting again', job.page_id, job.target;
             job.phase := 'enter';
             RETURN job;
+        END IF;
+        IF step IN ('head', 'past') THEN
+            kept := pancake.sync_kept(job, result.ids);
         END IF;
         marks.source := job.source;
         entry := pancake.sync_log_step(job.run_id, 'running', result.seen,
@@ -351,9 +377,9 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         CASE step
             WHEN 'head' THEN
                 job.newest := result.newest;
-                IF result.ids IS NOT NULL THEN
+                IF kept IS NOT NULL THEN
                     marks.witnesses := coalesce(marks.witnesses, '{NULL,NULL,NULL}');
-                    marks.witnesses[1] := result.ids[1];
+                    marks.witnesses[1] := kept[1];
                 END IF;
                 IF job.kind = 'backfill' THEN
                     marks.mark := result.newest;
@@ -380,17 +406,17 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             WHEN 'past' THEN
                 IF walk.walk = 'slices' AND marks.mark IS NULL THEN
                     marks.mark := result.newest;
-                    marks.witnesses := CASE WHEN result.ids IS NOT NULL THEN ARRAY[result.ids[1], NULL, NULL] END;
+                    marks.witnesses := CASE WHEN kept IS NOT NULL THEN ARRAY[kept[1], NULL, NULL] END;
                 END IF;
                 -- A page on which nothing was found yet is read from its head again, for what comes to it is new.
                 IF walk.walk <> 'slices' OR marks.mark IS NOT NULL THEN
                     marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
                 END IF;
                 IF marks.backfill_from IS NOT DISTINCT FROM pancake.sync_floor(job.object, marks.first_since)
-                    AND result.seen > 0 THEN
+                    AND kept IS NOT NULL THEN
                     marks.witnesses := coalesce(marks.witnesses, '{NULL,NULL,NULL}');
-                    marks.witnesses[2] := coalesce(marks.witnesses[2], result.ids[(result.seen + 1) / 2]);
-                    marks.witnesses[3] := result.ids[result.seen];
+                    marks.witnesses[2] := coalesce(marks.witnesses[2], kept[(cardinality(kept) + 1) / 2]);
+                    marks.witnesses[3] := kept[cardinality(kept)];
                 END IF;
                 job.phase := CASE WHEN is_last THEN 'over' ELSE 'past' END;
             WHEN 'again' THEN
@@ -418,7 +444,8 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             job.low := CASE WHEN job.phase = 'changed' THEN job.since WHEN job.phase = step THEN job.low
                 WHEN job.phase = 'all' THEN pancake.sync_floor(job.object, marks.first_since) END;
             PERFORM pancake.sync_remember(marks);
-            RAISE NOTICE 'page %: %: % rows, back to %', job.page_id, job.kind, entry.seen, result.lowest;
+            RAISE NOTICE 'page %: %: % rows%', job.page_id, job.kind, entry.seen,
+                coalesce(', back to ' || result.lowest, '');
             RETURN job;
         END IF;
 
@@ -445,8 +472,9 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         END IF;
         PERFORM pancake.sync_remember(marks);
         entry := pancake.sync_log_step(job.run_id, 'ok', 0, 0, 0, 0, 0);
-        RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % requests', job.page_id,
-            job.kind, entry.seen, entry.inserted, entry.updated, entry.unchanged, entry.removed, entry.requests;
+        RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % request%', job.page_id,
+            job.kind, entry.seen, entry.inserted, entry.updated, entry.unchanged, entry.removed, entry.requests,
+            CASE WHEN entry.requests <> 1 THEN 's' ELSE '' END;
         IF job.kind = 'backfill' AND job.full_rescan THEN
             job.phase := 'enter';
             RETURN job;

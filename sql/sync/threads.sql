@@ -40,7 +40,7 @@ COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversati
 -- Which of the conversations that are walked are wanted, for the others are known.
 CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
     LANGUAGE sql IMMUTABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
         SELECT CASE job.phase
             WHEN 'head' THEN CASE job.kind
@@ -73,7 +73,7 @@ COMMENT ON FUNCTION sync_wanted(sync_job) IS 'internal: whose messages a step re
 -- stays where it was, until the head of a delta holds all that changed.
 CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         thread CONSTANT text := (SELECT quote_ident(w.thread) FROM pancake.sync_walk(job.object) w);

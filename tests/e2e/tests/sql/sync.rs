@@ -297,6 +297,19 @@ fn the_first_run_may_be_bounded() {
     session.execute(FULL).unwrap();
     assert_eq!(session.column(&older).unwrap().concat(), old);
     is_the_page_since(&mut session, &since);
+
+    // Also where little began since, so that one reply shows what is older.
+    for _ in 0..2 {
+        session
+            .execute(
+                "CALL pancake.sync('shop.conversations', 'crm.few', first_since => now() - interval '1 day')",
+            )
+            .unwrap();
+        let few = format!(
+            "SELECT count(*) FROM crm.few WHERE inserted_at < now() - interval '2 days' AND id <> '{old}'"
+        );
+        assert_eq!(session.one(&few).unwrap(), "0");
+    }
 }
 
 /// The table that a widely read article recommends.

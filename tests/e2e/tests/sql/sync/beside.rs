@@ -176,13 +176,13 @@ fn the_newer_version_wins_and_of_one_version_the_later_reading() {
 /// TRUNCATE while a backfill is under way: what was above the frontier is gone with it.
 #[test]
 fn a_table_that_is_emptied_meanwhile_is_filled_again() {
-    let (shop, mut session) = open(4_500);
+    let (shop, mut session) = open(5_500);
     shop.simulator.switches(|switches| switches.latency = Duration::from_millis(20));
     for how in ["TRUNCATE crm.conversations", "SELECT pancake.sync_reset('crm.conversations')"] {
         let running = start(&shop, SYNC);
         until(
             &mut session,
-            "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status = 'running' AND kind = 'backfill' AND seen > 3000)",
+            "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status = 'running' AND kind = 'backfill' AND seen > 4000)",
         );
         session.execute(how).unwrap();
         running.join().unwrap().unwrap();
@@ -215,4 +215,23 @@ fn a_webhook_does_not_wait_for_a_sync() {
     }
     until(&mut session, RUNNING);
     running.join().unwrap().unwrap();
+}
+
+/// The second one waits until the table of the first one is there, and takes it.
+#[test]
+fn two_first_calls_at_once() {
+    let (shop, mut session) = open(30);
+    let mut other = shop.connect().unwrap();
+    other
+        .execute(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('crm.conversations', 0));
+             CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz,
+                                             PRIMARY KEY (page_id, id))",
+        )
+        .unwrap();
+    let running = start(&shop, SYNC);
+    until(&mut session, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)");
+    other.execute("COMMIT").unwrap();
+    running.join().unwrap().unwrap();
+    is_the_page(&mut session, "into the table of another");
 }

@@ -216,7 +216,9 @@ fn roles_that_may_not() {
     reader.execute(SYNC).unwrap();
     reader.execute(FULL).unwrap();
     session.execute(&format!("REVOKE UPDATE ON crm.conversations FROM {role}")).unwrap();
-    assert_eq!(reader.error(SYNC).unwrap().sqlstate, "42501");
+    let error = reader.error(SYNC).unwrap();
+    assert_eq!(error.sqlstate, "42501");
+    assert!(error.hint.unwrap().contains("GRANT SELECT, INSERT, UPDATE ON crm.conversations TO"));
     session.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
 }
 
@@ -291,4 +293,67 @@ fn triggers_run_as_they_would_for_any_insert() {
         .unwrap();
     assert_eq!(session.error(SYNC).unwrap().sqlstate, "23514");
     assert_eq!(last_run(&mut session, "status || sqlstate || error"), "failed23514refused");
+}
+
+/// Statements are text: the times in it must be read as they were written.
+#[test]
+fn a_style_of_dates_changes_nothing() {
+    for (style, zone) in [
+        ("SQL, DMY", "Asia/Shanghai"),
+        ("Postgres, MDY", "Asia/Kolkata"),
+        ("German", "Europe/Dublin"),
+        ("SQL, MDY", "America/St_Johns"),
+    ] {
+        let (shop, mut session) = open(300);
+        let set = format!("SET datestyle = '{style}'; SET timezone = '{zone}'");
+        session.execute(&set).unwrap();
+        session
+            .execute("CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint'")
+            .unwrap();
+        let what = format!("{style}, {zone}");
+        session.execute(SYNC).unwrap();
+        is_the_page(&mut session, &what);
+        let page = shop.simulator.first_page();
+        shop.simulator.advance(std::time::Duration::from_secs(3_600));
+        assert!(page.ids().iter().step_by(2).all(|id| page.message(id)));
+        session.execute(SYNC).unwrap();
+        is_the_page(&mut session, &what);
+        assert!(last_run(&mut session, "seen").parse::<usize>().unwrap() >= 150, "{what}");
+        let gone = page.ids()[7].clone();
+        assert!(page.delete(&gone));
+        session
+            .execute("CALL pancake.sync('shop.conversations', 'crm.conversations', full_rescan => true)")
+            .unwrap();
+        let removed =
+            session.column("SELECT id FROM crm.conversations WHERE removed_at IS NOT NULL").unwrap();
+        assert_eq!(removed, [gone], "{what}");
+    }
+}
+
+/// The newest row is no witness if it never gets into the table.
+#[test]
+fn a_trigger_that_drops_rows() {
+    let (shop, mut session) = open(300);
+    session
+        .execute(
+            "CREATE TABLE crm.conversations (id text PRIMARY KEY, type text, updated_at timestamptz);
+             CREATE FUNCTION crm.inbox_alone() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RETURN CASE WHEN new.type = 'INBOX' THEN new END; END $$;
+             CREATE TRIGGER inbox_alone BEFORE INSERT ON crm.conversations
+                 FOR EACH ROW EXECUTE FUNCTION crm.inbox_alone()",
+        )
+        .unwrap();
+    let page = shop.simulator.first_page();
+    page.create("COMMENT");
+    for _ in 0..2 {
+        session.execute("SET statement_timeout = '20s'").unwrap();
+        session.execute(SYNC).unwrap();
+        let inbox = "SELECT count(*) FROM shop.conversations WHERE type = 'INBOX'";
+        assert_eq!(
+            session.one(inbox).unwrap(),
+            session.one("SELECT count(*) FROM crm.conversations").unwrap()
+        );
+        page.create("COMMENT");
+    }
+    assert!(runs(&mut session).iter().all(|run| run.ends_with(" ok")), "{:?}", runs(&mut session));
 }

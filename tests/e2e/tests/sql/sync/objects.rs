@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pancake_simulator::Event;
+use pancake_simulator::{Event, PageSettings};
 
 use super::*;
 
@@ -222,4 +222,25 @@ fn what_does_not_go_together() {
     assert_eq!((error.sqlstate.as_str(), error.message.contains("holds pages")), ("0A000", true), "{error}");
     let error = session.error("CALL pancake.sync('crm.mixed', 'crm.t')").unwrap();
     assert_eq!((error.sqlstate.as_str(), error.message.contains("users")), ("42809", true), "{error}");
+}
+
+/// Tags have the same small ids on every page.
+#[test]
+fn rows_of_two_pages_with_one_id() {
+    let page = |ordinal| PageSettings { conversations: 10, ..PageSettings::numbered(ordinal) };
+    let settings = Settings { pages: (0..2).map(page).collect(), ..Settings::default() };
+    let shop = Shop::open(settings).unwrap();
+    let mut session = shop.connect().unwrap();
+    session
+        .execute("CREATE SCHEMA crm; CREATE TABLE crm.tags (id text PRIMARY KEY, page_id text, text text)")
+        .unwrap();
+    session.execute(&call("tags", "")).unwrap();
+    let before = session.rows("SELECT * FROM crm.tags ORDER BY id").unwrap();
+    let error = session.error("CALL pancake.sync('shop2.tags', 'crm.tags')").unwrap();
+    assert_eq!(error.sqlstate, "23505", "{error}");
+    assert!(error.hint.unwrap().contains("(page_id, id)"));
+    assert_eq!(session.rows("SELECT * FROM crm.tags ORDER BY id").unwrap(), before);
+    session.execute("ALTER TABLE crm.tags DROP CONSTRAINT tags_pkey, ADD PRIMARY KEY (page_id, id)").unwrap();
+    session.execute("CALL pancake.sync('shop2.tags', 'crm.tags')").unwrap();
+    assert_eq!(session.one("SELECT count(*) FROM crm.tags").unwrap(), (2 * before.len()).to_string());
 }
