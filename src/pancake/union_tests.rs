@@ -94,3 +94,47 @@ fn looks_belong_to_a_cursor() {
     assert!(union.next(true).is_none() && union.is_over());
     assert_eq!(union.end(), Some(End::ListEnded));
 }
+
+/// How many round trips bring so many of 12,000 rows, newest first, if eight requests may be on their way; and how many
+/// requests that takes.
+fn round_trips(limit: u64) -> (usize, usize) {
+    let list: Vec<i64> = (0..12_000).map(|row| 1_000_000 - 10 * row - row % 7).collect();
+    let answer = |ask: &crate::walk::Ask| {
+        let from = ask.cursor.as_ref().map_or(0, |cursor| cursor.parse::<usize>().unwrap() + 1);
+        let until = ask.until.map_or(i64::MAX, |until| until.0);
+        let rows = (0..list.len()).skip(from).filter(|row| list[*row] <= until).take(FULL_BATCH);
+        let rows: Vec<_> = rows.map(|row| (row.to_string(), list[row])).collect();
+        batch(&rows.iter().map(|(id, at)| (id.as_str(), *at)).collect::<Vec<_>>())
+    };
+    let plan = RequestPlan { limit: Some(limit), ..plan(1, true, None) };
+    let mut union = Union::new(Object::Conversations, &plan, false);
+    let (mut trips, mut requests, mut came) = (0, 0, 0);
+    while came < limit as usize {
+        let most = if trips == 0 { 1 } else { 8 };
+        let asked: Vec<_> = (0..most).map_while(|before| union.next(before > 0)).collect();
+        (trips, requests) = (trips + 1, requests + asked.len());
+        for question in asked {
+            let spots = answer(question.ask.cursor());
+            let fresh = union.reply(question.asker, &spots, None).unwrap();
+            let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
+            union.feed(question.asker, fresh.into_iter().map(row).collect());
+        }
+        came += union.ready().unwrap().len();
+    }
+    (trips, requests)
+}
+
+/// The last pieces of a scan with a limit are walked at once, too, and hardly anything beyond it.
+#[test]
+fn a_limit_is_reached_in_few_round_trips() {
+    for (limit, most_trips) in [(1_500, 6), (4_000, 11), (8_000, 21)] {
+        let least = (limit as usize).div_ceil(59);
+        let (trips, requests) = round_trips(limit);
+        assert!(
+            trips <= most_trips && requests <= least + least / 8 + 2,
+            "{limit}: {trips} trips, {requests} requests"
+        );
+    }
+    assert_eq!(round_trips(590), (10, 10));
+    assert_eq!(round_trips(60), (1, 1));
+}
