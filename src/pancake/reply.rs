@@ -13,6 +13,7 @@ use crate::cell;
 use crate::decode;
 use crate::error::{Error, Kind, quote};
 use crate::fields::{Fields, Key};
+use crate::redaction::redacted;
 use crate::retry::{Again, Failure};
 
 /// A reply as it came, its body read to the end.
@@ -30,7 +31,6 @@ pub struct Reply {
 /// The rows of a list.
 #[derive(Debug, Default)]
 pub struct Listed<'a> {
-    /// Those of a user's pages without what may be secret.
     pub rows: Vec<Fields<'a>>,
     /// How many rows the list has in the window that was asked for, where the reply says so.
     pub total: Option<u64>,
@@ -71,15 +71,19 @@ impl<'a> Envelope<'a> {
             // Newer replies group the pages by what has become of them.
             (Object::Pages, None, Some(groups)) => {
                 let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
-                groups.values().map(rows).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+                let groups = groups.entries().filter(|(_, group)| group.get() != "null");
+                groups
+                    .map(|(_, group)| rows(group))
+                    .collect::<Result<Vec<_>, _>>()?
+                    .into_iter()
+                    .flatten()
+                    .collect()
             }
             (_, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
         };
-        match (object, self.beside.get("disabled_users")) {
-            // Those who left are users still: conversations name them.
-            (Object::Users, Some(left)) => found.append(&mut rows(left)?),
-            (Object::Pages, _) => found.iter_mut().for_each(Fields::forget_secrets),
-            _ => {}
+        // Those who left are users still: conversations name them.
+        if let (Object::Users, Some(left)) = (object, self.beside.get("disabled_users")) {
+            found.append(&mut rows(left)?);
         }
         Ok(found)
     }
@@ -121,6 +125,14 @@ impl<'de> Visitor<'de> for Holding {
 }
 
 impl Reply {
+    /// The same without the tokens of a user's pages.
+    pub fn fit_to_show(self, object: Object) -> Self {
+        match object.needs_page() {
+            true => self,
+            false => Self { body: redacted(self.body), ..self },
+        }
+    }
+
     /// The rows of the list, or what the reply means instead.
     pub fn rows(&self, object: Object) -> Result<Listed<'_>, Failure> {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
@@ -381,8 +393,10 @@ mod tests {
             format!(r#"{{"categorized":{{"activated":[{page}]}}}}"#),
             format!(r#"{{"pages":[{page},[{page}]]}}"#),
             format!(r#"{{"pages":[{page}],"success":false}}"#),
+            format!(r#"{{"pages":[{{"id":"1","nested":[{page}]}}]}}"#),
         ] {
-            let shown = format!("{:?}", reply(200, &body).rows(Object::Pages));
+            let reply = reply(200, &body).fit_to_show(Object::Pages);
+            let shown = format!("{reply:?} {:?}", reply.rows(Object::Pages));
             assert!(!shown.contains("MARKER"), "{shown}");
         }
     }
