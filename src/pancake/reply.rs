@@ -68,17 +68,7 @@ impl<'a> Envelope<'a> {
             None => self.beside.get(object.name()).map(rows),
         };
         let mut found = match (object, own, self.beside.get("categorized")) {
-            // Newer replies group the pages by what has become of them.
-            (Object::Pages, None, Some(groups)) => {
-                let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
-                let groups = groups.entries().filter(|(_, group)| group.get() != "null");
-                groups
-                    .map(|(_, group)| rows(group))
-                    .collect::<Result<Vec<_>, _>>()?
-                    .into_iter()
-                    .flatten()
-                    .collect()
-            }
+            (Object::Pages, None, Some(groups)) => grouped(groups)?,
             (_, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
         };
         // Those who left are users still: conversations name them.
@@ -95,6 +85,18 @@ fn rows(list: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
         let stranger = all.into_iter().find(|row| !row.get().starts_with('{'));
         stranger.map_or(NoRows::NoList, NoRows::Stranger)
     })
+}
+
+/// Newer replies group the pages by what has become of them, which a page need not say itself.
+fn grouped(groups: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
+    let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
+    let mut found = Vec::new();
+    for (name, group) in groups.entries().filter(|(_, group)| group.get() != "null") {
+        let mut pages = rows(group)?;
+        pages.iter_mut().for_each(|page| page.imply("is_activated", name == "activated"));
+        found.append(&mut pages);
+    }
+    Ok(found)
 }
 
 impl<'de> DeserializeSeed<'de> for Holding {
@@ -399,6 +401,18 @@ mod tests {
             let shown = format!("{reply:?} {:?}", reply.rows(Object::Pages));
             assert!(!shown.contains("MARKER"), "{shown}");
         }
+    }
+
+    #[test]
+    fn the_group_of_a_page_says_whether_it_is_activated() {
+        let body = r#"{"categorized":{"activated":[{"id":1},{"id":2,"is_activated":false}],"hidden":[{"id":3}],
+            "inactivated":[{"id":4,"is_activated":true},{"id":5,"is_activated":null}]}}"#;
+        let listing = reply(200, body);
+        let listed = listing.rows(Object::Pages).unwrap();
+        let said: Vec<_> = listed.rows.iter().map(|row| row.get("is_activated").map(RawValue::get)).collect();
+        assert_eq!(said, [Some("true"), Some("false"), Some("false"), Some("true"), Some("false")]);
+        let flat = reply(200, r#"{"pages":[{"id":1}]}"#);
+        assert!(flat.rows(Object::Pages).unwrap().rows[0].get("is_activated").is_none());
     }
 
     #[test]

@@ -191,7 +191,7 @@ pub fn page(shop: &Shop, token: &str) -> Value {
     settings.insert("filter_multi_tag".to_owned(), json!(false));
     json!({
         "id": shop.id, "name": shop.name, "username": null, "platform": "facebook", "timezone": 7,
-        "is_activated": true, "settings": settings,
+        "settings": settings,
         "nested": {"access_token": token, "list": [{"page_access_token": token, "kept": 1}]},
     })
 }

@@ -281,6 +281,7 @@ fn the_pages_of_a_user_come_in_both_shapes_and_without_their_tokens() {
         session.execute(&sql).unwrap();
     };
     set(&mut session, "ADD", shop.simulator.user_token());
+    shop.simulator.page(&shop.simulator.page_ids()[19]).deny(Some(Denial::Http403));
     // The list is a user's: it needs no page.
     session.execute("ALTER SERVER shop OPTIONS (DROP page_id)").unwrap();
     for form in [PagesForm::Categorized, PagesForm::Flat] {
@@ -292,6 +293,8 @@ fn the_pages_of_a_user_come_in_both_shapes_and_without_their_tokens() {
         let first: Vec<_> = first.iter().take(6).map(|cell| cell.as_deref()).collect();
         assert_eq!(first[0], Some(PAGE));
         assert_eq!(first[2..], [Some("facebook"), None, Some("7"), Some("t")]);
+        let activated = "SELECT count(*) FILTER (WHERE is_activated), count(*) FILTER (WHERE NOT is_activated) FROM shop.pages";
+        assert_eq!(session.rows(activated).unwrap()[0], ["19", "1"].map(|cell| Some(cell.to_owned())));
     }
     session
         .execute(
