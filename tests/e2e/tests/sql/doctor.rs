@@ -154,7 +154,7 @@ const READINGS: &[(&str, Change, &str, &str, &str, &str)] = &[
         "post_ids",
         "warn",
         "beside type=COMMENT it is obeyed",
-        "With post_id named",
+        "",
     ),
     (
         "post_ids: post",
@@ -532,6 +532,28 @@ fn a_trusted_filter_that_loses_rows_is_a_failure() {
     let line = &lines["post_ids"];
     assert!(line.status == "fail" && line.detail.contains("the option pushdown trusts it"), "{line:?}");
     assert!(line.hint.contains("ALTER SERVER shop OPTIONS (SET pushdown 'type');"), "{line:?}");
+}
+
+#[test]
+fn a_trusted_filter_that_is_ignored_costs_walks_and_is_told_how_to_be_kept_back() {
+    let shop = Shop::open_with(Settings::of(3_000), &[("pushdown", "type,post_id")]).unwrap();
+    shop.simulator.switches(|switches| switches.post_ids = PostIdsReading::Ignored);
+    let mut session = shop.connect().unwrap();
+    let line = &examine(&mut session).1["post_ids"];
+    assert!(
+        line.status == "warn" && line.detail.contains("a walk of its own over the whole page"),
+        "{line:?}"
+    );
+    let remedy = "ALTER SERVER shop OPTIONS (SET pushdown 'type');";
+    assert!(line.hint.contains(remedy), "{line:?}");
+    // It says what is so.
+    let post = session.one("SELECT min(post_id) FROM shop.conversations WHERE type = 'COMMENT'").unwrap();
+    let sql = format!("EXPLAIN SELECT id FROM shop.conversations WHERE post_id = '{post}'");
+    let sent = |session: &mut Session| session.column(&sql).unwrap().join("\n").contains("post_ids=");
+    assert!(sent(&mut session));
+    session.execute(remedy).unwrap();
+    assert!(!sent(&mut session));
+    polite(&shop);
 }
 
 #[test]
