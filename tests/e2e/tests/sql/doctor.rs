@@ -557,6 +557,42 @@ fn a_trusted_filter_that_is_ignored_costs_walks_and_is_told_how_to_be_kept_back(
 }
 
 #[test]
+fn a_server_without_a_page_is_examined_by_the_pages_of_its_tables() {
+    let pages = (0..3).map(PageSettings::numbered).map(|page| PageSettings { conversations: 300, ..page });
+    let shop = Shop::open(Settings { pages: pages.collect(), ..Settings::default() }).unwrap();
+    let ids = shop.simulator.page_ids();
+    let mut session = shop.connect().unwrap();
+    session.execute("ALTER SERVER shop OPTIONS (DROP page_id)").unwrap();
+    let table = |session: &mut Session, name: &str, page_id: &str| {
+        let sql = format!(
+            "CREATE FOREIGN TABLE {name} (id text) SERVER shop OPTIONS (object 'tags', page_id '{page_id}')"
+        );
+        session.execute(&sql).unwrap();
+    };
+    table(&mut session, "one", &ids[0]);
+    table(&mut session, "same", &ids[0]);
+    let (items, lines) = examine(&mut session);
+    assert_eq!(items, ITEMS);
+    let told = format!(
+        "{} is known, and its rows say so; the server names no page, and all tables of it that do name this one",
+        ids[0]
+    );
+    assert_eq!((lines["page"].status.as_str(), lines["page"].detail.as_str()), ("ok", told.as_str()));
+    table(&mut session, "third", &ids[2]);
+    table(&mut session, "second", &ids[1]);
+    let (items, lines) = examine(&mut session);
+    assert_eq!(items, ITEMS);
+    let page = &lines["page"];
+    assert!(page.status == "ok" && page.detail.starts_with(&ids[0]), "{page:?}");
+    assert!(
+        page.detail
+            .ends_with("; the server names no page, and this is the first of the 3 that its tables name"),
+        "{page:?}"
+    );
+    polite(&shop);
+}
+
+#[test]
 fn a_cancel_ends_it_whatever_it_waits_for() {
     let shop = Shop::open_with(Settings::of(300), &[("request_timeout", "1h")]).unwrap();
     let mut session = shop.connect().unwrap();
