@@ -97,7 +97,8 @@ fn a_bare_token_in_a_file_opens_the_page() {
     let shop = Shop::open(Settings::of(10)).unwrap();
     let mut session = shop.connect().unwrap();
     let token = shop.simulator.first_page().token();
-    for text in [format!("{token}\n"), format!("  {token}\r\n"), token.clone(), format!("\u{feff}{token}\n")] {
+    for text in [format!("{token}\n"), format!("  {token}\r\n"), token.clone(), format!("\u{feff}{token}\n")]
+    {
         let file = TokenFile::new(&shop, "bare", &text);
         session.execute("BEGIN").unwrap();
         use_file(&mut session, file.path());
