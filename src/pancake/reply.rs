@@ -160,9 +160,13 @@ impl Reply {
         }
         self.status(object)?;
         let (rows, beside) = envelope.map_err(|error| match error.classify() {
-            _ if self.is_html() => not_understood(
-                "reply is a web page, not JSON",
-                format!("The API answers so to an unknown path. {}", self.beginning(object)),
+            _ if self.is_html() => Failure::for_good(
+                Error::new(Kind::NotUnderstood, "reply is a web page, not JSON")
+                    .detail(format!("The API answers so to an unknown path. {}", self.beginning(object)))
+                    .hint(
+                        "Check the server option base_url: the default https://pages.fm/api ends with /api. A proxy \
+                         or a firewall in between may answer so as well.",
+                    ),
             ),
             _ if self.body.trim().is_empty() => not_understood(
                 "reply is empty",
@@ -263,7 +267,10 @@ impl Reply {
             401 => Failure::for_good(token_refused(object, "was refused").detail(&said)),
             403 => Failure::for_good(error(Kind::PageRefused, "access to this page is forbidden")),
             404 if object.needs_conversation() => {
-                Failure::for_good(error(Kind::PageNotFound, "page or conversation not found"))
+                Failure::for_good(error(Kind::PageNotFound, "page or conversation not found").hint(
+                    "Check the conversation_id: the conversation may be gone, or of another page. Where every one is not \
+                     found, check the option page_id.",
+                ))
             }
             404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
             429 => self.throttled("Pancake answered HTTP 429"),

@@ -375,7 +375,7 @@ fn what_pancake_refuses_is_a_line() {
         (refused(Some(121), "no"), "API", "page has no valid subscription", switch_on),
         (refused(Some(122), "no"), "API", "page has no valid subscription", switch_on),
         (Fault::Status(404), "page", "page not found", "page_id"),
-        (Fault::Html200, "reply", "reply is a web page, not JSON", ""),
+        (Fault::Html200, "reply", "reply is a web page, not JSON", "base_url"),
         (Fault::Truncated, "reply", "reply is truncated", ""),
         (Fault::MissingArray, "reply", "reply has no list of conversations", ""),
         (

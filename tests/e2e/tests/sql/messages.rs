@@ -263,6 +263,7 @@ fn an_unknown_conversation_is_what_the_api_says_it_is() {
         shop.simulator.switches(|switches| switches.lost_conversation = lost);
         let error = session.error(sql).unwrap();
         assert_eq!(error.sqlstate, sqlstate, "{error}");
+        assert_eq!(error.hint.unwrap().contains("conversation_id"), lost == LostConversation::Http404);
     }
     // Batches of another size are no end.
     shop.simulator.switches(|switches| switches.message_batch = 7);
