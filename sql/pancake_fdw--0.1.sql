@@ -100,16 +100,21 @@ COMMENT ON VIEW progress IS 'scans of foreign tables that run now, in all databa
 -- ---------------------------------------------------------------------------------------------------------------
 -- How a page really answers
 -- ---------------------------------------------------------------------------------------------------------------
-CREATE FUNCTION doctor_json(server name) RETURNS text
+CREATE FUNCTION doctor_json(server name, pages text[]) RETURNS text
     LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pancake_fdw_doctor';
-COMMENT ON FUNCTION doctor_json(name) IS 'internal: what doctor() shows';
+COMMENT ON FUNCTION doctor_json(name, text[]) IS 'internal: what doctor() shows, given the pages that tables of the server name';
 
 CREATE FUNCTION doctor(server name, OUT item text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
     LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE ROWS 16
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT f.item, f.status, f.detail, f.hint
-        FROM jsonb_to_recordset(pancake.doctor_json(server)::jsonb) AS f (item text, status text, detail text, hint text)
+        FROM jsonb_to_recordset(pancake.doctor_json(server, ARRAY(
+            SELECT DISTINCT o.option_value COLLATE "C"
+            FROM pg_foreign_table t JOIN pg_foreign_server s ON s.oid = t.ftserver, pg_options_to_table(t.ftoptions) o
+            WHERE s.srvname = doctor.server AND o.option_name = 'page_id'
+            ORDER BY 1
+        ))::jsonb) AS f (item text, status text, detail text, hint text)
     $$;
 COMMENT ON FUNCTION doctor(name) IS 'examines token, page and filters of a server with some twenty requests; changes nothing';
 

@@ -8,7 +8,7 @@ use pancake::error::{Error, Kind, Result};
 use pancake::options::{ServerOptions, TableOptions};
 use pancake::outlet::Outlet;
 use pancake::plan::RequestPlan;
-use pgrx::{IntoDatum, pg_guard, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
 use crate::fdw::fetch::prepare;
@@ -25,12 +25,13 @@ sql_function!(pg_finfo_pancake_fdw_doctor);
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_doctor(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function is strict and takes one argument of type name.
-    let name = unsafe {
-        let arguments = (*call).args.as_slice(1);
-        text(arguments[0].value.cast_mut_ptr::<pg_sys::NameData>().cast())
+    // SAFETY: the function is strict and takes a name and a text[].
+    let (name, pages) = unsafe {
+        let arguments = (*call).args.as_slice(2);
+        let name = text(arguments[0].value.cast_mut_ptr::<pg_sys::NameData>().cast());
+        (name, Vec::<String>::from_datum(arguments[1].value, false).unwrap_or_default())
     };
-    let findings: Value = examine(&name).or_raise().iter().map(line).collect();
+    let findings: Value = examine(&name, &pages).or_raise().iter().map(line).collect();
     findings.to_string().into_datum().unwrap_or(pg_sys::Datum::from(0))
 }
 
@@ -43,7 +44,7 @@ fn line(finding: &Finding) -> Value {
     })
 }
 
-fn examine(name: &str) -> Result<Vec<Finding>> {
+fn examine(name: &str, pages: &[String]) -> Result<Vec<Finding>> {
     // SAFETY: raises where there is no such server; the wrapper of a server is there, and its handler's name, null
     // where it has none, as well.
     let (server, handler) = unsafe {
@@ -55,10 +56,11 @@ fn examine(name: &str) -> Result<Vec<Finding>> {
         return Err(Error::new(Kind::BadDefinition, format!("server \"{name}\" is not a server of pancake_fdw"))
             .hint("Its servers: SELECT srvname FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE fdwname = 'pancake_fdw';"));
     }
-    Ok(page_of(name, server).unwrap_or_else(|finding| vec![finding]))
+    Ok(page_of(name, server, pages).unwrap_or_else(|finding| vec![finding]))
 }
 
-fn page_of(name: &str, server: &pg_sys::ForeignServer) -> Result<Vec<Finding>, Finding> {
+/// Examines the page of the server, else the first of the pages that its tables name.
+fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Result<Vec<Finding>, Finding> {
     const SERVER: &str = "server";
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
@@ -70,13 +72,24 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer) -> Result<Vec<Finding>, F
     let told = |item| move |error: Error| Finding::of_error(&error, item);
     let options = given(server.options);
     let is_set = |name: &str| options.iter().any(|(option, _)| option == name);
+    let mut whole_page = vec![("object".to_owned(), "conversations".to_owned())];
+    let mut whose = None;
     if !is_set("page_id") {
-        return Err(Finding::fail("page", "the server names no page").hint(format!(
-            "ALTER SERVER {} OPTIONS (ADD page_id '…'); or, where its tables name their pages, make a server for the page.",
-            identifier(name)
-        )));
+        let first = pages.first().ok_or_else(|| {
+            Finding::fail("page", "the server names no page, nor does any table of it").hint(format!(
+                "ALTER SERVER {0} OPTIONS (ADD page_id '…'); or name the page where tables are made: \
+                 IMPORT FOREIGN SCHEMA pancake FROM SERVER {0} INTO … OPTIONS (page_id '…');",
+                identifier(name)
+            ))
+        })?;
+        whole_page.push(("page_id".to_owned(), first.clone()));
+        whose = Some(match pages.len() {
+            1 => "the server names no page, and all tables of it that do name this one".to_owned(),
+            many => {
+                format!("the server names no page, and this is the first of the {many} that its tables name")
+            }
+        });
     }
-    let whole_page = [("object".to_owned(), "conversations".to_owned())];
     let table = ForeignTable {
         server_id: server.serverid,
         server_name: name.to_owned(),
@@ -91,6 +104,11 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer) -> Result<Vec<Finding>, F
     let pushdown = table.table.pushdown.clone();
     let examination = async move { scan.examine(&pushdown).await };
     let mut findings = Worker::get().and_then(|worker| worker.finish(examination)).map_err(told(SERVER))?;
+    if let Some(page) = findings.iter_mut().find(|finding| finding.item == "page")
+        && let Some(whose) = whose
+    {
+        *page = page.clone().also(whose);
+    }
     prescribe(&mut findings, &identifier(name), &table.table.pushdown, is_set("pushdown"));
     Ok(findings)
 }

@@ -77,7 +77,7 @@ impl Scan {
         stats.requests.add(1);
         stats.last_request_at.set((self.meter.clocks.wall_micros)());
         self.meter.show_rate();
-        fetched
+        fetched.map(|reply| reply.fit_to_show(self.object))
     }
 
     /// Waits before another attempt. The failure itself where there is none.

@@ -15,7 +15,11 @@ const USUAL: usize = 24;
 
 /// Keys and values in the order served. A list, as looking through it takes less than hashing would.
 #[derive(Debug, Default)]
-pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a> {
+    served: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// A key that the object does not have itself: its place in the reply says as much.
+    implied: Option<(&'static str, bool)>,
+}
 
 impl<'a> Fields<'a> {
     pub fn read(json: &'a str) -> serde_json::Result<Self> {
@@ -24,42 +28,46 @@ impl<'a> Fields<'a> {
 
     /// The value of a key; a null is as none. Of a key that came twice the last value counts, as in jsonb.
     pub fn get(&self, key: &str) -> Raw<'a> {
-        let (_, value) = self.0.iter().rev().find(|(name, _)| name == key)?;
-        Some(*value).filter(|value| value.get() != "null")
+        let served = self.served.iter().rev().find(|(name, _)| name == key);
+        let served = served.map(|(_, value)| *value).filter(|value| value.get() != "null");
+        served.or_else(|| match self.implied.filter(|(name, _)| *name == key)? {
+            (_, true) => Some(RawValue::TRUE),
+            (_, false) => Some(RawValue::FALSE),
+        })
     }
 
     /// Whether a key came more than once.
     pub fn is_doubled(&self, key: &str) -> bool {
-        self.0.iter().filter(|(name, _)| name == key).nth(1).is_some()
+        self.served.iter().filter(|(name, _)| name == key).nth(1).is_some()
     }
 
-    /// All values but nulls.
-    pub fn values(&self) -> impl Iterator<Item = &'a RawValue> {
-        self.0.iter().map(|(_, value)| *value).filter(|value| value.get() != "null")
-    }
-
-    /// Drops the keys that may hold a secret: settings, and whatever calls itself a token.
-    pub fn forget_secrets(&mut self) {
-        self.0.retain(|(key, _)| key != "settings" && !key.to_lowercase().contains("token"));
+    /// All keys with their values.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.served.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
     pub fn push(&mut self, key: Cow<'a, str>, value: &'a RawValue) {
-        self.0.push((key, value));
+        self.served.push((key, value));
+    }
+
+    /// The value of a key where the object has none of its own; the whole stays as served.
+    pub fn imply(&mut self, key: &'static str, value: bool) {
+        self.implied = Some((key, value));
     }
 
     /// The whole object as JSON, its values as served.
     pub fn whole(&self) -> String {
-        let size: usize = self.0.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum();
+        let size: usize = self.served.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum();
         let mut json = String::with_capacity(size + 2);
         json.push('{');
-        for (place, (key, value)) in self.0.iter().enumerate() {
+        for (place, (key, value)) in self.served.iter().enumerate() {
             if place > 0 {
                 json.push(',');
             }
             match key {
                 // It had no escapes.
                 Cow::Borrowed(key) => json.extend(["\"", key, "\""]),
-                Cow::Owned(key) => json.push_str(&serde_json::Value::from(key.as_str()).to_string()),
+                Cow::Owned(key) => spell(key, &mut json),
             }
             json.push(':');
             json.push_str(value.get());
@@ -80,15 +88,20 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::with_capacity(USUAL);
+                let mut served = Vec::with_capacity(USUAL);
                 while let Some(Key(key)) = map.next_key()? {
-                    fields.push((key, map.next_value()?));
+                    served.push((key, map.next_value()?));
                 }
-                Ok(Fields(fields))
+                Ok(Fields { served, implied: None })
             }
         }
         deserializer.deserialize_map(Object)
     }
+}
+
+/// Writes a text as a JSON string.
+pub fn spell(text: &str, json: &mut String) {
+    json.push_str(&serde_json::Value::from(text).to_string());
 }
 
 /// The values of a few keys of a small object, nothing kept of the others; none where there is no object.
@@ -167,22 +180,22 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_secret_is_forgotten() {
-        let mut row = Fields::read(
-            r#"{"id":"1","settings":{"page_access_token":"MARKER"},"Access_Token":"MARKER","access\u005ftoken":"MARKER","rate":1.50}"#,
-        )
-        .unwrap();
-        row.forget_secrets();
-        assert_eq!(row.whole(), r#"{"id":"1","rate":1.50}"#);
-        assert!(row.get("settings").is_none());
-    }
-
-    #[test]
     fn the_last_of_a_key_counts_and_null_is_none() {
         let fields = Fields::read(r#"{"a":1,"b":null,"a":2}"#).unwrap();
         let get = |key| fields.get(key).map(RawValue::get);
         assert_eq!((get("a"), get("b"), get("c")), (Some("2"), None, None));
-        assert_eq!(fields.values().map(RawValue::get).collect::<Vec<_>>(), ["1", "2"]);
+        let entries: Vec<_> = fields.entries().map(|(key, value)| (key, value.get())).collect();
+        assert_eq!(entries, [("a", "1"), ("b", "null"), ("a", "2")]);
+    }
+
+    #[test]
+    fn what_is_implied_gives_way_to_what_is_served() {
+        for (json, expected) in [("{}", "true"), (r#"{"a":null}"#, "true"), (r#"{"a":false}"#, "false")] {
+            let mut fields = Fields::read(json).unwrap();
+            fields.imply("a", true);
+            assert_eq!((fields.get("a").map(RawValue::get), fields.whole().as_str()), (Some(expected), json));
+            assert!(fields.get("b").is_none());
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod pace;
 pub mod plan;
 pub mod proof;
 pub mod pushdown;
+pub mod redaction;
 pub mod reply;
 pub mod retry;
 pub mod sample;

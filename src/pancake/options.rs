@@ -8,7 +8,7 @@ use crate::duration::{parse_duration, parse_size};
 use crate::error::{Error, Kind, Result};
 use crate::pushdown::Pushdown;
 use crate::spelling::closest;
-use crate::url::{BaseUrl, DEFAULT_BASE_URL};
+use crate::url::{BaseUrl, DEFAULT_BASE_URL, is_dots};
 
 /// The things that take options. `Wrapper` takes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ macro_rules! options {
 options! {
     "base_url", [Server], Some(DEFAULT_BASE_URL), Anyone, |v| BaseUrl::parse(v).map(drop);
     "proxy", [Server], None, Superuser, |v| BaseUrl::parse_proxy(v).map(drop);
-    "page_id", [Server, Table], None, Anyone, |v| not_empty(v);
+    "page_id", [Server, Table], None, Anyone, |v| page_id(v);
     "requests_per_second", [Server], Some("4"), Anyone, |v| requests_per_second(v).map(drop);
     "max_concurrency", [Server], Some("8"), Anyone, |v| whole(v, 1, 64).map(drop);
     "max_retries", [Server], Some("3"), Anyone, |v| whole(v, 0, 10).map(drop);
@@ -94,6 +94,10 @@ pub fn validate(place: Place, name: &str, value: &str) -> Result<&'static Option
         let error = Error::new(Kind::BadOption, format!("invalid value for option \"{name}\""));
         // An address may have been copied with the token, or the password of a proxy, in it.
         let may_be_secret = place == Place::UserMapping || value.contains(['?', '@']);
+        let error = match name {
+            "page_id" => error.hint("The foreign table pages lists the ids of a user's pages; Pancake shows them in a page's address as well."),
+            _ => error,
+        };
         match may_be_secret {
             true => error.detail(format!("The value is not shown here: {reason}.")),
             false => error.detail(format!("The value is \"{value}\": {reason}.")),
@@ -122,6 +126,15 @@ fn not_empty(value: &str) -> Result<(), String> {
     match value.trim().is_empty() {
         true => Err("it must not be empty".to_owned()),
         false => Ok(()),
+    }
+}
+
+fn page_id(value: &str) -> Result<(), String> {
+    not_empty(value)?;
+    match () {
+        () if value.contains(char::is_whitespace) => Err("the id of a page has no blanks".to_owned()),
+        () if is_dots(value) => Err("it is not the id of a page".to_owned()),
+        () => Ok(()),
     }
 }
 
@@ -312,6 +325,11 @@ mod tests {
             (Place::Server, "request_timeout", "30"),
             (Place::Server, "base_url", "http://example.com/api"),
             (Place::Server, "ca_file", "ca.pem"),
+            (Place::Server, "page_id", " "),
+            (Place::Server, "page_id", "."),
+            (Place::Table, "page_id", ".."),
+            (Place::Table, "page_id", "1 2"),
+            (Place::Table, "page_id", "1\n"),
             (Place::Table, "object", "conversation"),
             (Place::Table, "pushdown", "typo"),
             (Place::Column, "path", "a/b"),

@@ -9,6 +9,7 @@ use crate::catalogue::Object;
 use crate::error::{Error, Kind, Result};
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use crate::time::Micros;
+use crate::url::is_dots;
 
 /// The time by which a chain is walked. `inserted_at` never changes, `updated_at` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +187,12 @@ impl Restriction {
         match (filter.column, filter.comparison) {
             (Filterable::Type, _) => keep(&mut self.kinds, values(operand)),
             (Filterable::PostId, _) => keep(&mut self.posts, values(operand)),
-            (Filterable::ConversationId, _) => keep(&mut self.conversations, values(operand)),
+            (Filterable::ConversationId, _) => {
+                let mut named = values(operand);
+                // No conversation has such an id, and the address of its messages would be that of something else.
+                named.retain(|id| !id.is_empty() && !is_dots(id));
+                keep(&mut self.conversations, named)
+            }
             (Filterable::Id, _) => keep(&mut self.ids, values(operand)),
             (Filterable::PageId, _) => values(operand).contains(page_id),
             (Filterable::Tags, Comparison::Overlaps) => {
@@ -525,6 +531,12 @@ mod tests {
         let without = of(&[(Filterable::InsertedAt, Greater, at(9))]);
         assert_eq!(without.can_be_asked(Object::Messages).unwrap_err().sqlstate(), "HV002");
         assert_eq!(of(&[(Filterable::ConversationId, Equal, Operand::Null)]).chains, []);
+        for nobody in ["", ".", ".."] {
+            let nobody = Operand::Text(nobody.to_owned());
+            assert_eq!(of(&[(Filterable::ConversationId, Equal, nobody)]).chains, []);
+        }
+        let some = Operand::Texts(["..", "a", "."].map(|id| Some(id.to_owned())).into());
+        assert_eq!(of(&[(Filterable::ConversationId, AnyOf, some)]).chains.len(), 1);
     }
 
     #[test]

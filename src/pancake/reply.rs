@@ -13,6 +13,7 @@ use crate::cell;
 use crate::decode;
 use crate::error::{Error, Kind, quote};
 use crate::fields::{Fields, Key};
+use crate::redaction::redacted;
 use crate::retry::{Again, Failure};
 
 /// A reply as it came, its body read to the end.
@@ -30,7 +31,6 @@ pub struct Reply {
 /// The rows of a list.
 #[derive(Debug, Default)]
 pub struct Listed<'a> {
-    /// Those of a user's pages without what may be secret.
     pub rows: Vec<Fields<'a>>,
     /// How many rows the list has in the window that was asked for, where the reply says so.
     pub total: Option<u64>,
@@ -68,18 +68,12 @@ impl<'a> Envelope<'a> {
             None => self.beside.get(object.name()).map(rows),
         };
         let mut found = match (object, own, self.beside.get("categorized")) {
-            // Newer replies group the pages by what has become of them.
-            (Object::Pages, None, Some(groups)) => {
-                let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
-                groups.values().map(rows).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
-            }
+            (Object::Pages, None, Some(groups)) => grouped(groups)?,
             (_, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
         };
-        match (object, self.beside.get("disabled_users")) {
-            // Those who left are users still: conversations name them.
-            (Object::Users, Some(left)) => found.append(&mut rows(left)?),
-            (Object::Pages, _) => found.iter_mut().for_each(Fields::forget_secrets),
-            _ => {}
+        // Those who left are users still: conversations name them.
+        if let (Object::Users, Some(left)) = (object, self.beside.get("disabled_users")) {
+            found.append(&mut rows(left)?);
         }
         Ok(found)
     }
@@ -91,6 +85,18 @@ fn rows(list: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
         let stranger = all.into_iter().find(|row| !row.get().starts_with('{'));
         stranger.map_or(NoRows::NoList, NoRows::Stranger)
     })
+}
+
+/// Newer replies group the pages by what has become of them, which a page need not say itself.
+fn grouped(groups: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
+    let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
+    let mut found = Vec::new();
+    for (name, group) in groups.entries().filter(|(_, group)| group.get() != "null") {
+        let mut pages = rows(group)?;
+        pages.iter_mut().for_each(|page| page.imply("is_activated", name == "activated"));
+        found.append(&mut pages);
+    }
+    Ok(found)
 }
 
 impl<'de> DeserializeSeed<'de> for Holding {
@@ -121,6 +127,14 @@ impl<'de> Visitor<'de> for Holding {
 }
 
 impl Reply {
+    /// The same without the tokens of a user's pages.
+    pub fn fit_to_show(self, object: Object) -> Self {
+        match object.needs_page() {
+            true => self,
+            false => Self { body: redacted(self.body), ..self },
+        }
+    }
+
     /// The rows of the list, or what the reply means instead.
     pub fn rows(&self, object: Object) -> Result<Listed<'_>, Failure> {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
@@ -146,9 +160,13 @@ impl Reply {
         }
         self.status(object)?;
         let (rows, beside) = envelope.map_err(|error| match error.classify() {
-            _ if self.is_html() => not_understood(
-                "reply is a web page, not JSON",
-                format!("The API answers so to an unknown path. {}", self.beginning(object)),
+            _ if self.is_html() => Failure::for_good(
+                Error::new(Kind::NotUnderstood, "reply is a web page, not JSON")
+                    .detail(format!("The API answers so to an unknown path. {}", self.beginning(object)))
+                    .hint(
+                        "Check the server option base_url: the default https://pages.fm/api ends with /api. A proxy \
+                         or a firewall in between may answer so as well.",
+                    ),
             ),
             _ if self.body.trim().is_empty() => not_understood(
                 "reply is empty",
@@ -249,7 +267,10 @@ impl Reply {
             401 => Failure::for_good(token_refused(object, "was refused").detail(&said)),
             403 => Failure::for_good(error(Kind::PageRefused, "access to this page is forbidden")),
             404 if object.needs_conversation() => {
-                Failure::for_good(error(Kind::PageNotFound, "page or conversation not found"))
+                Failure::for_good(error(Kind::PageNotFound, "page or conversation not found").hint(
+                    "Check the conversation_id: the conversation may be gone, or of another page. Where every one is not \
+                     found, check the option page_id.",
+                ))
             }
             404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
             429 => self.throttled("Pancake answered HTTP 429"),
@@ -381,10 +402,24 @@ mod tests {
             format!(r#"{{"categorized":{{"activated":[{page}]}}}}"#),
             format!(r#"{{"pages":[{page},[{page}]]}}"#),
             format!(r#"{{"pages":[{page}],"success":false}}"#),
+            format!(r#"{{"pages":[{{"id":"1","nested":[{page}]}}]}}"#),
         ] {
-            let shown = format!("{:?}", reply(200, &body).rows(Object::Pages));
+            let reply = reply(200, &body).fit_to_show(Object::Pages);
+            let shown = format!("{reply:?} {:?}", reply.rows(Object::Pages));
             assert!(!shown.contains("MARKER"), "{shown}");
         }
+    }
+
+    #[test]
+    fn the_group_of_a_page_says_whether_it_is_activated() {
+        let body = r#"{"categorized":{"activated":[{"id":1},{"id":2,"is_activated":false}],"hidden":[{"id":3}],
+            "inactivated":[{"id":4,"is_activated":true},{"id":5,"is_activated":null}]}}"#;
+        let listing = reply(200, body);
+        let listed = listing.rows(Object::Pages).unwrap();
+        let said: Vec<_> = listed.rows.iter().map(|row| row.get("is_activated").map(RawValue::get)).collect();
+        assert_eq!(said, [Some("true"), Some("false"), Some("false"), Some("true"), Some("false")]);
+        let flat = reply(200, r#"{"pages":[{"id":1}]}"#);
+        assert!(flat.rows(Object::Pages).unwrap().rows[0].get("is_activated").is_none());
     }
 
     #[test]

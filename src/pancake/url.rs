@@ -19,6 +19,11 @@ pub fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
+/// Whether a segment of a path would be a step within it, in whatever spelling, rather than a name.
+pub fn is_dots(segment: &str) -> bool {
+    matches!(segment, "." | "..")
+}
+
 /// The root of the API, in the one form under which it is compared and metered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(String);

@@ -65,22 +65,25 @@ pub fn verdict(answers: &Answers, known: &[Known], trusted: bool) -> Finding {
             Reading::Refused => "is refused",
             _ => "loses comments of that post",
         };
-        let finding = match trusted && bare != Reading::TooMany {
-            true => {
+        let finding = match (trusted, &bare) {
+            // Believed without proof, so it is asked for although it does not help.
+            (true, Reading::TooMany) => Finding::warn(
+                ITEM,
+                format!(
+                    "post_ids={post} {alone}, and the option pushdown trusts it: clauses on post_id are sent, and each \
+                     post costs a walk of its own over the whole page"
+                ),
+            )
+            .distrust(&[Filterable::PostId]),
+            (true, _) => {
                 Finding::fail(ITEM, format!("post_ids={post} {alone}, and the option pushdown trusts it"))
                     .distrust(&[Filterable::PostId])
             }
-            false => Finding::warn(ITEM, format!("post_ids={post} {alone}; {picked_out}")),
+            (false, _) => Finding::warn(ITEM, format!("post_ids={post} {alone}; {picked_out}")),
         };
+        // No type is sent beside post_ids: this is told for whoever asks by other means.
         let beside = answers.beside.iter().find(|(_, seen)| reads(seen, known, post) == Reading::Obeyed);
         return match beside {
-            // Ignored where it stands alone, so to trust it costs no row.
-            Some(("COMMENT", _)) if bare == Reading::TooMany => {
-                finding.also("beside type=COMMENT it is obeyed").hint(
-                    "With post_id named in the option pushdown, type = 'COMMENT' AND post_id = … fetches that post's \
-                     comments alone.",
-                )
-            }
             Some((kind, _)) => finding.also(format!("beside type={kind} it is obeyed")),
             None => finding.also("nor is it obeyed beside type=COMMENT or type=POST"),
         };
@@ -153,7 +156,13 @@ mod tests {
         let strict = told(|row| of("a")(row) && is_comment(row), false, of("b"));
         assert_eq!((strict.status, strict.distrust), (Status::Warn, vec![Filterable::PostId]));
         assert!(told(|_| false, false, |_| true).detail.contains("beside type=COMMENT it is obeyed"));
-        assert_eq!(told(|_| false, true, |_| true).status, Status::Warn, "more rows do no harm");
+        let ignored = told(|_| false, true, |_| true);
+        assert_eq!(
+            (ignored.status, ignored.distrust),
+            (Status::Warn, vec![Filterable::PostId]),
+            "more rows do no harm"
+        );
+        assert!(ignored.detail.contains("a walk of its own") && !ignored.detail.contains("checked here"));
         assert_eq!(told(|_| false, true, |_| false).status, Status::Fail);
         assert_eq!(told(|_| false, false, |_| false).status, Status::Warn);
         assert_eq!(choose(&page()[..1], &[]), None);

@@ -184,13 +184,14 @@ pub fn customer(shop: &Shop, person: u64, thread: Option<&str>, first: Micros, l
     customer
 }
 
-/// A page as the user API lists it. Its settings hold the page's token.
+/// A page as the user API lists it. Its settings hold the page's token, and so does what stands deeper.
 pub fn page(shop: &Shop, token: &str) -> Value {
     let mut settings = Map::new();
     settings.insert("page_access_token".to_owned(), json!(token));
     settings.insert("filter_multi_tag".to_owned(), json!(false));
     json!({
         "id": shop.id, "name": shop.name, "username": null, "platform": "facebook", "timezone": 7,
-        "is_activated": true, "settings": settings,
+        "settings": settings,
+        "nested": {"access_token": token, "list": [{"page_access_token": token, "kept": 1}]},
     })
 }

@@ -1,14 +1,15 @@
 //! Holds everything a simulator knows and answers requests from it, one after another.
 //! What goes on the wire, and how slowly, is left to `wire`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::catalogue;
 use crate::clock::{Clock, Micros};
 use crate::dice::Dice;
+use crate::door::Denial;
 use crate::fault::{Fault, Faults};
 use crate::listing;
 use crate::log::{Endpoint, Entry, Log};
@@ -169,14 +170,26 @@ impl World {
             Some(_) => {}
         }
         let known = self.order.iter().filter_map(|id| self.pages.get(id));
-        let pages: Vec<_> = known.map(|page| render::page(&page.shop, &page.door.token)).collect();
-        let rows = pages.len();
+        let mut groups: BTreeMap<&str, Vec<Value>> =
+            ["activated", "hidden", "inactivated", "nopermission"].map(|group| (group, Vec::new())).into();
+        let mut flat = Vec::new();
+        for page in known {
+            let group = match page.door.denial {
+                None => "activated",
+                Some(Denial::Http403) => "inactivated",
+                Some(Denial::Code(_)) => "nopermission",
+            };
+            let shown = render::page(&page.shop, &page.door.token);
+            let mut alone = shown.clone();
+            alone["is_activated"] = json!(group == "activated");
+            flat.push(alone);
+            groups.entry(group).or_default().push(shown);
+        }
+        let rows = flat.len();
+        // Where the groups say it, a page need not.
         let body = match self.switches.pages_form {
-            PagesForm::Categorized => json!({
-                "success": true,
-                "categorized": {"activated": pages, "hidden": [], "inactivated": [], "nopermission": []},
-            }),
-            PagesForm::Flat => json!({"success": true, "pages": pages}),
+            PagesForm::Categorized => json!({"success": true, "categorized": groups}),
+            PagesForm::Flat => json!({"success": true, "pages": flat}),
         };
         Reply::list(body, rows)
     }

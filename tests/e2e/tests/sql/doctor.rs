@@ -154,7 +154,7 @@ const READINGS: &[(&str, Change, &str, &str, &str, &str)] = &[
         "post_ids",
         "warn",
         "beside type=COMMENT it is obeyed",
-        "With post_id named",
+        "",
     ),
     (
         "post_ids: post",
@@ -375,7 +375,7 @@ fn what_pancake_refuses_is_a_line() {
         (refused(Some(121), "no"), "API", "page has no valid subscription", switch_on),
         (refused(Some(122), "no"), "API", "page has no valid subscription", switch_on),
         (Fault::Status(404), "page", "page not found", "page_id"),
-        (Fault::Html200, "reply", "reply is a web page, not JSON", ""),
+        (Fault::Html200, "reply", "reply is a web page, not JSON", "base_url"),
         (Fault::Truncated, "reply", "reply is truncated", ""),
         (Fault::MissingArray, "reply", "reply has no list of conversations", ""),
         (
@@ -532,6 +532,64 @@ fn a_trusted_filter_that_loses_rows_is_a_failure() {
     let line = &lines["post_ids"];
     assert!(line.status == "fail" && line.detail.contains("the option pushdown trusts it"), "{line:?}");
     assert!(line.hint.contains("ALTER SERVER shop OPTIONS (SET pushdown 'type');"), "{line:?}");
+}
+
+#[test]
+fn a_trusted_filter_that_is_ignored_costs_walks_and_is_told_how_to_be_kept_back() {
+    let shop = Shop::open_with(Settings::of(3_000), &[("pushdown", "type,post_id")]).unwrap();
+    shop.simulator.switches(|switches| switches.post_ids = PostIdsReading::Ignored);
+    let mut session = shop.connect().unwrap();
+    let line = &examine(&mut session).1["post_ids"];
+    assert!(
+        line.status == "warn" && line.detail.contains("a walk of its own over the whole page"),
+        "{line:?}"
+    );
+    let remedy = "ALTER SERVER shop OPTIONS (SET pushdown 'type');";
+    assert!(line.hint.contains(remedy), "{line:?}");
+    // It says what is so.
+    let post = session.one("SELECT min(post_id) FROM shop.conversations WHERE type = 'COMMENT'").unwrap();
+    let sql = format!("EXPLAIN SELECT id FROM shop.conversations WHERE post_id = '{post}'");
+    let sent = |session: &mut Session| session.column(&sql).unwrap().join("\n").contains("post_ids=");
+    assert!(sent(&mut session));
+    session.execute(remedy).unwrap();
+    assert!(!sent(&mut session));
+    polite(&shop);
+}
+
+#[test]
+fn a_server_without_a_page_is_examined_by_the_pages_of_its_tables() {
+    let pages = (0..3).map(PageSettings::numbered).map(|page| PageSettings { conversations: 300, ..page });
+    let shop = Shop::open(Settings { pages: pages.collect(), ..Settings::default() }).unwrap();
+    let ids = shop.simulator.page_ids();
+    let mut session = shop.connect().unwrap();
+    session.execute("ALTER SERVER shop OPTIONS (DROP page_id)").unwrap();
+    let table = |session: &mut Session, name: &str, page_id: &str| {
+        let sql = format!(
+            "CREATE FOREIGN TABLE {name} (id text) SERVER shop OPTIONS (object 'tags', page_id '{page_id}')"
+        );
+        session.execute(&sql).unwrap();
+    };
+    table(&mut session, "one", &ids[0]);
+    table(&mut session, "same", &ids[0]);
+    let (items, lines) = examine(&mut session);
+    assert_eq!(items, ITEMS);
+    let told = format!(
+        "{} is known, and its rows say so; the server names no page, and all tables of it that do name this one",
+        ids[0]
+    );
+    assert_eq!((lines["page"].status.as_str(), lines["page"].detail.as_str()), ("ok", told.as_str()));
+    table(&mut session, "third", &ids[2]);
+    table(&mut session, "second", &ids[1]);
+    let (items, lines) = examine(&mut session);
+    assert_eq!(items, ITEMS);
+    let page = &lines["page"];
+    assert!(page.status == "ok" && page.detail.starts_with(&ids[0]), "{page:?}");
+    assert!(
+        page.detail
+            .ends_with("; the server names no page, and this is the first of the 3 that its tables name"),
+        "{page:?}"
+    );
+    polite(&shop);
 }
 
 #[test]

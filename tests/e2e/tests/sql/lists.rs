@@ -281,6 +281,7 @@ fn the_pages_of_a_user_come_in_both_shapes_and_without_their_tokens() {
         session.execute(&sql).unwrap();
     };
     set(&mut session, "ADD", shop.simulator.user_token());
+    shop.simulator.page(&shop.simulator.page_ids()[19]).deny(Some(Denial::Http403));
     // The list is a user's: it needs no page.
     session.execute("ALTER SERVER shop OPTIONS (DROP page_id)").unwrap();
     for form in [PagesForm::Categorized, PagesForm::Flat] {
@@ -292,19 +293,20 @@ fn the_pages_of_a_user_come_in_both_shapes_and_without_their_tokens() {
         let first: Vec<_> = first.iter().take(6).map(|cell| cell.as_deref()).collect();
         assert_eq!(first[0], Some(PAGE));
         assert_eq!(first[2..], [Some("facebook"), None, Some("7"), Some("t")]);
+        let activated = "SELECT count(*) FILTER (WHERE is_activated), count(*) FILTER (WHERE NOT is_activated) FROM shop.pages";
+        assert_eq!(session.rows(activated).unwrap()[0], ["19", "1"].map(|cell| Some(cell.to_owned())));
     }
     session
         .execute(
-            "CREATE FOREIGN TABLE peep (id text, whole jsonb OPTIONS (path ''), token text OPTIONS (path '/settings/page_access_token'))
+            "CREATE FOREIGN TABLE peep (id text, whole jsonb OPTIONS (path ''), token text OPTIONS (path '/settings/page_access_token'),
+                 nested text OPTIONS (path '/nested/access_token'), listed text OPTIONS (path '/nested/list/0/page_access_token'),
+                 around jsonb OPTIONS (path '/nested'))
              SERVER shop OPTIONS (object 'pages')",
         )
         .unwrap();
-    assert_eq!(
-        session
-            .one("SELECT count(token) || '-' || count(*) FILTER (WHERE whole::text ~ 'SECRET') FROM peep")
-            .unwrap(),
-        "0-0"
-    );
+    let peep = "SELECT count(token) + count(nested) + count(listed), count(*) FILTER (WHERE peep::text ~ 'SECRET'), min(around::text) FROM peep";
+    let peeped = session.rows(peep).unwrap().remove(0);
+    assert_eq!(peeped, ["0", "0", r#"{"list": [{"kept": 1}]}"#].map(|cell| Some(cell.to_owned())));
     set(&mut session, "SET", &shop.simulator.first_page().token());
     let error = session.error("SELECT id FROM shop.pages").unwrap();
     assert_eq!(

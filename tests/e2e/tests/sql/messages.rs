@@ -233,6 +233,26 @@ fn each_message_comes_once_while_others_arrive_and_vanish() {
     shop.honest().unwrap();
 }
 
+/// In an address they would be steps to somewhere else, however they are spelt.
+#[test]
+fn dots_are_no_conversation_and_cost_no_request() {
+    let (shop, mut session, id) = open(20);
+    let count = |session: &mut Session, list: &str| {
+        session.one(&format!("SELECT count(*) FROM shop.messages WHERE conversation_id IN ({list})")).unwrap()
+    };
+    let (none, log) = shop.watch(|| count(&mut session, "'.', '..', ''"));
+    assert_eq!((none.as_str(), log.len()), ("0", 0));
+    let found = shop.simulator.first_page().messages(&id).len().to_string();
+    assert_eq!(count(&mut session, &format!("'..', '{id}'")), found);
+    for page_id in [".", "..", "1 2"] {
+        let sql = format!("ALTER SERVER shop OPTIONS (SET page_id '{page_id}')");
+        let error = session.error(&sql).unwrap();
+        assert_eq!(error.sqlstate, "HV024", "{error}");
+        assert!(error.hint.unwrap().contains("foreign table pages"));
+    }
+    shop.honest().unwrap();
+}
+
 #[test]
 fn an_unknown_conversation_is_what_the_api_says_it_is() {
     let (shop, mut session, id) = open(20);
@@ -243,6 +263,7 @@ fn an_unknown_conversation_is_what_the_api_says_it_is() {
         shop.simulator.switches(|switches| switches.lost_conversation = lost);
         let error = session.error(sql).unwrap();
         assert_eq!(error.sqlstate, sqlstate, "{error}");
+        assert_eq!(error.hint.unwrap().contains("conversation_id"), lost == LostConversation::Http404);
     }
     // Batches of another size are no end.
     shop.simulator.switches(|switches| switches.message_batch = 7);

@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
         (refused(Some(9999), "odd"), "HV000", "Pancake refused the request", "code 9999: odd.", ""),
         (refused(None, "no idea"), "HV00M", "Pancake could not answer", "success false: no idea.", FAULT),
         (Fault::try_again(), "HV00M", "Pancake could not answer", "Please try again later.", FAULT),
-        (Fault::Html200, "HV000", "reply is a web page, not JSON", "<!DOCTYPE html>", ""),
+        (Fault::Html200, "HV000", "reply is a web page, not JSON", "<!DOCTYPE html>", "base_url"),
         (Fault::NotJson, "HV000", "reply is not JSON", "upstream connect error", ""),
         (Fault::Truncated, "HV000", "reply is truncated", "breaks off after", ""),
         (Fault::EmptyBody, "HV000", "reply is empty", "without a body", ""),

@@ -50,7 +50,7 @@ fn one_file_opens_many_pages_and_an_edit_of_it_acts_at_the_next_scan() {
         vec![page("1", "SECRET-1", 10), page("zl_a:b@c", "SECRET-2", 20), page("web_x", "SECRET-3", 30)];
     let shop = Shop::open(Settings { pages, ..Settings::default() }).unwrap();
     let mut session = shop.connect().unwrap();
-    let file = TokenFile::new(&shop, "many", &format!("# tokens\n\n{}", shop.simulator.token_file()));
+    let file = TokenFile::new(&shop, "many", &format!("\u{feff}# tokens\n\n{}", shop.simulator.token_file()));
     use_file(&mut session, file.path());
     session
         .execute(
@@ -97,7 +97,8 @@ fn a_bare_token_in_a_file_opens_the_page() {
     let shop = Shop::open(Settings::of(10)).unwrap();
     let mut session = shop.connect().unwrap();
     let token = shop.simulator.first_page().token();
-    for text in [format!("{token}\n"), format!("  {token}\r\n"), token.clone(), format!("# mine\n{token}")] {
+    for text in [format!("{token}\n"), format!("  {token}\r\n"), token.clone(), format!("\u{feff}{token}\n")]
+    {
         let file = TokenFile::new(&shop, "bare", &text);
         session.execute("BEGIN").unwrap();
         use_file(&mut session, file.path());
