@@ -91,16 +91,12 @@ pub fn validate(place: Place, name: &str, value: &str) -> Result<&'static Option
         return Err(unknown(place, name, &here()));
     };
     (option.check)(value).map_err(|reason| {
-        let error = Error::new(Kind::BadOption, format!("invalid value for option \"{name}\""));
         // An address may have been copied with the token, or the password of a proxy, in it.
         let may_be_secret = place == Place::UserMapping || value.contains(['?', '@']);
-        let error = match name {
-            "page_id" => error.hint("The foreign table pages lists the ids of a user's pages; Pancake shows them in a page's address as well."),
-            _ => error,
-        };
+        let error = bad(option.name)(reason);
         match may_be_secret {
-            true => error.detail(format!("The value is not shown here: {reason}.")),
-            false => error.detail(format!("The value is \"{value}\": {reason}.")),
+            true => error.detail("The value is not shown here."),
+            false => error.detail(format!("The value is \"{value}\".")),
         }
     })?;
     Ok(option)
@@ -130,12 +126,13 @@ fn not_empty(value: &str) -> Result<(), String> {
 }
 
 fn page_id(value: &str) -> Result<(), String> {
-    not_empty(value)?;
-    match () {
-        () if value.contains(char::is_whitespace) => Err("the id of a page has no blanks".to_owned()),
-        () if is_dots(value) => Err("it is not the id of a page".to_owned()),
-        () => Ok(()),
-    }
+    let reason = match () {
+        () if value.trim().is_empty() => "it must not be empty",
+        () if value.contains(char::is_whitespace) => "the id of a page has no blanks",
+        () if is_dots(value) => "it is not the id of a page",
+        () => return Ok(()),
+    };
+    Err(format!("{reason}; the foreign table pages lists the ids of a user's pages"))
 }
 
 fn absolute_path(value: &str) -> Result<(), String> {
@@ -224,10 +221,14 @@ fn value<'a>(options: &'a Given, name: &'static str) -> Result<&'a str> {
         .ok_or_else(|| Error::new(Kind::MissingOption, format!("option \"{name}\" is required")))
 }
 
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
+}
+
 fn bad(name: &'static str) -> impl FnOnce(String) -> Error {
     move |reason| {
-        Error::new(Kind::BadOption, format!("invalid value for option \"{name}\""))
-            .detail(format!("Why: {reason}."))
+        Error::new(Kind::BadOption, format!("invalid value for option \"{name}\"")).hint(sentence(&reason))
     }
 }
 

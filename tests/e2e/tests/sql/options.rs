@@ -133,7 +133,7 @@ fn a_bad_value_is_refused_when_it_is_set() {
         ),
         ("server", "max_concurrency", &["0", "65", "1.5", "x"], "a whole number from 1 to 64"),
         ("server", "max_retries", &["-1", "11", "x"], "a whole number from 0 to 10"),
-        ("server", "request_timeout", &["30", "30000"], "it needs a unit, one of us, ms, s, min, h, d"),
+        ("server", "request_timeout", &["30", "30000"], "It needs a unit, one of us, ms, s, min, h, d"),
         ("server", "connect_timeout", &["0s", "2d", "-1s", "soon", "1 fortnight", ""], ""),
         ("server", "max_response_bytes", &["32", "1B", "2GB", "1mb"], ""),
         ("server", "ca_file", &["ca.pem", ""], "absolute path"),
@@ -146,21 +146,18 @@ fn a_bad_value_is_refused_when_it_is_set() {
         ("foreign table", "object", &["conversation", "Conversations", ""], "must be one of conversations"),
         ("column", "path", &["page_customer/gender", "$.a"], "a JSON pointer, such as"),
     ];
-    for (place, name, values, detail) in cases {
+    for (place, name, values, hint) in cases {
         for value in values {
             let error = refused(&mut session, place, name, value);
             let message = format!("invalid value for option \"{name}\"");
-            Told { sqlstate: "HV024", message: &message, detail, hint: "" }.check(&error, value);
+            Told { sqlstate: "HV024", message: &message, detail: "The value is ", hint }.check(&error, value);
         }
     }
     assert!(
-        refused(&mut session, "foreign table", "pushdown", "tag")
-            .detail
-            .unwrap()
-            .contains("perhaps \"tags\"")
+        refused(&mut session, "foreign table", "pushdown", "tag").hint.unwrap().contains("perhaps \"tags\"")
     );
     let error = refused(&mut session, "foreign table", "object", "conversation");
-    assert!(error.detail.unwrap().contains("perhaps you meant \"conversations\""));
+    assert!(error.hint.unwrap().contains("Perhaps you meant \"conversations\""));
 }
 
 #[test]
@@ -177,7 +174,7 @@ fn a_refused_value_that_may_be_secret_is_not_shown() {
         // `well_formed` looks for SECRET.
         let error = refused(&mut session, place, name, value);
         assert_eq!(error.sqlstate, "HV024");
-        assert!(error.detail.unwrap().starts_with("The value is not shown here: "));
+        assert!(error.detail.unwrap().starts_with("The value is not shown here."));
     }
 }
 
