@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pancake::catalogue::Object;
 use pancake::decode::Row;
 use pancake::error::{Error, Kind, Result};
 use pancake::ledger::Tally;
@@ -178,7 +179,9 @@ impl ScanState {
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
         let object = self.table.table.object;
         let plan = bind(object, &filters, self.envelope.order, &operands, page_id);
-        plan.can_be_asked(object)?;
+        // SAFETY: the node's own relation, open until End.
+        let relation = unsafe { (*(*node).ss.ss_currentRelation).rd_id };
+        plan.can_be_asked(object).map_err(|error| error.hint(how_to_name_conversations(relation)))?;
         self.unsent.started(&unsent(object, &filters, &operands, &plan));
         if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
@@ -216,6 +219,17 @@ impl ScanState {
         unsafe { pg_sys::ExecStoreVirtualTuple(slot) };
         Ok(())
     }
+}
+
+fn how_to_name_conversations(messages: pg_sys::Oid) -> String {
+    let conversations = catalog::beside(messages, Object::Conversations);
+    let conversations = conversations.map_or("…".to_owned(), catalog::table_name);
+    let messages = catalog::table_name(messages);
+    format!(
+        "Join the conversations: SELECT m.* FROM {conversations} c JOIN {messages} m ON m.conversation_id = c.id \
+         WHERE c.updated_at > now() - interval '1 hour'; or name them: WHERE conversation_id = '…', or IN ('…', '…'); \
+         beside an OR with any other condition they are not named."
+    )
 }
 
 /// Room that stays allocated from row to row: what a row of usual size takes.

@@ -91,11 +91,11 @@ impl Scan {
             self.meter.refused(turn.on_its_way(), failure.wait(failed).unwrap_or_default());
         }
         let Some(wait) = wait else {
-            let tries = match attempts.made() {
-                1 => return Err(failure.error),
-                n => format!("It was tried {n} times."),
-            };
-            return Err(failure.error.also(tries));
+            let error = self.token.point_out(failure.error, &self.page_id);
+            return Err(match attempts.made() {
+                1 => error,
+                n => error.also(format!("It was tried {n} times.")),
+            });
         };
         self.tally.retried.add(1);
         self.meter.stats.retries.add(1);

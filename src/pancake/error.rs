@@ -80,11 +80,6 @@ impl Kind {
             Kind::Throttled => Some(
                 "Find out who else uses this page's budget (bots, other clusters), or lower the server option requests_per_second.",
             ),
-            Kind::NoConversation => Some(
-                "Join the conversations: SELECT m.* FROM shop.conversations c JOIN shop.messages m ON \
-                 m.conversation_id = c.id WHERE c.updated_at > now() - interval '1 hour'; or name one: \
-                 WHERE conversation_id = '…'.",
-            ),
             Kind::Unreachable => {
                 Some("Check the network, DNS and firewall between this database server and the API.")
             }
@@ -96,6 +91,7 @@ impl Kind {
             | Kind::BadCell
             | Kind::NotPermitted
             | Kind::BadDefinition
+            | Kind::NoConversation
             | Kind::NoSharedMemory => None,
         }
     }

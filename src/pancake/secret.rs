@@ -6,20 +6,40 @@ use std::fmt;
 
 use memchr::memmem;
 
+use crate::error::{Error, Kind};
 use crate::url::encoded;
 
 /// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from [`Secret::reveal`] alone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    /// It stands in a token file, not in a user mapping.
+    of_file: bool,
+}
 
 impl Secret {
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), of_file: false }
+    }
+
+    pub fn of_file(text: impl Into<String>) -> Self {
+        Self { text: text.into(), of_file: true }
+    }
+
+    /// The same error, its hint about a refused token leading to where this one was found.
+    pub fn point_out(&self, error: Error, page_id: &str) -> Error {
+        match error.kind() {
+            Kind::TokenRefused if self.of_file => error.hint(format!(
+                "Copy the page's token from Cài đặt → Công cụ → Pancake API into the token file, as its line \
+                 {page_id}:token; the file is read at the start of each scan. A user's access_token does not work here."
+            )),
+            _ => error,
+        }
     }
 
     /// The token itself. The one caller is the line that writes the query string.
     pub(crate) fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Removes the token from a text that came from outside and may be shown: as it is, as a JSON string and as a URL
@@ -27,14 +47,18 @@ impl Secret {
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         const SHORTEST: usize = 8;
         let mut scrubbed = Cow::Borrowed(text);
-        if self.0.len() < SHORTEST {
+        if self.text.len() < SHORTEST {
             return scrubbed;
         }
-        let json = serde_json::Value::from(self.0.as_str()).to_string();
+        let json = serde_json::Value::from(self.text.as_str()).to_string();
         let inner = &json[1..json.len() - 1];
         // Most tokens are spelt alike everywhere: one pass over the reply.
-        let spellings =
-            BTreeSet::from([self.0.clone(), inner.replace('/', "\\/"), inner.to_owned(), encoded(&self.0)]);
+        let spellings = BTreeSet::from([
+            self.text.clone(),
+            inner.replace('/', "\\/"),
+            inner.to_owned(),
+            encoded(&self.text),
+        ]);
         for spelling in &spellings {
             if memmem::find(scrubbed.as_bytes(), spelling.as_bytes()).is_some() {
                 scrubbed = Cow::Owned(scrubbed.replace(spelling, "***"));

@@ -17,12 +17,12 @@ pub fn from_file(text: &str, page_id: &str) -> Result<Secret> {
     if let [only] = lines[..]
         && !only.contains(':')
     {
-        return Ok(Secret::new(only));
+        return Ok(Secret::of_file(only));
     }
     let found =
         lines.iter().filter_map(|line| line.rsplit_once(':')).find(|(page, _)| page.trim() == page_id);
     match found.map(|(_, token)| token.trim()).filter(|token| !token.is_empty()) {
-        Some(token) => Ok(Secret::new(token)),
+        Some(token) => Ok(Secret::of_file(token)),
         None => Err(Error::new(Kind::NoToken, format!("no token for page \"{page_id}\" in the token file"))
             .detail(match lines.len() {
                 0 => "The file has no line that is neither empty nor a comment.".to_owned(),
@@ -46,6 +46,24 @@ mod tests {
         for marked in ["\u{feff}abc\r\n", "\u{feff}1:abc\r\n2:other\r\n", "\u{feff}# tokens\n1:abc"] {
             assert_eq!(from_file(marked, "1").unwrap().reveal(), "abc", "{marked:?}");
         }
+    }
+
+    #[test]
+    fn a_refused_token_is_mended_where_it_was_found() {
+        let hint = |token: &Secret, kind| {
+            let error = token.point_out(Error::new(kind, "m"), "zl_a:b@c");
+            error.hint_text().unwrap_or_default().to_owned()
+        };
+        assert!(hint(&Secret::new("t"), Kind::TokenRefused).contains("into the user mapping"));
+        let found = from_file("zl_a:b@c:MARKER", "zl_a:b@c").unwrap();
+        let file = hint(&found, Kind::TokenRefused);
+        assert!(
+            file.contains("its line zl_a:b@c:token;")
+                && !file.contains("mapping")
+                && !file.contains("MARKER"),
+            "{file}"
+        );
+        assert!(!hint(&found, Kind::PageRefused).contains("token file"));
     }
 
     #[test]

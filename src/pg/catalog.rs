@@ -1,12 +1,13 @@
 //! What the catalogs say of servers, tables, columns and user mappings. What options mean is said in `pancake::options`.
 
+use pancake::catalogue::Object;
 use pancake::error::{Error, Kind, Result, quote};
 use pancake::options::{ServerOptions, TableOptions};
 use pancake::secret::Secret;
 use pancake::token;
 use pgrx::{PgRelation, PgTupleDesc, pg_sys};
 
-use crate::pg::nodes::{identifier, list, text};
+use crate::pg::nodes::{c_string, identifier, list, text};
 
 /// Options as the catalog holds them.
 pub type Given = Vec<(String, String)>;
@@ -92,6 +93,34 @@ pub fn must_be_utf8() -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(Kind::BadDefinition, "database encoding must be UTF8")
             .hint("Create a database for this: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.")),
+    }
+}
+
+/// A table as SQL names it wherever it stands.
+pub fn table_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: both names are copied; what is gone has a null for a name.
+    let (schema, name) = unsafe {
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        (text(schema), text(pg_sys::get_rel_name(relation)))
+    };
+    format!("{}.{}", identifier(&schema), identifier(&name))
+}
+
+/// The foreign table of an object that stands under the object's own name beside a table of the same server.
+pub fn beside(relation: pg_sys::Oid, object: Object) -> Option<pg_sys::Oid> {
+    let name = c_string(object.name());
+    // SAFETY: look-ups in the caches; only a foreign table is asked for its options.
+    unsafe {
+        let found = pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_rel_namespace(relation));
+        if found == pg_sys::InvalidOid
+            || pg_sys::get_rel_relkind(found) as u8 != pg_sys::RELKIND_FOREIGN_TABLE
+        {
+            return None;
+        }
+        let (table, found_table) = (&*pg_sys::GetForeignTable(relation), &*pg_sys::GetForeignTable(found));
+        let is_of_it =
+            given(found_table.options).iter().any(|(n, value)| n == "object" && value == object.name());
+        (is_of_it && table.serverid == found_table.serverid).then_some(found)
     }
 }
 

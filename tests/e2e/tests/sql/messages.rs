@@ -198,6 +198,22 @@ fn messages_of_no_conversation_are_an_error_that_shows_the_join() {
         assert!(error.hint.unwrap().contains("JOIN shop.messages m ON m.conversation_id = c.id"), "{sql}");
         assert!(log.len() < 5 && log.iter().all(|entry| entry.endpoint == Endpoint::Conversations), "{sql}");
     }
+    // The names are those of the tables, and an OR is told what to be.
+    session
+        .execute(
+            "CREATE SCHEMA \"Hà Nội\"; IMPORT FOREIGN SCHEMA pancake FROM SERVER shop INTO \"Hà Nội\";
+             CREATE SCHEMA alone; IMPORT FOREIGN SCHEMA pancake LIMIT TO (messages) FROM SERVER shop INTO alone;
+             CREATE TABLE alone.conversations (id text)",
+        )
+        .unwrap();
+    for (table, join) in [
+        ("\"Hà Nội\".messages", "FROM \"Hà Nội\".conversations c JOIN \"Hà Nội\".messages m ON"),
+        ("alone.messages", "FROM … c JOIN alone.messages m ON"),
+    ] {
+        let sql = format!("SELECT id FROM {table} WHERE conversation_id = '1' OR seen");
+        let hint = session.error(&sql).unwrap().hint.unwrap();
+        assert!(hint.contains(join) && hint.contains("IN ('…', '…')"), "{hint}");
+    }
     session.execute("ANALYZE shop.messages").unwrap();
     assert!(session.notices().iter().any(|notice| notice.message.contains("cannot analyze")));
 }

@@ -78,7 +78,13 @@ fn one_file_opens_many_pages_and_an_edit_of_it_acts_at_the_next_scan() {
 
     // Rotation: the old token is refused, the edit heals it, in this session.
     shop.simulator.page("zl_a:b@c").set_token("SECRET-new");
-    assert_eq!(session.error("SELECT count(*) FROM second").unwrap().sqlstate, "28000");
+    let error = session.error("SELECT count(*) FROM second").unwrap();
+    assert_eq!(error.sqlstate, "28000");
+    let hint = error.hint.unwrap();
+    assert!(
+        hint.contains("into the token file, as its line zl_a:b@c:token;") && !hint.contains("SECRET"),
+        "{hint}"
+    );
     file.write(&shop.simulator.token_file());
     assert_eq!(session.rows(counts).unwrap(), [[text("10"), text("20"), text("30")]]);
     // A scan that runs keeps the token that it began with.
