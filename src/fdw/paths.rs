@@ -20,6 +20,9 @@ use crate::pg::nodes::{list, to_list};
 const COST_OF_A_REQUEST: f64 = 100.0;
 /// What the planner takes for a conversation, until somebody counts.
 pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
+/// Of the rows of a page that was never looked at, how many have a tag that only the run knows. Tags are a few dozen, and
+/// most rows have some; Postgres's guess for an array makes a walk for each tag look cheaper than one over them all.
+const OF_AN_OPEN_TAG: f64 = 0.1;
 /// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
 const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
 
@@ -141,6 +144,10 @@ impl Relation<'_> {
         let (types, sent): (Vec<_>, Vec<_>) = sent.partition(|((_, filter), _)| guessed(filter));
         let kinds: BTreeSet<_> = plan.chains.iter().filter_map(|chain| chain.kind.as_deref()).collect();
         let of_types = if types.is_empty() || kinds.len() > 1 { 1.0 } else { 0.5 };
+        let open_tag =
+            |filter: &Filter| filter.column == Filterable::Tags && !self.analyzed && is_open(filter);
+        let (tags, sent): (Vec<_>, Vec<_>) = sent.into_iter().partition(|((_, filter), _)| open_tag(filter));
+        let of_tags = if tags.is_empty() { 1.0 } else { OF_AN_OPEN_TAG };
         let sent: Vec<_> = sent.into_iter().map(|((clause, _), _)| clause.info).collect();
         // SAFETY: the planner's own structures, alive while it plans.
         let (tuples, kept) = unsafe {
@@ -151,7 +158,7 @@ impl Relation<'_> {
                 pg_sys::JoinType::JOIN_INNER,
                 std::ptr::null_mut(),
             );
-            ((*self.relation).tuples, kept * of_types)
+            ((*self.relation).tuples, kept * of_types * of_tags)
         };
         // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
         let guessed = !self.analyzed && object == Object::Conversations;

@@ -26,6 +26,21 @@ fn open() -> (Shop<'static>, Session) {
     (shop, session)
 }
 
+/// The cookbook's count of every tag, on a page that nobody has analyzed: one walk, and not one for each tag.
+#[test]
+fn tags_are_counted_by_one_walk_before_anybody_has_looked_at_the_page() {
+    let shop = Shop::open(Settings::of(900)).unwrap();
+    let mut session = shop.connect().unwrap();
+    let counts = "SELECT t.text, count(c.id) FROM shop.tags t
+        LEFT JOIN shop.conversations c ON t.id = ANY (c.tags) AND c.updated_at > now() - interval '1 day'
+        WHERE NOT coalesce(t.is_deactive, false) GROUP BY t.text";
+    let (rows, log) = shop.watch(|| session.rows(counts).unwrap());
+    assert!(rows.len() > 5);
+    let walked: Vec<_> = log.iter().filter(|entry| entry.endpoint == Endpoint::Conversations).collect();
+    assert!(walked.len() < 8 && walked.iter().all(|entry| entry.param("tags").is_none()), "{walked:?}");
+    shop.honest().unwrap();
+}
+
 /// Runs a query over `shop.…` and over `copy.…`; gives the rows' number and the requests.
 fn same(shop: &Shop, session: &mut Session, query: &str) -> (usize, Vec<Entry>) {
     let (mut page, log) = shop.watch(|| session.rows(query).unwrap());
