@@ -26,7 +26,7 @@ const RUNNING: &str = "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status
 fn a_second_run_of_a_kind_is_skipped_or_waits() {
     let (shop, mut session) = open(900);
     for (first, kind) in [(SYNC, "backfill"), (FULL, "full")] {
-        shop.simulator.switches(|switches| switches.latency = Duration::from_millis(60));
+        shop.simulator.switches(|switches| switches.latency = Duration::from_millis(200));
         let running = start(&shop, first);
         until(&mut session, RUNNING);
         session.notices();
