@@ -1,6 +1,7 @@
 -- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every
 -- name and operator is spelt out. Times are written as ISO has them: under another DateStyle a zone is an abbreviation,
--- and CST is read as America's where it was Asia's. Which batch comes next is left to steps.sql, how threads are read to threads.sql.
+-- and CST is read as America's where it was Asia's. Which batch comes next is left to steps.sql, how threads are read to
+-- threads.sql.
 
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
 -- the other writer's if it wrote after the statement that read ours had started. A row that does not differ is not

@@ -22,8 +22,8 @@ CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELEC
 -- measured). Each batch begins with a request alone: with fewer, more of the budget is lost on that.
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (80 * 59 + 1)::bigint';
 
--- A thread takes a request or a hundred. The first batch is a guess, the next ones as many conversations as take as long
--- as a batch of another object does: 64 replies.
+-- A thread takes a request or a hundred. The first batch is a guess, the next ones as many conversations as take 64
+-- replies, by what the last ones took.
 CREATE FUNCTION sync_first_threads() RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp

@@ -28,7 +28,7 @@ pub struct Envelope {
     pub chains: u64,
     /// Rows that the query wants at most, if it says so: a cap on what is fetched ahead, and nothing else.
     pub limit: Option<u64>,
-    /// All rows are wanted for sure, or as many as the limit says.
+    /// All rows are wanted for sure, or as many as a limit says that is not small.
     pub whole: bool,
     pub requests_per_second: f64,
 }

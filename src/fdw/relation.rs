@@ -4,6 +4,7 @@
 use pancake::catalogue::Object;
 use pancake::filter::{Comparison, Filterable, Verdict};
 use pancake::plan::fate;
+use pancake::union::SMALL_LIMIT;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::envelope::{Envelope, unpack_order};
@@ -122,7 +123,10 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         chains: way.chains as u64,
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
-        whole: if limit > 0.0 { fraction >= limit } else { fraction == 0.0 },
+        whole: match limit > 0.0 {
+            true => limit > SMALL_LIMIT as f64 && fraction >= limit,
+            false => fraction == 0.0,
+        },
         filters,
     };
     // SAFETY: fresh lists and the planner's own; null stands for no tuple list of ours and no recheck of ours.

@@ -20,8 +20,9 @@ use crate::walker::{Ask, Walker};
 
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
 const MOST_WAITING: usize = 96 * FULL_BATCH;
-/// As many rows in an order, or fewer, cost a request for each batch and no more: their chain is not cut.
-const SMALL_LIMIT: u64 = 1_000;
+/// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is not cut, and of several
+/// pages each is asked ahead only once it has proved long.
+pub const SMALL_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Union {
