@@ -179,10 +179,12 @@ fn enough_rows_end_the_reading_of_all_pages() {
     let (shop, mut session) = open(4, 600);
     let (rows, log) = shop.watch(|| session.rows("SELECT id FROM live LIMIT 100").unwrap().len());
     assert_eq!(rows, 100);
+    assert_eq!(requests_by_page(&log).len(), 4);
     // Each page is asked once, whoever then is the quickest: nothing is fetched ahead before a page's second batch.
-    assert!(requests_by_page(&log).len() == 4 && log.len() <= 6, "{:?}", requests_by_page(&log));
+    // The last requests may still be on their way when the statement ends; the whole pages would be 44.
     std::thread::sleep(LATENCY * 3);
-    assert_eq!(shop.simulator.log().len(), log.len());
+    let log = shop.simulator.log();
+    assert!(log.len() <= 6, "{:?}", requests_by_page(&log));
     assert_eq!(session.one(RUNNING).unwrap(), "0");
     shop.honest().unwrap();
 }
