@@ -359,6 +359,10 @@ impl Union {
 mod tests;
 
 #[cfg(test)]
+#[path = "small_world.rs"]
+mod small_world;
+
+#[cfg(test)]
 #[path = "union_worlds.rs"]
 mod worlds;
 
