@@ -3,7 +3,7 @@
 
 use pancake::catalogue::Object;
 use pancake::filter::Filter;
-use pancake::plan::Order;
+use pancake::place::Order;
 use pgrx::pg_sys;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pancake::filter::{Filter, Operand, Verdict};
-use pancake::plan::{Order, fate};
+use pancake::place::Order;
+use pancake::plan::fate;
 use pancake::sent::{NOTHING, Unsent, sent};
 use pancake::walk::End;
 use pgrx::{pg_guard, pg_sys};

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use pancake::catalogue::{Object, Paging};
 use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
-use pancake::plan::{Order, RequestPlan, bind, fate};
+use pancake::place::Order;
+use pancake::plan::{RequestPlan, bind, choose_order, fate};
 use pancake::sent::unsent;
 use pgrx::pg_sys;
 
@@ -80,12 +81,12 @@ impl Relation<'_> {
         let by = |order| self.way_by(clauses, order);
         let object = self.object();
         if order.is_none() && object.orders().len() < 2 {
-            return by(Order::of(object));
+            return by(object.order());
         }
         let Some(order) = order else {
             let (stable, moving) = (by(Order::InsertedAt), by(Order::UpdatedAt));
             let (filters, _) = quals::filters(clauses);
-            return match Order::choose(&filters, self.analyzed, stable.requests, moving.requests) {
+            return match choose_order(&filters, self.analyzed, stable.requests, moving.requests) {
                 Order::UpdatedAt => moving,
                 _ => stable,
             };

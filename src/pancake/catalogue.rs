@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::column::Column;
 use crate::conversation;
 use crate::lists;
-use crate::plan::Order;
+use crate::place::Order;
 
 /// What a foreign table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +116,11 @@ impl Object {
     /// Whether rows come newest first, batch by batch.
     pub fn comes_in_order(self) -> bool {
         matches!(self.paging(), Paging::Cursor | Paging::Skip)
+    }
+
+    /// The order of a list that has no choice, or the one that never changes.
+    pub fn order(self) -> Order {
+        self.orders().first().copied().unwrap_or(Order::Served)
     }
 
     pub fn orders(self) -> &'static [Order] {

@@ -3,7 +3,6 @@
 
 use crate::cell::{Cell, Misfit, phones, texts};
 use crate::conversation::Conversation;
-use crate::decode::Context;
 use crate::fields::Fields;
 use crate::json::pointer;
 
@@ -50,6 +49,13 @@ pub enum From {
     Row,
     /// Several keys of a conversation.
     Made(for<'a> fn(&Conversation<'_, 'a>) -> Cell<'a>),
+}
+
+/// What a row does not say itself: what was asked for.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub page_id: &'a str,
+    pub conversation_id: Option<&'a str>,
 }
 
 #[derive(Debug)]

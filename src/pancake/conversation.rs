@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::Object;
-    use crate::decode::Context;
+    use crate::column::Context;
 
     const OBSERVED: &str = r##"{"id":"1_7","type":"INBOX","page_id":"1","post_id":null,"snippet":"Size M?","seen":true,
         "message_count":39,"has_phone":true,"inserted_at":"2026-03-30T02:11:05.123456","updated_at":"2026-03-31T13:42:20.207000",

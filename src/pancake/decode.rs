@@ -6,14 +6,13 @@ use std::borrow::Cow;
 use crate::catalogue::Object;
 use crate::cell::{self, Cell, Misfit};
 use crate::cells::Cells;
-use crate::column::Column;
+use crate::column::{Column, Context};
 use crate::conversation::Conversation;
 use crate::error::{Error, Kind, Result, quote};
 use crate::fields::Fields;
 use crate::json;
-use crate::plan::Order;
+use crate::place::{Order, Spot};
 use crate::time::Micros;
-use crate::walk::Spot;
 
 /// Where a column's value comes from.
 #[derive(Clone, Debug)]
@@ -49,13 +48,6 @@ pub struct Row {
     pub at: Micros,
     /// In the order of the wanted columns.
     pub cells: Cells,
-}
-
-/// What a row does not say itself: what was asked for.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    pub page_id: &'a str,
-    pub conversation_id: Option<&'a str>,
 }
 
 /// One row of a reply, its keys found but not read.

@@ -25,7 +25,8 @@ use crate::endpoint::address;
 use crate::error::{Error, Result};
 use crate::fields::Fields;
 use crate::filter::Filterable;
-use crate::plan::{Chain, Order, RequestPlan};
+use crate::place::Order;
+use crate::plan::{Chain, RequestPlan};
 use crate::pushdown::Pushdown;
 use crate::reply::Reply;
 use crate::scan::Scan;
@@ -244,7 +245,7 @@ impl Scan {
 
     /// The ids of the first batch of another list of the page, and how many rows it has.
     async fn keys(&self, object: Object) -> Result<(Vec<Keyed>, Option<u64>)> {
-        let chain = Chain::whole(Order::of(object));
+        let chain = Chain::whole(object.order());
         let ask = match object.paging() {
             Paging::Windows { batch } => Ask::Numbered(Numbered {
                 since: UnixSeconds(1),

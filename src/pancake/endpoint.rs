@@ -72,7 +72,7 @@ fn conversations(page: Address, chain: &Chain, ask: &walk::Ask) -> Address {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Order;
+    use crate::place::Order;
     use crate::time::UnixSeconds;
 
     fn path(object: Object, chain: &Chain, ask: Ask) -> String {

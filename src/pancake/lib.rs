@@ -38,6 +38,7 @@ pub mod meter;
 pub mod options;
 pub mod outlet;
 pub mod pace;
+pub mod place;
 pub mod plan;
 pub mod proof;
 pub mod pushdown;

@@ -12,9 +12,9 @@
 //! minute. To reach down a minute each time would end no look on such a page.
 
 use crate::error::Result;
-use crate::plan::Window;
+use crate::place::{Spot, Window};
 use crate::time::Micros;
-use crate::walk::{Ask, End, Spot, Terms, Walk, restless};
+use crate::walk::{Ask, End, Terms, Walk, restless};
 
 /// A message surfaces at most this long after its `updated_at`.
 const LATE_SECONDS: i64 = 60;

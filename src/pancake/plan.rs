@@ -3,57 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use crate::catalogue::Object;
 use crate::error::{Error, Kind, Result};
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
+use crate::place::{Order, Window};
 use crate::time::Micros;
 use crate::url::is_dots;
 
-/// The time by which a chain is walked. `inserted_at` never changes, `updated_at` does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Order {
-    InsertedAt,
-    UpdatedAt,
-    /// By none: the list comes whole.
-    Served,
-}
-
-impl Order {
-    pub fn column(self) -> Option<&'static str> {
-        self.filterable().map(Filterable::column)
-    }
-
-    fn filterable(self) -> Option<Filterable> {
-        match self {
-            Order::InsertedAt => Some(Filterable::InsertedAt),
-            Order::UpdatedAt => Some(Filterable::UpdatedAt),
-            Order::Served => None,
-        }
-    }
-
-    /// The order of a list that has no choice, or the one that never changes.
-    pub fn of(object: Object) -> Order {
-        object.orders().first().copied().unwrap_or(Order::Served)
-    }
-
-    /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
-    /// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one
-    /// column alone decides, for it is seldom far from the present.
-    pub fn choose(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
-        let bounded_below = |column| {
-            let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
-            filters.iter().any(|f| f.column == column && bounds.contains(&f.comparison))
-        };
-        let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
-        let moving = match below {
-            (true, false) if !analyzed => true,
-            (false, _) if !analyzed => false,
-            _ => by_updated_at * 2.0 < by_inserted_at,
-        };
-        if moving { Order::UpdatedAt } else { Order::InsertedAt }
-    }
+/// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
+/// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one
+/// column alone decides, for it is seldom far from the present.
+pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
+    let bounded_below = |column| {
+        let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
+        filters.iter().any(|f| f.column == column && bounds.contains(&f.comparison))
+    };
+    let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
+    let moving = match below {
+        (true, false) if !analyzed => true,
+        (false, _) if !analyzed => false,
+        _ => by_updated_at * 2.0 < by_inserted_at,
+    };
+    if moving { Order::UpdatedAt } else { Order::InsertedAt }
 }
 
 /// What becomes of a filter when chains are walked in this order.
@@ -61,22 +32,8 @@ pub fn fate(object: Object, filter: &Filter, order: Order) -> Verdict {
     let time = matches!(filter.column, Filterable::UpdatedAt | Filterable::InsertedAt);
     match verdict(object, filter.column, filter.comparison) {
         // since and until act on the order_by column: the other column's bounds still tell when no row can match.
-        Verdict::Superset if time && Some(filter.column) != order.filterable() => Verdict::Guard,
+        Verdict::Superset if time && order.column() != Some(filter.column.column()) => Verdict::Guard,
         verdict => verdict,
-    }
-}
-
-/// Times from `low` to `high`, both included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub struct Window {
-    pub low: Option<Micros>,
-    pub high: Option<Micros>,
-}
-
-impl Window {
-    pub fn holds(&self, at: Micros) -> bool {
-        self.low.is_none_or(|low| low <= at) && self.high.is_none_or(|high| at <= high)
     }
 }
 
@@ -392,7 +349,7 @@ mod tests {
         let filters: Vec<_> =
             clauses.iter().enumerate().map(|(i, (col, cmp, _))| filter(*col, *cmp, i)).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
-        bind(ALL, &filters, Order::choose(&filters, false, 1.0, 1.0), &operands, "1")
+        bind(ALL, &filters, choose_order(&filters, false, 1.0, 1.0), &operands, "1")
     }
 
     fn text(value: &str) -> Operand {
@@ -570,7 +527,7 @@ mod tests {
             (&upper[..], false, 100.0, 34.0, Order::InsertedAt),
             (&[], true, 100.0, 100.0, Order::InsertedAt),
         ] {
-            let chosen = Order::choose(filters, analyzed, by_inserted_at, by_updated_at);
+            let chosen = choose_order(filters, analyzed, by_inserted_at, by_updated_at);
             assert_eq!(chosen, expected, "{filters:?} {analyzed} {by_inserted_at} {by_updated_at}");
         }
     }

@@ -5,9 +5,10 @@ use crate::asking::Answer;
 use crate::decode::spots;
 use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order};
+use crate::place::{Order, Spot};
+use crate::plan::Chain;
 use crate::scan::Scan;
-use crate::walk::{self, Spot};
+use crate::walk;
 use crate::walker::Ask;
 
 impl Scan {

@@ -7,7 +7,7 @@ use crate::asking::Answer;
 use crate::decode::{Row, spots};
 use crate::endpoint::address;
 use crate::error::Result;
-use crate::plan::{Chain, Order, RequestPlan};
+use crate::plan::{Chain, RequestPlan};
 use crate::scan::{Scan, lock};
 use crate::time::{Micros, UnixSeconds};
 use crate::union::Union;
@@ -35,7 +35,7 @@ struct Stretch {
 impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
-        let chain = Chain::whole(Order::of(self.object));
+        let chain = Chain::whole(self.object.order());
         let ordered = self.object.comes_in_order();
         let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
         let union = Mutex::new(Union::new(self.object, &plan, false));

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::asking::Answer;
 use crate::catalogue::Object;
 use crate::client::{Client, Ready};
-use crate::decode::{Context, Row, Wanted, spots};
+use crate::column::Context;
+use crate::decode::{Row, Wanted, spots};
 use crate::endpoint::address;
 use crate::error::{Result, quote};
 use crate::lane::OneAtATime;
@@ -19,12 +20,13 @@ use crate::ledger::{Tally, Waiting};
 use crate::meter::PageMeter;
 use crate::options::ServerOptions;
 use crate::outlet::{Event, Outlet, Unheard};
-use crate::plan::{Chain, Order, RequestPlan};
+use crate::place::{Order, Spot};
+use crate::plan::{Chain, RequestPlan};
 use crate::reply::Reply;
 use crate::secret::Secret;
 use crate::time::Micros;
 use crate::union::{Question, Union};
-use crate::walk::{End, FULL_BATCH, Spot};
+use crate::walk::{End, FULL_BATCH};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
 /// the skew between the clocks.

@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 
 use crate::decode::Row;
-use crate::plan::Window;
+use crate::place::{Spot, Window};
 use crate::time::{Micros, SECOND};
-use crate::walk::Spot;
 use crate::walker::Walker;
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalogue::{Object, Paging};
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict};
-use crate::plan::{Chain, MAX_CHAINS, Order, RequestPlan, bind, fate, is_sendable, is_tag_id, values};
+use crate::place::Order;
+use crate::plan::{Chain, MAX_CHAINS, RequestPlan, bind, fate, is_sendable, is_tag_id, values};
 
 /// What EXPLAIN says where nothing is asked.
 pub const NOTHING: &str = "nothing, no row can match";

@@ -16,10 +16,10 @@
 use std::collections::HashSet;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::Window;
+use crate::place::{Spot, Window};
 use crate::seen::Seen;
 use crate::time::Micros;
-use crate::walk::{End, Spot, TERMS};
+use crate::walk::{End, TERMS};
 
 /// A server's batch of messages (API notes, section D).
 const FULL_BATCH: u64 = 30;

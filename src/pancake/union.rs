@@ -5,21 +5,23 @@
 //! request, one of them is cut in two by time, and both are walked at once: a scan has as many requests on their way
 //! as its latency needs, and at a low latency it is one chain.
 
+mod choice;
+
 use std::collections::BTreeSet;
 
 use crate::catalogue::{Object, Paging};
 use crate::decode::Row;
 use crate::error::{Error, Kind, Result};
 use crate::looks::Looks;
+use crate::place::Spot;
 use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
-use crate::segment::{ROWS_OF_A_BATCH, Segment};
+use crate::segment::Segment;
 use crate::time::Micros;
-use crate::walk::{End, FULL_BATCH, Spot, TERMS, Terms};
+use crate::walk::{End, TERMS, Terms};
 use crate::walker::{Ask, Walker};
+use choice::Choice;
 
-/// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
-const MOST_WAITING: usize = 96 * FULL_BATCH;
 /// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is not cut, and of several
 /// pages each is asked ahead only once it has proved long.
 pub const SMALL_LIMIT: u64 = 1_000;
@@ -61,12 +63,6 @@ pub struct Question {
     pub asker: Asker,
     pub chain: Chain,
     pub ask: Ask,
-}
-
-enum Choice {
-    Ask(usize),
-    Cut(usize, Micros),
-    Look,
 }
 
 impl Union {
@@ -130,90 +126,6 @@ impl Union {
         self.segments_made += 1;
         self.segments.insert(at + 1, older);
         Some(())
-    }
-
-    fn choose(&self, ahead: bool) -> Option<Choice> {
-        if self.found_all() {
-            return None;
-        }
-        if let Some(looks) = self.looks.as_ref().filter(|looks| looks.have_begun()) {
-            return (!self.look_is_asked && looks.ask().is_some()).then_some(Choice::Look);
-        }
-        let idle = |at: &usize| self.segments[*at].is_idle();
-        // Newest first where rows wait for their order; else whatever has most before it.
-        let newest =
-            |at: &usize| (self.segments[*at].position().map_or(i64::MAX, |at| at.0), usize::MAX - at);
-        let most = |one: &usize, other: &usize| {
-            let left = |at: &usize| self.segments[*at].left();
-            left(one).total_cmp(&left(other)).then(other.cmp(one))
-        };
-        let all = 0..self.segments.len();
-        let next = match self.ordered {
-            true => {
-                let hungry = |at: &usize| self.segments[*at].is_hungry();
-                let lacking = |at: &usize| !ahead || !self.are_enough(self.before(*at));
-                let needed = self.heads().filter(hungry).filter(idle).filter(lacking).max_by_key(newest);
-                let room = ahead && self.waiting() < MOST_WAITING;
-                if needed.is_none() && !room {
-                    return None;
-                }
-                needed.or_else(|| all.filter(idle).filter(lacking).max_by_key(newest))
-            }
-            // One reply brings the next row, whosever it is.
-            false if !ahead && self.segments.iter().any(|segment| segment.busy) => return None,
-            false if ahead && self.are_enough(self.expected(0..self.segments.len())) => return None,
-            false => all.filter(idle).max_by(most),
-        };
-        next.map(Choice::Ask).or_else(|| ahead.then(|| self.cut()).flatten())
-    }
-
-    /// The segment that has most before it is cut, of what is wanted.
-    fn cut(&self) -> Option<Choice> {
-        if self.ordered && self.limit.is_some_and(|limit| limit <= SMALL_LIMIT) {
-            return None;
-        }
-        let left = |at: usize| match self.limit.filter(|_| self.ordered) {
-            Some(limit) => self.segments[at].left().min((limit as f64 - self.before(at)) / ROWS_OF_A_BATCH),
-            None => self.segments[at].left(),
-        };
-        let busy = (0..self.segments.len()).filter(|at| self.segments[*at].busy);
-        let cuts =
-            busy.filter_map(|at| Some((left(at), at, self.segments[at].cut_of(left(at), self.ordered)?)));
-        let most = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
-        most.map(|(_, at, low)| Choice::Cut(at, low))
-    }
-
-    fn are_enough(&self, rows: f64) -> bool {
-        self.limit.is_some_and(|limit| rows >= limit as f64)
-    }
-
-    /// Rows that were handed out, wait, or are on their way.
-    fn expected(&self, segments: impl IntoIterator<Item = usize>) -> f64 {
-        let of = |at: usize| {
-            let segment = &self.segments[at];
-            segment.rows.len() + if segment.busy { FULL_BATCH } else { 0 }
-        };
-        (self.handed as usize + segments.into_iter().map(of).sum::<usize>()) as f64
-    }
-
-    /// Rows that come out before those that a segment still has to bring, as far as can be told: of its own chain all
-    /// that are newer, of the others those whose turn it is.
-    fn before(&self, at: usize) -> f64 {
-        let chain = self.segments[at].chain;
-        let newer = self.segments[..at].iter().filter(|segment| segment.chain == chain);
-        let newer: f64 =
-            newer.map(|segment| segment.rows.len() as f64 + segment.left() * ROWS_OF_A_BATCH).sum();
-        let others = self.heads().filter(|head| self.segments[*head].chain != chain);
-        newer + self.segments[at].rows.len() as f64 + self.expected(others)
-    }
-
-    /// Of each chain the segment that has its next row.
-    fn heads(&self) -> impl Iterator<Item = usize> {
-        let mut last = None;
-        let live = self.segments.iter().enumerate().filter(|(_, segment)| !segment.is_done());
-        live.filter_map(move |(at, segment)| {
-            (last.replace(segment.chain) != Some(segment.chain)).then_some(at)
-        })
     }
 
     /// Rows that came and were not handed out yet.
@@ -329,6 +241,15 @@ impl Union {
         self.segments[at].rows.pop_front()
     }
 
+    /// Of each chain the segment that has its next row.
+    fn heads(&self) -> impl Iterator<Item = usize> {
+        let mut last = None;
+        let live = self.segments.iter().enumerate().filter(|(_, segment)| !segment.is_done());
+        live.filter_map(move |(at, segment)| {
+            (last.replace(segment.chain) != Some(segment.chain)).then_some(at)
+        })
+    }
+
     fn found_all(&self) -> bool {
         self.missing.as_ref().is_some_and(BTreeSet::is_empty)
     }
@@ -355,17 +276,13 @@ impl Union {
 }
 
 #[cfg(test)]
-#[path = "union_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "small_world.rs"]
 mod small_world;
 
 #[cfg(test)]
-#[path = "union_worlds.rs"]
 mod worlds;
 
 #[cfg(test)]
-#[path = "moving_worlds.rs"]
 mod moving;

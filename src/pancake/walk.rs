@@ -24,16 +24,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::Window;
+use crate::place::{Spot, Window};
 use crate::time::{Micros, UnixSeconds};
-
-/// A row of a reply as far as the walk is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub struct Spot {
-    pub id: String,
-    pub at: Micros,
-}
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,11 @@ use std::collections::HashSet;
 
 use crate::catalogue::{Object, Paging};
 use crate::error::Result;
-use crate::plan::{Chain, Window};
+use crate::place::{Spot, Window};
+use crate::plan::Chain;
 use crate::thread::Thread;
 use crate::time::Micros;
-use crate::walk::{self, End, Spot, Terms, Walk};
+use crate::walk::{self, End, Terms, Walk};
 use crate::windows::{Numbered, Windows};
 
 /// What to ask beside the chain's own filters.

@@ -12,10 +12,10 @@
 //!    batch of the one reading to the last of the other.
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::Window;
+use crate::place::{Spot, Window};
 use crate::seen::Seen;
 use crate::time::{Micros, SECOND, UnixSeconds};
-use crate::walk::{End, LAST_SECOND, Spot, TERMS};
+use crate::walk::{End, LAST_SECOND, TERMS};
 
 /// How much of a batch a slice is cut for.
 const FILL: f64 = 0.75;

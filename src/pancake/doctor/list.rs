@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::finding::{Finding, Status};
 use super::known::{Known, Seen};
-use crate::plan::Order;
+use crate::place::Order;
 use crate::walk::FULL_BATCH;
 
 pub const REPLY: &str = "reply";

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Status};
 use super::known::{Known, Seen};
 use crate::filter::Filterable;
-use crate::plan::Order;
+use crate::place::Order;
 use crate::time::{Micros, SECOND};
 
 pub const SINCE: &str = "since";

@@ -1,5 +1,5 @@
 //! The client against a simulated Pancake over real sockets: every row once, whatever the replies are like.
-//! The walk's own proof is in `union_worlds.rs`; what Postgres makes of it is tested with a cluster.
+//! The walk's own proof is in `union/worlds.rs`; what Postgres makes of it is tested with a cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,8 @@ use pancake::ledger::{PageStats, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
 use pancake::options::ServerOptions;
 use pancake::outlet::{Event, Outlet};
-use pancake::plan::{Chain, Order, RequestPlan};
+use pancake::place::Order;
+use pancake::plan::{Chain, RequestPlan};
 use pancake::scan::Scan;
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};

@@ -12,8 +12,9 @@ use crate::cells::Cells;
 use crate::decode;
 use crate::error::Result;
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
+use crate::place::Order;
+use crate::plan::bind;
 use crate::plan::worlds::{BASE, PAGE, Reading, Row, clause, lets_through, reading, row, serves};
-use crate::plan::{Order, bind};
 use crate::time::SECOND;
 use crate::walk;
 

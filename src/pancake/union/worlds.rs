@@ -18,7 +18,7 @@ use foldhash::quality::FixedState;
 
 use super::small_world::{BATCH, Batch, Reading, START, World, lists, readings};
 use super::*;
-use crate::plan::Order;
+use crate::place::Order;
 use crate::time::SECOND;
 
 const PATIENCE: u32 = 6;

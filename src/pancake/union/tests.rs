@@ -1,8 +1,9 @@
 //! What the union does with the replies to its chains: order, repeats, ids, and lists without a cursor.
 
 use super::*;
-use crate::plan::{Order, Window};
+use crate::place::{Order, Window};
 use crate::time::SECOND;
+use crate::walk::FULL_BATCH;
 
 fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
     let window = Window::default();

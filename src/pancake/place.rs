@@ -1,0 +1,46 @@
+//! Where rows stand in a remote list: by which time it is ordered, and what of it a walk is to cover.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Micros;
+
+/// The time by which a chain is walked. `inserted_at` never changes, `updated_at` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    InsertedAt,
+    UpdatedAt,
+    /// By none: the list comes whole.
+    Served,
+}
+
+impl Order {
+    pub fn column(self) -> Option<&'static str> {
+        match self {
+            Order::InsertedAt => Some("inserted_at"),
+            Order::UpdatedAt => Some("updated_at"),
+            Order::Served => None,
+        }
+    }
+}
+
+/// Times from `low` to `high`, both included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Window {
+    pub low: Option<Micros>,
+    pub high: Option<Micros>,
+}
+
+impl Window {
+    pub fn holds(&self, at: Micros) -> bool {
+        self.low.is_none_or(|low| low <= at) && self.high.is_none_or(|high| at <= high)
+    }
+}
+
+/// A row of a reply as far as a walk is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Spot {
+    pub id: String,
+    pub at: Micros,
+}
