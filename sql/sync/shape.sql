@@ -177,11 +177,12 @@ CREATE FUNCTION sync_shape(
                             WHEN walk.begun <> walk.dated THEN ', the source also ' || walk.begun ELSE '' END);
         END IF;
         SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type INTO bad
-        FROM pg_attribute a
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_attribute s ON s.attrelid = job.source AND s.attname = a.attname AND s.attnum > 0
         WHERE a.attrelid = job.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
           AND (s.atttypid = 'timestamptz'::regtype OR a.attname IN ('synced_at', 'removed_at'))
-          AND a.atttypid IN ('timestamp'::regtype, 'date'::regtype, 'time'::regtype, 'timetz'::regtype);
+          -- A domain puts its values out as its type does.
+          AND t.typoutput = ANY ('{timestamp_out,date_out,time_out,timetz_out}'::regproc[]);
         IF FOUND THEN
             RAISE datatype_mismatch USING
                 MESSAGE = format('column %I of %s is of type %s, which would lose the time zone', bad.attname, name, bad.type),

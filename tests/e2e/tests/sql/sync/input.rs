@@ -58,6 +58,9 @@ fn inside_a_transaction() {
 #[test]
 fn targets_that_do_not_fit() {
     let (shop, mut session) = open(10);
+    session
+        .execute("CREATE DOMAIN crm.clock AS timestamp; CREATE DOMAIN crm.wall_clock AS crm.clock")
+        .unwrap();
     for (columns, sqlstate, parts) in [
         (
             "id text, page_id text, updated_at timestamptz",
@@ -79,6 +82,11 @@ fn targets_that_do_not_fit() {
             vec!["inserted_at", "TYPE timestamptz"],
         ),
         ("id text PRIMARY KEY, updated_at timestamptz, synced_at timestamp", "42804", vec!["synced_at"]),
+        (
+            "id text PRIMARY KEY, updated_at timestamptz, inserted_at crm.wall_clock",
+            "42804",
+            vec!["inserted_at", "would lose the time zone"],
+        ),
         ("id text PRIMARY KEY, snippet text", "42703", vec!["crm.bad has no column updated_at"]),
         ("page_id text PRIMARY KEY, updated_at timestamptz", "42703", vec!["crm.bad has no column id"]),
         ("id bigint PRIMARY KEY, updated_at timestamptz", "42703", vec!["crm.bad has no column id"]),
