@@ -138,9 +138,29 @@ CREATE FUNCTION sync_key(target regclass, page_id text, lane text) RETURNS bigin
     AS $$ SELECT hashtextextended(format('pancake_fdw.sync %s %s %s', target::oid, lane, page_id), 0) $$;
 COMMENT ON FUNCTION sync_key(regclass, text, text) IS 'internal: the advisory lock of a lane';
 
--- Two runs of one lane would walk the same window twice. The advisory lock ends with each transaction (a session's lock
--- would survive errors and hide behind a pooler), so between two steps a run is spoken for by its row in the log, as
+-- A backend that was killed never says so, nor does a statement that was cancelled between two steps: a run goes on as
 -- long as its backend is still in the statement that began it.
+CREATE FUNCTION sync_goes_on(run sync_log) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT EXISTS (SELECT FROM pg_stat_activity a
+                         WHERE a.pid = run.pid AND a.query_start = run.statement_at AND a.state = 'active') $$;
+COMMENT ON FUNCTION sync_goes_on(sync_log) IS 'internal: whether a run that has not ended is still at work';
+
+CREATE FUNCTION sync_broken(run sync_log) RETURNS sync_log
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        run.status := 'failed';
+        run.sqlstate := '57P01';
+        run.error := 'the statement that ran it ended before it did';
+        RETURN run;
+    END $$;
+COMMENT ON FUNCTION sync_broken(sync_log) IS 'internal: a run of which nothing was left to say how it ended';
+
+-- Two runs of one lane would walk the same window twice. The advisory lock ends with each transaction (a session's lock
+-- would survive errors and hide behind a pooler), so between two steps a run is spoken for by its row in the log.
 CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -152,15 +172,13 @@ CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boo
         END IF;
         RETURN NOT EXISTS (
             SELECT FROM pancake.sync_log l
-            JOIN pg_stat_activity a ON a.pid = l.pid AND a.query_start = l.statement_at AND a.state = 'active'
             WHERE l.target = sync_enter.target AND l.page_id = sync_enter.page_id AND l.status = 'running'
-              AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid());
+              AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid() AND pancake.sync_goes_on(l));
     END $$;
 COMMENT ON FUNCTION sync_enter(regclass, text, text) IS
     'internal: takes a lane for this transaction; false where another run is in it';
 
--- A run whose backend was killed never said so: its row is closed by the next run of the page, which is alone in its
--- lane.
+-- A broken run is closed by the next one of the page, which is alone in its lane.
 CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -173,8 +191,8 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
         DELETE FROM pancake.sync_log l WHERE l.started_at < now() - interval '30 days' AND l.status <> 'running';
         IF status = 'running' THEN
             UPDATE pancake.sync_log l
-            SET status = 'failed', ended_at = clock_timestamp(), sqlstate = '57P01',
-                error = 'the backend ended before the run did'
+            SET (status, ended_at, sqlstate, error) =
+                (SELECT b.status, clock_timestamp(), b.sqlstate, b.error FROM pancake.sync_broken(l) b)
             WHERE l.target = job.target AND l.page_id = job.page_id AND l.status = 'running'
               AND ((l.kind = 'full') = (job.lane = 'full')
                    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
@@ -328,7 +346,12 @@ COMMENT ON VIEW sync_state IS 'how far each page is synced into each target';
 CREATE FUNCTION visible_sync_runs() RETURNS SETOF sync_log
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT l.* FROM pancake.sync_log l WHERE pancake.sync_is_visible(l.target) $$;
+    AS $$
+        SELECT (r.run).*
+        FROM (SELECT CASE WHEN l.status = 'running' AND NOT pancake.sync_goes_on(l) THEN pancake.sync_broken(l) ELSE l END
+                  AS run
+              FROM pancake.sync_log l WHERE pancake.sync_is_visible(l.target) OFFSET 0) r
+    $$;
 COMMENT ON FUNCTION visible_sync_runs() IS 'internal: what sync_runs shows';
 CREATE VIEW sync_runs AS
     SELECT run_id, target, page_id, kind, status, started_at, ended_at, seen, inserted, updated, unchanged, removed,

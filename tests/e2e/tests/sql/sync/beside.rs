@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Waits until a query says `t`.
-fn until(session: &mut Session, sql: &str) {
+pub(super) fn until(session: &mut Session, sql: &str) {
     let begun = Instant::now();
     while session.one(sql).unwrap() != "t" {
         assert!(begun.elapsed() < Duration::from_secs(60), "it never came: {sql}");
@@ -20,7 +20,8 @@ fn start(shop: &Shop, sql: &'static str) -> std::thread::JoinHandle<anyhow::Resu
     std::thread::spawn(move || session.execute(sql))
 }
 
-const RUNNING: &str = "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status = 'running' AND seen > 0)";
+pub(super) const RUNNING: &str =
+    "SELECT EXISTS (SELECT FROM pancake.sync_runs WHERE status = 'running' AND seen > 0)";
 
 #[test]
 fn a_second_run_of_a_kind_is_skipped_or_waits() {
@@ -82,7 +83,7 @@ fn a_run_between_two_steps_is_not_taken_for_dead() {
     assert_eq!(runs(&mut session), ["delta failed", "backfill skipped", "backfill ok"]);
     let error =
         session.one("SELECT sqlstate || ' ' || error FROM pancake.sync_runs WHERE kind = 'delta'").unwrap();
-    assert_eq!(error, "57P01 the backend ended before the run did");
+    assert_eq!(error, "57P01 the statement that ran it ended before it did");
 }
 
 /// Many sessions at once, deltas and full rescans, with a webhook that writes what it is told, while the list moves.

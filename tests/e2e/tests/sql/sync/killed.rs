@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pancake_simulator::Storm;
 
+use super::beside::{RUNNING, until};
 use super::*;
 
 /// A generator of moments: xorshift, so that a failure can be played again.
@@ -190,7 +191,7 @@ fn messages_tags_and_users_at_any_moment() {
     );
 }
 
-/// Ctrl-C: the run says so, and nothing is left of it. Between two steps nobody is there to say so, until the next call.
+/// Ctrl-C: the run says so, and nothing is left of it. Between two steps nobody is there to say which error it was.
 #[test]
 fn a_cancelled_run_is_recorded() {
     assert!((0..4).any(|_| is_recorded()), "cancelled between two steps four times");
@@ -209,10 +210,10 @@ fn is_recorded() -> bool {
         });
         assert_eq!(session.error(SYNC).unwrap().sqlstate, "57014");
     });
-    if runs(&mut session) == ["backfill running"] {
+    assert_eq!(runs(&mut session), ["backfill failed"]);
+    if last_run(&mut session, "sqlstate") == "57P01" {
         return false;
     }
-    assert_eq!(runs(&mut session), ["backfill failed"]);
     assert_eq!(
         last_run(&mut session, "sqlstate || ' ' || error"),
         "57014 canceling statement due to user request"
@@ -252,4 +253,21 @@ fn marks_survive_a_dump() {
     session.execute(SYNC).unwrap();
     assert_eq!(last_run(&mut session, "kind || ' ' || inserted"), "delta 1");
     is_the_page(&mut session, "a restored database");
+}
+
+/// Nothing is left to record that it ended, and no later run has told.
+#[test]
+fn a_killed_run_does_not_go_on() {
+    let (shop, mut session) = open(900);
+    shop.simulator.switches(|switches| switches.latency = Duration::from_millis(100));
+    let mut victim = shop.connect().unwrap();
+    let pid = victim.pid().unwrap();
+    let running = std::thread::spawn(move || victim.execute(SYNC));
+    until(&mut session, RUNNING);
+    session.execute(&format!("SELECT pg_terminate_backend({pid}, 60000)")).unwrap();
+    running.join().unwrap().unwrap_err();
+    assert_eq!(
+        last_run(&mut session, "status || ' ' || sqlstate || ' ' || error"),
+        "failed 57P01 the statement that ran it ended before it did"
+    );
 }
