@@ -4,9 +4,10 @@
 //! have answered alike so far.
 //!
 //! **Two segments** are walked with every order of their replies in the smaller worlds, and in the larger ones each by
-//! itself: what it asks follows from its own replies alone, whatever the other does meanwhile. So a row that stays
-//! must be brought by the segment whose window it lies in, the newer one, cut at any place and moment, or the older
-//! one, begun at any; and a row that moves by the looks after both, as by those after one.
+//! itself: what it asks follows from its own replies alone (no reply reaches the other: this is checked wherever both are
+//! walked). So a row that stays must be brought by the segment whose window it lies in, the newer one, cut at any place
+//! and moment, or the older one, begun at any, whatever the other does meanwhile; and a row that moves by the looks after
+//! both, as by those after one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -221,6 +222,7 @@ impl Scan {
 
     fn hear(&mut self, which: usize) -> Result<()> {
         let (asker, answer) = self.flight.remove(which);
+        let others = self.print_of_others(asker);
         match answer {
             None => assert!(self.union.lost(asker)?),
             Some(rows) => {
@@ -233,7 +235,15 @@ impl Scan {
                 }
             }
         }
+        assert_eq!(others, self.print_of_others(asker), "a reply reached a segment that had not asked");
         self.union.ready().map(drop)
+    }
+
+    fn print_of_others(&self, asker: Asker) -> u64 {
+        let mut state = FixedState::default().build_hasher();
+        let others = self.union.segments.iter().filter(|segment| Asker::Segment(segment.number) != asker);
+        others.for_each(|segment| segment.print(&mut state));
+        state.finish()
     }
 
     fn print(&self) -> u64 {
@@ -242,11 +252,15 @@ impl Scan {
         flight.hash(&mut state);
         // Which ids came is known by what was handed out. Where to cut is not decided by the union here.
         (&union.looks, union.look_is_asked, &union.begun, union.segments_made).hash(&mut state);
-        for segment in &union.segments {
-            let Walker::Cursor(walk) = &segment.walk else { panic!("{segment:?}") };
-            (segment.number, segment.busy, walk).hash(&mut state);
-        }
+        union.segments.iter().for_each(|segment| segment.print(&mut state));
         state.finish()
+    }
+}
+
+impl Segment {
+    fn print(&self, state: &mut impl Hasher) {
+        let Walker::Cursor(walk) = &self.walk else { panic!("{self:?}") };
+        (self.number, self.busy, walk).hash(state);
     }
 }
 
