@@ -55,15 +55,17 @@ mod tests {
             error.hint_text().unwrap_or_default().to_owned()
         };
         assert!(hint(&Secret::new("t"), Kind::TokenRefused).contains("into the user mapping"));
-        let found = from_file("zl_a:b@c:MARKER", "zl_a:b@c").unwrap();
-        let file = hint(&found, Kind::TokenRefused);
-        assert!(
-            file.contains("its line zl_a:b@c:token;")
-                && !file.contains("mapping")
-                && !file.contains("MARKER"),
-            "{file}"
-        );
-        assert!(!hint(&found, Kind::PageRefused).contains("token file"));
+        for text in ["zl_a:b@c:MARKER", "MARKER"] {
+            let found = from_file(text, "zl_a:b@c").unwrap();
+            let file = hint(&found, Kind::TokenRefused);
+            assert!(
+                file.contains("its line zl_a:b@c:token;")
+                    && !file.contains("mapping")
+                    && !file.contains("MARKER"),
+                "{file}"
+            );
+            assert!(!hint(&found, Kind::PageRefused).contains("token file"));
+        }
     }
 
     #[test]

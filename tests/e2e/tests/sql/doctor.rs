@@ -469,8 +469,9 @@ fn what_is_wrong_here_is_a_line_and_costs_no_request() {
         ends_with(
             &examine(&mut session),
             "page",
-            "the server names no page",
-            "ALTER SERVER shop OPTIONS (ADD page_id '…')",
+            "the server names no page, nor does any table of it",
+            "ALTER SERVER shop OPTIONS (ADD page_id '…'); or name the page where tables are made: \
+             IMPORT FOREIGN SCHEMA pancake FROM SERVER shop INTO … OPTIONS (page_id '…');",
         );
     });
     assert!(log.is_empty());
@@ -569,6 +570,9 @@ fn a_server_without_a_page_is_examined_by_the_pages_of_its_tables() {
         );
         session.execute(&sql).unwrap();
     };
+    session
+        .execute("CREATE FOREIGN TABLE anothers (id text) SERVER shop2 OPTIONS (object 'tags', page_id '1')")
+        .unwrap();
     table(&mut session, "one", &ids[0]);
     table(&mut session, "same", &ids[0]);
     let (items, lines) = examine(&mut session);

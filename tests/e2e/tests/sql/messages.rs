@@ -203,16 +203,24 @@ fn messages_of_no_conversation_are_an_error_that_shows_the_join() {
         .execute(
             "CREATE SCHEMA \"Hà Nội\"; IMPORT FOREIGN SCHEMA pancake FROM SERVER shop INTO \"Hà Nội\";
              CREATE SCHEMA alone; IMPORT FOREIGN SCHEMA pancake LIMIT TO (messages) FROM SERVER shop INTO alone;
-             CREATE TABLE alone.conversations (id text)",
+             CREATE TABLE alone.conversations (id text);
+             CREATE SCHEMA far; IMPORT FOREIGN SCHEMA pancake LIMIT TO (messages) FROM SERVER shop INTO far;
+             CREATE SERVER elsewhere FOREIGN DATA WRAPPER pancake_fdw;
+             CREATE FOREIGN TABLE far.conversations (id text) SERVER elsewhere OPTIONS (object 'conversations', page_id '1');
+             CREATE SCHEMA odd; IMPORT FOREIGN SCHEMA pancake LIMIT TO (messages) FROM SERVER shop INTO odd;
+             CREATE FOREIGN TABLE odd.conversations (id text) SERVER shop OPTIONS (object 'tags')",
         )
         .unwrap();
     for (table, join) in [
         ("\"Hà Nội\".messages", "FROM \"Hà Nội\".conversations c JOIN \"Hà Nội\".messages m ON"),
         ("alone.messages", "FROM … c JOIN alone.messages m ON"),
+        ("far.messages", "FROM … c JOIN far.messages m ON"),
+        ("odd.messages", "FROM … c JOIN odd.messages m ON"),
     ] {
         let sql = format!("SELECT id FROM {table} WHERE conversation_id = '1' OR seen");
         let hint = session.error(&sql).unwrap().hint.unwrap();
         assert!(hint.contains(join) && hint.contains("IN ('…', '…')"), "{hint}");
+        assert!(hint.ends_with("beside an OR with any other condition they are not named."), "{hint}");
     }
     session.execute("ANALYZE shop.messages").unwrap();
     assert!(session.notices().iter().any(|notice| notice.message.contains("cannot analyze")));

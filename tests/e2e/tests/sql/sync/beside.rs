@@ -223,16 +223,25 @@ fn a_webhook_does_not_wait_for_a_sync() {
 fn two_first_calls_at_once() {
     let (shop, mut session) = open(30);
     let mut other = shop.connect().unwrap();
-    other
-        .execute(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('crm.conversations', 0));
-             CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz,
-                                             PRIMARY KEY (page_id, id))",
-        )
-        .unwrap();
-    let running = start(&shop, SYNC);
-    until(&mut session, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)");
-    other.execute("COMMIT").unwrap();
-    running.join().unwrap().unwrap();
-    is_the_page(&mut session, "into the table of another");
+    // Another call takes the lock, somebody else who makes the table does not.
+    for (lock, waits_for) in [
+        ("SELECT pg_advisory_xact_lock(hashtextextended('crm.conversations', 0));", "advisory"),
+        ("", "transactionid"),
+    ] {
+        session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
+        other
+            .execute(&format!(
+                "BEGIN; {lock}
+                 CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz,
+                                                 PRIMARY KEY (page_id, id))"
+            ))
+            .unwrap();
+        let running = start(&shop, SYNC);
+        let waits =
+            format!("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = '{waits_for}' AND NOT granted)");
+        until(&mut session, &waits);
+        other.execute("COMMIT").unwrap();
+        running.join().unwrap().unwrap();
+        is_the_page(&mut session, "into the table of another");
+    }
 }

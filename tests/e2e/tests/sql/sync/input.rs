@@ -109,7 +109,19 @@ fn targets_that_do_not_fit() {
         );
         session.execute("DROP TABLE crm.bad").unwrap();
     }
-    session.execute("CREATE VIEW crm.bad AS SELECT 1 AS id").unwrap();
+    session
+        .execute(
+            "CREATE TABLE crm.bad (id text, page_id text, updated_at timestamptz) PARTITION BY RANGE (updated_at)",
+        )
+        .unwrap();
+    refuses(
+        &shop,
+        &mut session,
+        "CALL pancake.sync('shop.conversations', 'crm.bad')",
+        "42P10",
+        &["unique key", "partition it by page_id or id."],
+    );
+    session.execute("DROP TABLE crm.bad; CREATE VIEW crm.bad AS SELECT 1 AS id").unwrap();
     refuses(
         &shop,
         &mut session,
@@ -162,6 +174,7 @@ fn sources_that_are_none() {
     ] {
         refuses(&shop, &mut session, &call(source), sqlstate, &[part]);
     }
+    assert_eq!(session.one("SELECT to_regclass('crm.target') IS NULL").unwrap(), "t", "it leaves no table");
     for arguments in ["lookback => '-1 hour'", "lookback => NULL", "reread => '-1 s'", "wait => '-1 s'"] {
         let call = format!("CALL pancake.sync('shop.conversations', 'crm.t', {arguments})");
         refuses(&shop, &mut session, &call, "22023", &["cannot be negative"]);
@@ -223,10 +236,17 @@ fn roles_that_may_not() {
         .unwrap();
     reader.execute(SYNC).unwrap();
     reader.execute(FULL).unwrap();
-    session.execute(&format!("REVOKE UPDATE ON crm.conversations FROM {role}")).unwrap();
-    let error = reader.error(SYNC).unwrap();
-    assert_eq!(error.sqlstate, "42501");
-    assert!(error.hint.unwrap().contains("GRANT SELECT, INSERT, UPDATE ON crm.conversations TO"));
+    for right in ["UPDATE", "SELECT"] {
+        session
+            .execute(&format!(
+                "GRANT SELECT, UPDATE ON crm.conversations TO {role}; REVOKE {right} ON crm.conversations FROM {role}"
+            ))
+            .unwrap();
+        let error = reader.error(SYNC).unwrap();
+        assert_eq!(error.sqlstate, "42501");
+        let hint = error.hint.unwrap_or_default();
+        assert!(hint.contains("GRANT SELECT, INSERT, UPDATE ON crm.conversations TO"), "{right}: {hint}");
+    }
     session.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
 }
 
@@ -329,12 +349,23 @@ fn a_style_of_dates_changes_nothing() {
         assert!(last_run(&mut session, "seen").parse::<usize>().unwrap() >= 150, "{what}");
         let gone = page.ids()[7].clone();
         assert!(page.delete(&gone));
+        // A webhook knows it before the list shows it.
+        session
+            .execute(
+                "INSERT INTO crm.conversations SELECT c.* FROM crm.conversations b,
+                 LATERAL jsonb_populate_record(b, jsonb_build_object('id', 'early', 'updated_at', b.updated_at + interval '1 s')) c
+                 ORDER BY b.updated_at DESC LIMIT 1",
+            )
+            .unwrap();
         session
             .execute("CALL pancake.sync('shop.conversations', 'crm.conversations', full_rescan => true)")
             .unwrap();
         let removed =
             session.column("SELECT id FROM crm.conversations WHERE removed_at IS NOT NULL").unwrap();
         assert_eq!(removed, [gone], "{what}");
+        let written = "SELECT bool_and(t BETWEEN now() - interval '10 minutes' AND now())
+            FROM crm.conversations, unnest(ARRAY[synced_at, removed_at]) t WHERE t IS NOT NULL";
+        assert_eq!(session.one(written).unwrap(), "t", "{what}");
     }
 }
 

@@ -79,6 +79,21 @@ fn first_all_threads_then_those_that_changed() {
     shop.honest().unwrap();
 }
 
+/// Statements are text: what is said of threads must be read as it was written.
+#[test]
+fn a_style_of_dates_changes_no_thread() {
+    let (shop, mut session) = open(100);
+    session.execute("SET datestyle = 'SQL, DMY'; SET timezone = 'Asia/Shanghai'").unwrap();
+    let page = shop.simulator.first_page();
+    for what in ["the backfill", "a delta", "another"] {
+        session.execute(LATER).unwrap();
+        is_copied(&mut session, what);
+        shop.simulator.advance(Duration::from_secs(3_600));
+        assert!(page.ids().iter().step_by(9).all(|id| page.message(id)));
+        page.create("INBOX");
+    }
+}
+
 /// What a backfill costs: of each conversation its batches, and the proof that there are no more.
 #[test]
 fn long_threads_and_empty_ones() {

@@ -93,6 +93,8 @@ fn whole_lists_are_read_in_every_run() {
         );
         let told = session.notices();
         assert_eq!(told.iter().filter(|told| told.message.contains("rows were not found")).count(), 2);
+        assert!(told.iter().any(|told| told.message.ends_with(", 1 request")), "{told:?}");
+        assert!(!told.iter().any(|told| told.message.contains("NULL")), "{told:?}");
         assert_eq!(
             session.one("SELECT count(*) FROM pg_class WHERE relname LIKE 'pancake_sync%'").unwrap(),
             "0"
@@ -236,6 +238,15 @@ fn rows_of_two_pages_with_one_id() {
         .unwrap();
     session.execute(&call("tags", "")).unwrap();
     let before = session.rows("SELECT * FROM crm.tags ORDER BY id").unwrap();
+    // A row that names no page may be this one's.
+    session
+        .execute(
+            "UPDATE crm.tags SET page_id = NULL, text = 'before' WHERE id = (SELECT min(id) FROM crm.tags)",
+        )
+        .unwrap();
+    session.execute(&call("tags", "")).unwrap();
+    assert_eq!(session.one("SELECT count(*) FROM crm.tags WHERE text = 'before'").unwrap(), "0");
+    session.execute("UPDATE crm.tags SET page_id = '100000000000001'").unwrap();
     let error = session.error("CALL pancake.sync('shop2.tags', 'crm.tags')").unwrap();
     assert_eq!(error.sqlstate, "23505", "{error}");
     assert!(error.hint.unwrap().contains("(page_id, id)"));

@@ -89,6 +89,10 @@ fn several_fail_in_several_ways() {
     assert_eq!(count(&mut session, "crm.conversations"), 140);
     let pages = session.column("SELECT DISTINCT page_id FROM crm.conversations").unwrap();
     assert_eq!(pages.into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([ids[0].clone(), ids[2].clone()]));
+    [0, 2].iter().for_each(|place| shop.simulator.page(&ids[*place]).set_token("another"));
+    let error = session.error(ALL).unwrap();
+    assert!(error.message.starts_with("sync failed for 4 of 4 pages"), "{error}");
+    assert!(!error.hint.unwrap().contains("The other pages"));
 }
 
 /// The token dies in the middle of a page's backfill: what was committed stays, and the next run goes on from there.

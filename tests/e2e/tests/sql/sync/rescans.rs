@@ -110,6 +110,11 @@ fn a_tenth_of_the_rows_is_not_believed_to_be_gone() {
     let told = session.notices();
     let warning = told.iter().find(|notice| notice.severity == "WARNING").unwrap();
     assert!(warning.message.contains("21 of 200 rows were not found"), "{warning}");
+    let mut gone: Vec<_> = rows.iter().take(21).map(|row| row["id"].as_str().unwrap()).collect();
+    gone.sort();
+    let first = format!("The first of them: '{}'.", gone[..5].join("', '"));
+    assert_eq!(warning.detail.as_deref(), Some(first.as_str()));
+    assert!(warning.hint.as_deref().unwrap().starts_with("More than a tenth"), "{warning}");
     assert_eq!(removed(&mut session).len(), 0);
     page.insert_row(rows[3].clone());
     session.execute(FULL).unwrap();
