@@ -86,7 +86,8 @@ pub struct RequestPlan {
     pub ordered: bool,
     /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
     pub limit: Option<u64>,
-    /// The query wants them all for sure, or as many as its limit if that is not small: more is asked ahead from the first batch on.
+    /// The query wants them all for sure, or as many as its limit if that is not small: more is asked ahead from the
+    /// first batch on.
     pub whole: bool,
 }
 
