@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use pancake::doctor::{Finding, prescribe};
+use pancake::catalogue::Object;
+use pancake::doctor::{Finding, PAGES, Status, prescribe};
 use pancake::error::{Error, Kind, Result};
 use pancake::options::{ServerOptions, TableOptions};
 use pancake::outlet::Outlet;
@@ -109,6 +110,31 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Resu
     {
         *page = page.clone().also(whose);
     }
+    // What fails on the way is the last line.
+    if findings.last().is_none_or(|last| last.status != Status::Fail) {
+        findings.push(pages_of(&table, user));
+    }
     prescribe(&mut findings, &identifier(name), &table.table.pushdown, is_set("pushdown"));
     Ok(findings)
+}
+
+/// The user's list of pages, if the mapping has the token for it.
+fn pages_of(table: &ForeignTable, user: pg_sys::Oid) -> Finding {
+    let failed = |error: Error| Finding { item: PAGES, ..Finding::of_error(&error, PAGES) };
+    let page_id = table.table.page_id.clone().unwrap_or_default();
+    let pages = ForeignTable {
+        table: TableOptions { object: Object::Pages, page_id: None, ..table.table.clone() },
+        ..table.clone()
+    };
+    let outlet = Outlet::new(Box::new(|| ()));
+    let scan = match prepare(&pages, user, RequestPlan::default(), &[], Arc::default(), outlet) {
+        Ok(scan) => scan,
+        Err(error) if error.kind() == Kind::NoToken => {
+            let why = "not examined: the user mapping has no access_token, which only the table pages needs";
+            return Finding::ok(PAGES, why);
+        }
+        Err(error) => return failed(error),
+    };
+    let examination = async move { scan.examine_pages(&page_id).await };
+    Worker::get().and_then(|worker| worker.finish(examination)).unwrap_or_else(failed)
 }

@@ -8,6 +8,7 @@ use pancake::decode::Row;
 use pancake::error::{Error, Kind, Result};
 use pancake::ledger::Tally;
 use pancake::plan::{RequestPlan, bind};
+use pancake::room;
 use pancake::sent::{Unsent, unsent};
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
@@ -202,6 +203,7 @@ impl ScanState {
             (values, std::slice::from_raw_parts_mut((*slot).tts_isnull, width))
         };
         nulls.fill(true);
+        room::probe_decoding(row.cells.size())?;
         let fillers = &mut self.fillers;
         // SAFETY: the context lives as long as the state.
         unsafe {

@@ -243,7 +243,11 @@ fn texts_datum(texts: &[Option<Cow<str>>]) -> pg_sys::Datum {
 }
 
 fn time_datum(at: Micros) -> pg_sys::Datum {
-    pg_sys::Datum::from(at.0 - POSTGRES_EPOCH)
+    match at {
+        // The same number stands for -infinity there.
+        Micros::NEGATIVE_INFINITY => pg_sys::Datum::from(at.0),
+        _ => pg_sys::Datum::from(at.0 - POSTGRES_EPOCH),
+    }
 }
 
 fn literal<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> String {

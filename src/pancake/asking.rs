@@ -1,14 +1,13 @@
 //! One question to the server until there is an answer: under the meter, tried again where that may help.
 //! What to ask, and what to make of the rows, is said by whoever asks.
 
-use tokio::time::Instant;
-
 use crate::client::{Ready, Request};
 use crate::error::Result;
 use crate::lane::Turn;
 use crate::ledger::Waiting;
 use crate::reply::{Listed, Reply};
 use crate::retry::{Again, Attempts, Failure};
+use crate::room;
 use crate::scan::Scan;
 use crate::url::Address;
 
@@ -44,6 +43,7 @@ impl Scan {
             let failure = match self.fetch(address, ready).await {
                 Ok(reply) => match reply.rows(self.object) {
                     Ok(rows) => {
+                        self.meter.answered();
                         match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
                             Some(taken) => return Ok(taken),
                             None => continue,
@@ -63,6 +63,7 @@ impl Scan {
     }
 
     async fn fetch(&self, address: &Address, ready: Ready) -> Result<Reply, Failure> {
+        room::probe(room::REQUEST).map_err(Failure::for_good)?;
         let turn = ready.turn.clone();
         let request = Request {
             server: &self.server,
@@ -82,15 +83,18 @@ impl Scan {
 
     /// Waits before another attempt. The failure itself where there is none.
     async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
-        let failed = attempts.count(&failure, self.meter.stats.served());
-        let wait = failure.wait(failed).filter(|_| failed <= self.server.max_retries);
-        if let Again::Throttled(_) = failure.again {
+        let failure = match failure.again {
+            Again::LaterIfAnswered if !self.meter.has_answered_lately() => Failure::for_good(failure.error),
+            _ => failure,
+        };
+        let pause = attempts.pause_after(&failure, self.server.max_retries, self.meter.stats.served());
+        if let Some(shared) = failure.shared_pause(pause) {
             self.tally.throttled.add(1);
             self.meter.stats.throttled.add(1);
-            // Everybody who shares the page's budget waits, and asks more slowly from then on.
-            self.meter.refused(turn.on_its_way(), failure.wait(failed).unwrap_or_default());
+            // All sessions that share the page's budget wait, and send their requests further apart from then on.
+            self.meter.refused(turn.on_its_way(), shared);
         }
-        let Some(wait) = wait else {
+        let Some(pause) = pause else {
             let error = self.token.point_out(failure.error, &self.page_id);
             return Err(match attempts.made() {
                 1 => error,
@@ -100,9 +104,9 @@ impl Scan {
         self.tally.retried.add(1);
         self.meter.stats.retries.add(1);
         self.tally.waiting(Waiting::Retry);
-        let begun = Instant::now();
-        tokio::time::sleep(wait.min(crate::meter::LONGEST_PAUSE)).await;
-        self.tally.retry_wait.add(begun.elapsed());
+        let pause = pause.min(crate::meter::LONGEST_PAUSE);
+        self.meter.pause(pause).await;
+        self.tally.retry_wait.add(pause);
         Ok(())
     }
 }

@@ -52,6 +52,11 @@ impl Cells {
         self.packed.push(packed);
     }
 
+    /// Bytes of all texts.
+    pub fn size(&self) -> usize {
+        self.text.len()
+    }
+
     fn end_of(&mut self, text: &str) -> usize {
         self.text.push_str(text);
         self.text.len()

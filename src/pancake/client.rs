@@ -16,7 +16,8 @@ use crate::json::mend_escapes;
 use crate::lane::{ConnectTimeout, Gate, Phase, Turn};
 use crate::options::ServerOptions;
 use crate::reply::{Reply, retry_after};
-use crate::retry::Failure;
+use crate::retry::{Again, Failure};
+use crate::room;
 use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::url::Address;
@@ -46,6 +47,20 @@ struct Lane {
     http: reqwest::Client,
     gate: Gate,
     used: std::time::Instant,
+    has_served: bool,
+}
+
+/// Why a request over one lane has no reply.
+enum Lost {
+    /// The connection had served before, and closed before a reply to this request began.
+    Dead,
+    Failed(Box<Failure>),
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Self {
+        Lost::Failed(Box::new(failure))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -104,28 +119,40 @@ impl Client {
         Ready { lane: self.take_idle(&route), turn, room }
     }
 
-    /// Sends the request, and reads the reply to its end.
+    /// Sends the request, and reads the reply to its end. A connection that was open already may turn out to be dead:
+    /// then the request is sent over a new one, with a new grant.
     pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
         let Ready { lane, turn, room: _room } = ready;
-        let lane = match lane {
-            Some(lane) => lane,
-            None => {
-                self.make_room();
-                Lane::new(Route::of(request.server), &self.trust).map_err(Failure::for_good)?
+        if let Some(lane) = lane {
+            match self.get_over(lane, request, &turn).await {
+                Err(Lost::Dead) => turn.start_over(),
+                Err(Lost::Failed(failure)) => return Err(*failure),
+                Ok(reply) => return Ok(reply),
             }
-        };
-        lane.gate.admit(&turn);
+        }
+        self.make_room();
+        let lane = Lane::new(Route::of(request.server), &self.trust).map_err(Failure::for_good)?;
+        self.get_over(lane, request, &turn).await.map_err(|lost| match lost {
+            Lost::Failed(failure) => *failure,
+            // Only a lane that has served before can be found dead.
+            Lost::Dead => Failure::transient(Error::new(Kind::Unreachable, "connection was lost")),
+        })
+    }
+
+    async fn get_over(&self, lane: Lane, request: &Request<'_>, turn: &Arc<Turn>) -> Result<Reply, Lost> {
+        lane.gate.admit(turn);
         let timeout = request.server.request_timeout;
         let fetched = tokio::select! {
             fetched = lane.fetch(request) => fetched,
-            () = turn.overdue(timeout) => Err(timed_out(lane.gate.phase(), timeout)),
+            () = turn.overdue(timeout) => Err(timed_out(lane.gate.phase(), timeout).into()),
         };
         let (reply, keep) = fetched?;
         if keep {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Lane { used: std::time::Instant::now(), ..lane });
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Lane {
+                used: std::time::Instant::now(),
+                has_served: true,
+                ..lane
+            });
         }
         Ok(reply)
     }
@@ -162,6 +189,8 @@ impl Lane {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
+            // A peer that has vanished without a word is noticed as fast as one that cannot be reached.
+            .tcp_user_timeout(route.connect_timeout)
             .user_agent(concat!("pancake_fdw/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(trust.config(route.ca_file.as_deref())?)
             .connector_layer(gate.clone());
@@ -174,11 +203,12 @@ impl Lane {
         let http = builder.build().map_err(|error| {
             Error::new(Kind::Unreachable, "cannot set up HTTPS").detail(chain(&error.without_url()))
         })?;
-        Ok(Self { route, http, gate, used: std::time::Instant::now() })
+        Ok(Self { route, http, gate, used: std::time::Instant::now(), has_served: false })
     }
 
     /// The reply, and whether the connection can be used again.
-    async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Failure> {
+    async fn fetch(&self, request: &Request<'_>) -> Result<(Reply, bool), Lost> {
+        let body = Body::new(request.server.max_response_bytes).map_err(Failure::for_good)?;
         let url = request.address.with_token(&request.server.base_url, request.token_name, request.token);
         let sent = self
             .http
@@ -186,7 +216,11 @@ impl Lane {
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .header(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))
             .send();
-        let mut response = sent.await.map_err(|error| self.broken(error, request))?;
+        let mut response = match sent.await {
+            Ok(response) => response,
+            Err(error) if self.has_served && !error.is_connect() => return Err(Lost::Dead),
+            Err(error) => return Err(self.broken(error, request).into()),
+        };
         self.gate.enter(Phase::Body);
         let header = |name: &str| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -201,15 +235,20 @@ impl Lane {
             body: String::new(),
         };
         let keep = header(CONNECTION.as_str()).is_none_or(|value| !value.eq_ignore_ascii_case("close"));
-        let body = self.body(request, &mut response).await;
+        let body = self.body(request, &mut response, body).await;
         reply.body = body.map_err(|failure| Failure { error: reply.trace(failure.error), ..failure })?;
         Ok((reply, keep))
     }
 
-    async fn body(&self, request: &Request<'_>, response: &mut reqwest::Response) -> Result<String, Failure> {
+    async fn body(
+        &self,
+        request: &Request<'_>,
+        response: &mut reqwest::Response,
+        body: Body,
+    ) -> Result<String, Failure> {
         let limit = request.server.max_response_bytes;
         let encoding = response.headers().get(CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-        let mut body = Body::new(encoding.unwrap_or_default(), limit);
+        let mut body = body.encoded(encoding.unwrap_or_default());
         let broken = |broken| {
             match broken {
             Broken::TooLarge => Failure::for_good(
@@ -217,6 +256,7 @@ impl Lane {
                     .detail(format!("It is larger than {limit} bytes."))
                     .hint("The server option max_response_bytes sets the limit; 60 conversations are about 200 kB."),
             ),
+            Broken::OutOfMemory(error) => Failure::for_good(error),
             Broken::Damaged => Failure::transient(
                 Error::new(Kind::Unreachable, "connection was lost while the reply was read").detail(format!(
                     "{}: the compressed reply is damaged or ends early.",
@@ -229,10 +269,11 @@ impl Lane {
             body.take(&piece).map_err(broken)?;
         }
         let text = String::from_utf8(body.end().map_err(broken)?).map_err(|_| {
-            Failure::for_good(
-                Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8."),
-            )
+            let error = Error::new(Kind::NotUnderstood, "reply is not UTF-8").detail("JSON is always UTF-8.");
+            Failure::new(error, Again::LaterIfAnswered)
         })?;
+        // Both rewritings below copy the reply at most once.
+        room::probe(2 * text.len()).map_err(Failure::for_good)?;
         // A reply that echoes the token must not show it later, in `raw` or in a quotation.
         let text = rewritten(text, |text| request.token.scrub(text));
         Ok(rewritten(text, mend_escapes))
@@ -248,20 +289,24 @@ impl Lane {
         let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
         if error.is_connect() {
             let lower = causes.to_lowercase();
-            return Failure::for_good(match () {
-                () if lower.contains("dns") => unreachable("cannot resolve the host name of the API"),
-                () if lower.contains("certificate") => unreachable(
-                    "cannot trust the TLS certificate of the API",
-                )
-                .hint(
-                    "If the certificate is signed by a CA of your own, name it in the server option ca_file.",
+            let names = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+            return match () {
+                () if names(&["dns"]) => {
+                    Failure::transient(unreachable("could not resolve the host name of the API"))
+                }
+                () if names(&["certificate"]) => Failure::for_good(
+                    unreachable("cannot trust the TLS certificate of the API")
+                        .hint("If the certificate is signed by a CA of your own, name it in the server option ca_file."),
                 ),
                 // What rustls says of a peer that does not speak TLS.
-                () if ["tls", "handshake", "corrupt message"].iter().any(|word| lower.contains(word)) => {
-                    unreachable("cannot agree on TLS with the API")
+                () if names(&["corrupt message"]) => {
+                    Failure::for_good(unreachable("cannot agree on TLS with the API"))
                 }
-                () => unreachable("cannot connect to the API"),
-            });
+                () if names(&["tls", "handshake"]) => {
+                    Failure::transient(unreachable("could not agree on TLS with the API"))
+                }
+                () => Failure::transient(unreachable("could not connect to the API")),
+            };
         }
         match self.gate.phase() {
             // The length was promised and not kept, or the compressed stream ends early.
@@ -285,7 +330,7 @@ fn timed_out(phase: Phase, after: Duration) -> Failure {
         Phase::Headers => ("waiting for the reply", "request_timeout"),
         Phase::Body => ("reading the reply", "request_timeout"),
     };
-    Failure::for_good(
+    Failure::transient(
         Error::new(Kind::Unreachable, format!("timeout while {what}"))
             .detail(format!("It took longer than {after:?}, the server option {option}.")),
     )

@@ -1,10 +1,11 @@
 //! A documented column: its name, its type, and where in a row it is read from. Which object has which columns is
 //! said in the object's own table. What does not fit its type is a text for Postgres to judge.
 
-use crate::cell::{Cell, Misfit, phones, texts};
+use crate::cell::{Cell, Misfit, birthday, phones, texts};
 use crate::conversation::Conversation;
 use crate::fields::Fields;
 use crate::json::pointer;
+use crate::time::Micros;
 
 /// The types that documented columns have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum From {
     Conversation,
     /// Phone numbers: objects or plain strings.
     Phones,
+    /// A date of which parts may be unknown.
+    Birthday,
     /// The whole row.
     Row,
     /// Several keys of a conversation.
@@ -84,6 +87,7 @@ impl Column {
             From::Phones => {
                 return Ok(Cell::Texts(phones(row.get(self.name)).into_iter().map(Some).collect()));
             }
+            From::Birthday => return Ok(birthday(row.get(self.name))),
             From::Row => return Ok(Cell::Json(row.whole().into())),
             From::Made(make) => return Ok(make(conversation)),
         };
@@ -92,10 +96,23 @@ impl Column {
             Type::TextArray => texts(value),
             Type::Bool => Cell::bool(value),
             Type::Int => Cell::int(value),
+            Type::Time if self.not_null => Cell::Time(time_of(row, self.name)?.0),
             Type::Time => Cell::time(value)?,
             Type::Jsonb => Cell::json(value),
         })
     }
+}
+
+/// The time under a key, and whether it is the row's own. A row without it shows its other time there, and one without
+/// any the earliest that there is.
+pub fn time_of(row: &Fields, key: &str) -> Result<(Micros, bool), Misfit> {
+    let read = |key| row.get(key).map(|value| Cell::time(Some(value))).transpose();
+    let other = if key == "updated_at" { "inserted_at" } else { "updated_at" };
+    Ok(match (read(key)?, read(other)) {
+        (Some(Cell::Time(time)), _) => (time, true),
+        (_, Ok(Some(Cell::Time(time)))) => (time, false),
+        _ => (Micros::NEGATIVE_INFINITY, false),
+    })
 }
 
 /// Lines `"name" Type [not_null] [<- From];`, by default from the key of the column's name.
@@ -141,6 +158,21 @@ mod tests {
                 r#"{"phone_numbers":["1",null,{"phone_number":"2"}]}"#,
                 Cell::Texts(vec![Some("1".into()), Some("2".into())]),
             ),
+            (Object::Posts, "comment_count", r#"{"comment_count":12.0}"#, Cell::Int(12)),
+            (Object::Customers, "birthday", r#"{"birthday":{"year":1998}}"#, text("1998-00-00")),
+            (
+                Object::Conversations,
+                "updated_at",
+                r#"{"inserted_at":1774850000}"#,
+                Cell::Time(Micros(1_774_850_000_000_000)),
+            ),
+            (
+                Object::Conversations,
+                "inserted_at",
+                r#"{"inserted_at":null,"updated_at":1774850000123}"#,
+                Cell::Time(Micros(1_774_850_000_123_000)),
+            ),
+            (Object::Conversations, "inserted_at", r#"{"id":"1"}"#, Cell::Time(Micros::NEGATIVE_INFINITY)),
             (Object::Messages, "from_staff_id", r#"{"from":{"uid":"u"}}"#, text("u")),
             (Object::Messages, "from_staff_id", r#"{"from":null}"#, Cell::Null),
             (Object::Messages, "conversation_id", r#"{"conversation_id":"other"}"#, text("c")),

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 
 use serde::Serialize;
 
-use crate::cell::{Cell, Raw, is_object, list, phones, text};
+use crate::cell::{Cell, Raw, is_object, is_same_page, list, phones, text};
 use crate::column::From::{Made, Page, Row};
 use crate::column::columns;
 use crate::fields::{Fields, pick};
@@ -141,7 +141,7 @@ impl<'r, 'a> Conversation<'r, 'a> {
         let first = |people: &[Person<'a>]| people.first().and_then(|person| text(person.name));
         let sender = || {
             let from = self.from();
-            text(from.name).filter(|_| text(from.id).as_deref() != Some(self.page_id))
+            text(from.name).filter(|_| !text(from.id).is_some_and(|id| is_same_page(&id, self.page_id)))
         };
         text(self.page_customer().name)
             .or_else(|| first(self.customers()))
@@ -184,7 +184,8 @@ impl<'r, 'a> Conversation<'r, 'a> {
             }
             false => {
                 let sender = text(self.last_sent_by().id);
-                let sender = sender.map(|id| if id == self.page_id { "page" } else { "customer" });
+                let sender =
+                    sender.map(|id| if is_same_page(&id, self.page_id) { "page" } else { "customer" });
                 LastMessage {
                     text: text(self.row.get("snippet")),
                     sender: sender.map(Cow::Borrowed),

@@ -7,8 +7,10 @@ mod keys;
 mod kinds;
 mod known;
 mod list;
+mod pages;
 mod posts;
 mod reading;
+mod rows;
 mod tags;
 mod times;
 
@@ -17,6 +19,7 @@ use std::time::SystemTime;
 pub use finding::{Finding, Status, prescribe};
 use keys::Keyed;
 use known::{Known, Seen};
+pub use pages::ITEM as PAGES;
 use reading::Reading;
 
 use crate::asking::Answer;
@@ -44,6 +47,16 @@ struct Course {
     item: &'static str,
 }
 
+/// What the first reply shows.
+struct FirstLook {
+    /// The newest rows.
+    rows: Vec<Known>,
+    bytes: usize,
+    /// How many seconds Pancake's clock is ahead of ours.
+    ahead: Option<i64>,
+    unusual: Finding,
+}
+
 /// The answers that are judged together, against rows that did not change meanwhile.
 struct Answers {
     by_inserted: Vec<Known>,
@@ -65,7 +78,7 @@ impl Scan {
     }
 
     async fn go_through(&self, course: &mut Course, pushdown: &Pushdown) -> Result<()> {
-        let (by_updated, bytes, ahead) = self.first_look().await?;
+        let FirstLook { rows: by_updated, bytes, ahead, unusual } = self.first_look().await?;
         let base_url = self.server.base_url.as_str();
         course.say([
             Finding::ok(
@@ -76,6 +89,7 @@ impl Scan {
             list::page(&by_updated, &self.page_id),
             Finding::ok("API", "is switched on"),
             list::reply(&by_updated, bytes),
+            unusual,
             list::clock(ahead),
         ]);
         if by_updated.is_empty() {
@@ -126,15 +140,19 @@ impl Scan {
         Ok(())
     }
 
-    /// The newest rows, the size of the reply, and how many seconds Pancake's clock is ahead of ours.
-    async fn first_look(&self) -> Result<(Vec<Known>, usize, Option<i64>)> {
+    async fn first_look(&self) -> Result<FirstLook> {
         let ahead = |reply: &Reply| {
             let theirs = reply.date?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
             Some(theirs as i64 - Micros((self.meter.clocks.wall_micros)()).floor_second().0)
         };
         let take = |answer: Answer| match answer {
             Answer::Suspect => Ok(None),
-            Answer::Rows(reply, listed) => Ok(Some((known::read(listed)?, reply.body.len(), ahead(reply)))),
+            Answer::Rows(reply, listed) => Ok(Some(FirstLook {
+                rows: known::read(listed)?,
+                bytes: reply.body.len(),
+                ahead: ahead(reply),
+                unusual: rows::verdict(listed),
+            })),
         };
         self.answer(&self.beginning(&Chain::whole(Order::UpdatedAt)), None, take).await
     }

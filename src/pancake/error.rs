@@ -38,6 +38,7 @@ kinds! {
     BadDefinition,
     NoSharedMemory,
     NoConversation,
+    OutOfMemory,
 }
 
 impl Kind {
@@ -58,6 +59,7 @@ impl Kind {
             Kind::BadDefinition => "42P17",
             Kind::NoSharedMemory => "58030",
             Kind::NoConversation => "HV002",
+            Kind::OutOfMemory => "53200",
         }
     }
 
@@ -83,6 +85,9 @@ impl Kind {
             Kind::Unreachable => {
                 Some("Check the network, DNS and firewall between this database server and the API.")
             }
+            Kind::OutOfMemory => Some(
+                "Lower the server options max_response_bytes or max_concurrency, or give the server process more memory.",
+            ),
             Kind::UnknownOption
             | Kind::MissingOption
             | Kind::BadOption

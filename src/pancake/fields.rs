@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::cell::Raw;
+use crate::room;
 
-/// Rows have about two dozen keys.
+/// Rows of conversations have about two dozen keys.
 const USUAL: usize = 24;
 
 /// Keys and values in the order served. A list, as looking through it takes less than hashing would.
@@ -55,10 +56,14 @@ impl<'a> Fields<'a> {
         self.implied = Some((key, value));
     }
 
+    /// At least the bytes that the object has as JSON, unless keys have escapes.
+    pub fn size(&self) -> usize {
+        self.served.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum()
+    }
+
     /// The whole object as JSON, its values as served.
     pub fn whole(&self) -> String {
-        let size: usize = self.served.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum();
-        let mut json = String::with_capacity(size + 2);
+        let mut json = String::with_capacity(self.size() + 2);
         json.push('{');
         for (place, (key, value)) in self.served.iter().enumerate() {
             if place > 0 {
@@ -79,23 +84,126 @@ impl<'a> Fields<'a> {
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
+        deserializer.deserialize_map(Object { usual: USUAL })
+    }
+}
+
+/// Reads an object that probably has so many keys.
+struct Object {
+    usual: usize,
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut served = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            room::grow(&mut served, self.usual)?;
+            served.push((key, map.next_value()?));
+        }
+        Ok(Fields { served, implied: None })
+    }
+}
+
+/// The objects of a JSON list, and how many of its elements are none.
+#[derive(Debug, Default)]
+pub struct Objects<'a> {
+    pub objects: Vec<Fields<'a>>,
+    pub others: u64,
+}
+
+impl Objects<'_> {
+    /// A list with elements of which none is an object is no list of rows.
+    pub fn is_foreign(&self) -> bool {
+        self.objects.is_empty() && self.others > 0
+    }
+}
+
+impl<'de> Deserialize<'de> for Objects<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Objects<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("a list")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut served = Vec::with_capacity(USUAL);
-                while let Some(Key(key)) = map.next_key()? {
-                    served.push((key, map.next_value()?));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut all = Objects::default();
+                let mut usual = USUAL;
+                while let Some(element) = list.next_element_seed(Element { usual })? {
+                    let Some(object) = element else {
+                        all.others += 1;
+                        continue;
+                    };
+                    usual = object.served.len();
+                    room::grow(&mut all.objects, 64)?;
+                    all.objects.push(object);
                 }
-                Ok(Fields { served, implied: None })
+                Ok(all)
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// Reads an element of a list: an object, or nothing if it is anything else.
+struct Element {
+    usual: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Element {
+    type Value = Option<Fields<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Element {
+    type Value = Option<Fields<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an element")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Object { usual: self.usual }.visit_map(map).map(Some)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
@@ -204,6 +312,18 @@ mod tests {
         let get = |key| pick(row.get(key), ["y", "x", "w"]).map(|raw| raw.map(RawValue::get));
         assert_eq!(get("a"), [None, Some("2"), None]);
         assert_eq!((get("b"), get("c")), ([None; 3], [None; 3]));
+    }
+
+    #[test]
+    fn a_list_gives_its_objects_and_counts_the_rest() {
+        let read =
+            |json| serde_json::from_str::<Objects>(json).map(|all| (all.objects.len(), all.others)).ok();
+        assert_eq!(read("[]"), Some((0, 0)));
+        let mixed = r#"[null,{"a":1},true,-1,1,1.5,"x","\u00e9",[1,[{}]],{}]"#;
+        assert_eq!(read(mixed), Some((2, 8)));
+        for json in ["{}", "1", "[{]", "[1", "null", "[1]]"] {
+            assert_eq!(read(json), None, "{json}");
+        }
     }
 
     #[test]

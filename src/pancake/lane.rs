@@ -68,6 +68,11 @@ impl Turn {
         self.tally.waiting(Waiting::Reply);
     }
 
+    /// Gives up the grant, with which a request was sent in vain.
+    pub fn start_over(&self) {
+        self.granted.send_replace(None);
+    }
+
     /// Ends when the request has been on its way for this long; waiting for the meter does not count.
     pub async fn overdue(&self, timeout: Duration) {
         let mut granted = self.granted.subscribe();

@@ -8,7 +8,7 @@
 //!                                          ├─► endpoint (an ask → an address), decode (a reply's bytes → rows of cells)
 //!                                          └─► client ─► lane ─► meter (one budget for all sessions)
 //!                                                │        ├─► pace (how far apart requests leave)
-//!                                                │        └─► ticket (who goes next)
+//!                                                │        └─► waiters (which request goes next)
 //!                                                └─► reply (what counts as an answer)
 //! sample (for ANALYZE) and doctor (experiments on a page) ask in a scan's name, without its union
 //! ```
@@ -43,8 +43,10 @@ pub mod plan;
 pub mod proof;
 pub mod pushdown;
 pub mod redaction;
+pub mod refusal;
 pub mod reply;
 pub mod retry;
+pub mod room;
 pub mod sample;
 pub mod scan;
 pub mod secret;
@@ -53,12 +55,12 @@ pub mod segment;
 pub mod sent;
 pub mod spelling;
 pub mod thread;
-pub mod ticket;
 pub mod time;
 pub mod tls;
 pub mod token;
 pub mod union;
 pub mod url;
+pub mod waiters;
 pub mod walk;
 pub mod walker;
 pub mod windows;

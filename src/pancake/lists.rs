@@ -1,7 +1,7 @@
 //! The columns of the lists beside the conversations, and the key of the row that each is read from (API notes,
 //! sections D and E). Nothing here is code: how a key becomes a cell is said in [`crate::column`].
 
-use crate::column::From::{Conversation, Page, Path, Phones, Row};
+use crate::column::From::{Birthday, Conversation, Page, Path, Phones, Row};
 use crate::column::columns;
 
 columns! {
@@ -59,8 +59,8 @@ columns! {
     "conversation_id" Text <- Path("/thread_id");
     "psid" Text;
     "name" Text;
-    // As served: a birthday of which only the year is known is 1998-00-00, which is no date.
-    "birthday" Text;
+    // A text, because a birthday of which only the year is known is 1998-00-00.
+    "birthday" Text <- Birthday;
     "gender" Text;
     "phone_numbers" TextArray not_null <- Phones;
     "emails" TextArray not_null;

@@ -1,18 +1,22 @@
 //! The shared meter: one budget per page for every session of the cluster, kept in a few words of shared memory.
-//! The words are lent by the extension; how far apart requests leave is said in [`crate::pace`], who goes next in
-//! [`crate::ticket`].
+//! The words are lent by the extension; how far apart requests leave is said in [`crate::pace`], which goes next in
+//! [`crate::waiters`].
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::ledger::{PageStats, Tally, Waiting};
 pub use crate::pace::{LONGEST_PAUSE, Pace};
-use crate::ticket::{Ticket, ready_at};
 use crate::url::BaseUrl;
+use crate::waiters::{Waiter, ready_at};
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
 /// six requests arrive within a second once latency jittered; 205 ms never did.
 const SPACING_NS: f64 = 1.025e9;
+/// A page that answered properly within this time exists, and what it answers now may be a passing fault.
+const LATELY_NS: u64 = 600_000_000_000;
+/// How often a pause looks at the clock, which tests advance.
+const PAUSE_STEP_NS: u64 = 50_000_000;
 /// How long a verdict on a page's filters is believed.
 const PROOF_SECONDS: u64 = 86_400;
 
@@ -80,39 +84,57 @@ impl PageMeter {
         self.pace.spacing_ns(self.period_ns, now)
     }
 
-    /// Takes the next place in the row of all sessions.
-    fn ticket(&self) -> Ticket {
-        let now = self.now();
-        Ticket::take(self.pace, self.spacing_ns(now), now)
-    }
-
-    /// How long until a grant could be had, if nobody else asked meanwhile. Spends nothing.
+    /// How long until a grant could be had, if no other request came meanwhile. Spends nothing.
     pub fn ready_in(&self) -> Duration {
         let now = self.now();
-        Duration::from_nanos(ready_at(self.pace, self.spacing_ns(now), now).saturating_sub(now))
+        Duration::from_nanos(ready_at(self.pace, self.spacing_ns(now), now) - now)
     }
 
-    /// Waits for its turn and spends one request. Dropped while it waits, it gives its turn back if nobody stands
-    /// behind it; else one turn is lost.
+    /// Registers a request that waits for its turn.
+    fn waiter(&self) -> Waiter {
+        Waiter::new(self.pace, self.now())
+    }
+
+    /// Spends one request, or returns how long to wait before the next try.
+    fn take(&self, waiter: &mut Waiter) -> Result<(), Duration> {
+        let now = self.now();
+        waiter.take(self.spacing_ns(now), now)
+    }
+
+    /// Waits for its turn among the requests of all sessions and spends one request. Dropped while it waits, it leaves
+    /// nothing behind.
     pub async fn grant(&self, tally: &Tally) {
-        let asked = tokio::time::Instant::now();
-        for given_up in 0.. {
-            let ticket = self.ticket();
-            let wait = ticket.due_in(self.now());
-            if !wait.is_zero() {
-                tally.waiting(Waiting::RateLimit);
-                tokio::time::sleep(wait).await;
-            }
-            if ticket.spend(self.now(), given_up) {
-                break;
-            }
+        let begun = tokio::time::Instant::now();
+        let mut waiter = self.waiter();
+        while let Err(wait) = self.take(&mut waiter) {
+            tally.waiting(Waiting::RateLimit);
+            tokio::time::sleep(wait).await;
         }
-        self.waited(asked.elapsed(), tally);
+        self.waited(begun.elapsed(), tally);
+    }
+
+    /// Waits for so long by the clock that the sessions share.
+    pub async fn pause(&self, pause: Duration) {
+        let until = self.now() + pause.as_nanos() as u64;
+        while let left @ 1.. = until.saturating_sub(self.now()) {
+            tokio::time::sleep(Duration::from_nanos(left.min(PAUSE_STEP_NS))).await;
+        }
     }
 
     pub fn waited(&self, waited: Duration, tally: &Tally) {
         tally.limit_wait.add(waited);
         self.stats.limit_wait.add(waited);
+    }
+
+    /// Records that the page has just sent a proper answer.
+    pub fn answered(&self) {
+        self.pace.answered_at.store(self.now().max(1), SeqCst);
+    }
+
+    /// Whether the page has sent a proper answer to some session within the last ten minutes.
+    pub fn has_answered_lately(&self) -> bool {
+        let answered_at = self.pace.answered_at.load(SeqCst);
+        answered_at != 0 && self.now().saturating_sub(answered_at) <= LATELY_NS
     }
 
     /// A request that was granted so long ago was told 429: every session of this page pauses, and slows down.
@@ -180,11 +202,9 @@ mod tests {
     const MS: u64 = 1_000_000;
     const FIVE: u64 = 205 * MS;
 
-    /// Asks for a request that may leave now.
+    /// Whether a request that comes now leaves at once.
     fn leaves(meter: &PageMeter) -> bool {
-        let leaves = meter.ready_in().is_zero();
-        assert!(!leaves || meter.ticket().spend(now(), 0));
-        leaves
+        meter.take(&mut meter.waiter()).is_ok()
     }
 
     #[test]
@@ -208,42 +228,87 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_first_goes_first() {
-        let memory = memory(8);
-        let tickets: Vec<_> = (0..4).map(|_| memory.of("1", 5.0).ticket()).collect();
-        let due: Vec<_> = tickets.iter().map(|ticket| ticket.due_in(now()).as_nanos() as u64).collect();
-        assert_eq!(due, [0, FIVE, 2 * FIVE, 3 * FIVE]);
-        for ticket in tickets {
-            advance(ticket.due_in(now()).as_nanos() as u64);
-            assert!(ticket.spend(now(), 0));
+    fn the_request_that_came_first_goes_first() {
+        let meter = memory(8).of("1", 5.0);
+        assert!(leaves(&meter));
+        let mut waiters: Vec<_> = (0..4).map(|_| meter.waiter()).collect();
+        while !waiters.is_empty() {
+            advance(FIVE);
+            for waiter in waiters.iter_mut().skip(1).rev() {
+                assert!(meter.take(waiter).is_err());
+            }
+            assert!(meter.take(&mut waiters[0]).is_ok());
+            waiters.remove(0);
         }
     }
 
     #[test]
-    fn a_place_is_given_back_unless_somebody_stands_behind_it() {
+    fn no_request_is_told_to_wait_longer_than_one_spacing() {
         let meter = memory(8).of("1", 5.0);
-        let [first, second, third] = [0, 1, 2].map(|_| meter.ticket());
-        drop(third);
-        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE));
-        drop(first);
-        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE));
-        drop(second);
-        assert_eq!(meter.ready_in(), Duration::from_nanos(FIVE));
+        assert!(leaves(&meter));
+        let mut waiters: Vec<_> = (0..20).map(|_| meter.waiter()).collect();
+        for (ahead, waiter) in waiters.iter_mut().enumerate() {
+            let wait = meter.take(waiter).unwrap_err();
+            assert_eq!(wait.as_nanos() as u64, FIVE + ahead as u64 * 5 * MS);
+        }
     }
 
     #[test]
-    fn who_oversleeps_goes_at_once_or_to_the_end_of_the_row() {
+    fn a_waiter_that_is_dropped_leaves_nothing_behind() {
         let meter = memory(8).of("1", 5.0);
-        let late = meter.ticket();
-        advance(30 * MS);
-        assert!(!late.spend(now(), 0));
         assert!(leaves(&meter));
-        let [late, behind] = [0, 1].map(|_| meter.ticket());
-        advance(FIVE + 30 * MS);
-        assert!(!late.spend(now(), 0));
-        assert_eq!(meter.ready_in(), Duration::from_nanos(2 * FIVE - 30 * MS));
-        advance(FIVE - 30 * MS);
-        assert!(behind.spend(now(), 0));
+        for _ in 0..200 {
+            drop(meter.waiter());
+        }
+        assert_eq!(meter.ready_in(), Duration::from_nanos(FIVE));
+        advance(FIVE);
+        assert!(leaves(&meter));
+    }
+
+    #[test]
+    fn one_that_oversleeps_is_overtaken_and_one_that_is_gone_expires() {
+        let meter = memory(8).of("1", 5.0);
+        assert!(leaves(&meter));
+        let [mut late, mut second] = [0, 1].map(|_| meter.waiter());
+        std::mem::forget(meter.waiter());
+        advance(FIVE);
+        // One that is ahead costs a grace, and no turn.
+        assert_eq!(meter.take(&mut second), Err(Duration::from_millis(5)));
+        advance(5 * MS);
+        assert!(meter.take(&mut second).is_ok());
+        drop(second);
+        advance(FIVE);
+        assert!(meter.take(&mut late).is_ok());
+        drop(late);
+        assert_eq!(
+            meter.ready_in(),
+            Duration::from_nanos(2 * FIVE),
+            "the one that is gone has its entry still"
+        );
+        advance(1_000 * MS);
+        assert_eq!(meter.ready_in(), Duration::ZERO);
+        assert!(leaves(&meter));
+    }
+
+    #[test]
+    fn requests_beyond_the_entries_wait_behind_all_others() {
+        let meter = memory(8).of("1", 5.0);
+        assert!(leaves(&meter));
+        let mut waiters: Vec<_> = (0..40).map(|_| meter.waiter()).collect();
+        advance(FIVE - MS);
+        let last = meter.take(&mut waiters[39]).unwrap_err();
+        assert_eq!(last, Duration::from_millis(1 + 27 * 5));
+        let mut order = Vec::new();
+        while order.len() < 40 {
+            advance(MS);
+            let left: Vec<_> =
+                (0..40).filter(|n| !order.contains(n) && meter.take(&mut waiters[*n]).is_ok()).collect();
+            for n in left {
+                order.push(n);
+                waiters[n] = Waiter::new(memory(1).of("1", 5.0).pace, now());
+            }
+        }
+        assert!(order[..27].is_sorted(), "{order:?}");
     }
 
     #[test]
@@ -263,41 +328,21 @@ mod tests {
     fn a_refusal_makes_all_sessions_of_the_page_wait_but_no_other_page() {
         let memory = memory(8);
         let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
-        let (granted, waiting) = (one.ticket(), same.ticket());
-        assert!(granted.spend(now(), 0));
+        assert!(leaves(&one));
+        let mut waiter = same.waiter();
         advance(100 * MS);
         one.refused(Duration::from_millis(100), Duration::from_secs(2));
-        assert_eq!(same.ready_in(), Duration::from_secs(2));
+        // A shorter pause within a longer one changes nothing.
+        one.refused(Duration::from_millis(100), Duration::from_secs(1));
         assert!(leaves(&memory.of("2", 5.0)));
         advance(FIVE - 100 * MS);
-        assert!(!waiting.spend(now(), 0), "the place was given out before");
-        let tickets = [0, 1].map(|_| same.ticket());
-        let [first, second] = tickets.each_ref().map(|ticket| ticket.due_in(now()));
-        assert_eq!(first, Duration::from_nanos(2_100 * MS - FIVE));
-        assert!(second - first > Duration::from_millis(255), "at the new pace");
-    }
-
-    #[test]
-    fn places_beyond_a_pause_are_free_again() {
-        let memory = memory(8);
-        let meter = memory.of("1", 1.0);
-        let _waiting: Vec<_> = (0..9).map(|_| meter.ticket()).collect();
-        meter.refused(Duration::ZERO, Duration::from_secs(1));
-        // But none sooner than the page's spacing after what has left already.
-        assert_eq!(meter.ready_in(), Duration::from_nanos(1_281_250_000));
-    }
-
-    #[test]
-    fn a_shorter_pause_within_a_longer_one_moves_nobody() {
-        let meter = memory(8).of("1", 5.0);
-        meter.refused(Duration::ZERO, Duration::from_secs(2));
-        let waiting = [0, 1].map(|_| meter.ticket());
-        meter.refused(Duration::ZERO, Duration::from_secs(1));
-        let [_, last] = waiting.each_ref().map(|ticket| ticket.due_in(now()));
-        assert!(meter.ready_in() > last);
-        advance(2_000 * MS);
-        let [first, _] = waiting;
-        assert!(first.spend(now(), 0));
+        assert!(same.take(&mut waiter).is_err());
+        advance(2_100 * MS - FIVE - 1);
+        assert_eq!(same.take(&mut waiter), Err(Duration::from_nanos(1)));
+        advance(1);
+        assert!(same.take(&mut waiter).is_ok());
+        drop(waiter);
+        assert!(same.ready_in() > Duration::from_millis(250), "at the new pace");
     }
 
     #[test]
@@ -335,6 +380,18 @@ mod tests {
     }
 
     #[test]
+    fn a_proper_answer_counts_for_ten_minutes() {
+        let memory = memory(8);
+        let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
+        assert!(!same.has_answered_lately());
+        one.answered();
+        advance(600_000 * MS);
+        assert!(same.has_answered_lately() && !memory.of("2", 5.0).has_answered_lately());
+        advance(MS);
+        assert!(!same.has_answered_lately());
+    }
+
+    #[test]
     fn a_verdict_is_shared_for_a_day() {
         let memory = memory(8);
         let [one, same] = [0, 1].map(|_| memory.of("1", 5.0));
@@ -356,6 +413,6 @@ mod tests {
 
     #[test]
     fn the_words_keep_their_place() {
-        assert_eq!(size_of::<Pace>(), 64);
+        assert_eq!(size_of::<Pace>(), 512);
     }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::PageMeter;
 use super::tests::{advance, memory, now};
-use super::{PageMeter, Ticket};
 use crate::error::{Error, Kind};
-use crate::retry::{Again, Attempts, Failure};
+use crate::retry::{Attempts, Failure};
+use crate::waiters::Waiter;
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
@@ -41,15 +42,9 @@ impl Page {
 }
 
 enum Doing {
-    Asks { since: u64, given_up: u32 },
-    Waits { since: u64, ticket: Ticket, given_up: u32 },
+    Pauses,
+    Waits { since: u64, waiter: Waiter },
     Flies { granted: u64, served: bool },
-}
-
-impl Doing {
-    fn asks(wait: u64) -> Self {
-        Self::Asks { since: now() + wait, given_up: 0 }
-    }
 }
 
 /// A session that asks one request after another, as `asking` does.
@@ -73,15 +68,11 @@ struct Seen {
 impl Session {
     /// Does what is to be done now, and says when there is something to do again.
     fn step(&mut self, page: &mut Page, latency: u64, seen: &mut Seen) {
-        let (doing, wait) = match self.doing.take().unwrap_or(Doing::asks(0)) {
-            Doing::Asks { since, given_up } => {
-                let ticket = self.meter.ticket();
-                let wait = ticket.due_in(now()).as_nanos() as u64;
-                (Doing::Waits { since, ticket, given_up }, wait)
-            }
-            Doing::Waits { since, ticket, given_up } => match ticket.spend(now(), given_up) {
-                false => (Doing::Asks { since, given_up: given_up + 1 }, 0),
-                true => {
+        let (doing, wait) = match self.doing.take().unwrap_or(Doing::Pauses) {
+            Doing::Pauses => (Doing::Waits { since: now(), waiter: self.meter.waiter() }, 0),
+            Doing::Waits { since, mut waiter } => match self.meter.take(&mut waiter) {
+                Err(wait) => (Doing::Waits { since, waiter }, wait.as_nanos() as u64),
+                Ok(()) => {
                     seen.granted.push(now());
                     seen.longest_row = seen.longest_row.max(now() - since);
                     let served = page.serves(now());
@@ -93,18 +84,15 @@ impl Session {
                 self.served += 1;
                 self.attempts = Attempts::default();
                 self.meter.stats.bytes.add(1);
-                (Doing::asks(0), 0)
+                (Doing::Pauses, 0)
             }
             Doing::Flies { granted, served: false } => {
-                let again = Again::Throttled(None);
-                let failure =
-                    Failure { error: Error::new(Kind::Throttled, "m"), again, cursor_suspect: false };
-                let failed = self.attempts.count(&failure, self.meter.stats.served());
-                seen.most_failed = seen.most_failed.max(failed);
-                let wait = failure.wait(failed).unwrap_or_default();
+                let failure = Failure::throttled(Error::new(Kind::Throttled, "m"), None);
+                let wait = self.attempts.pause_after(&failure, 3, self.meter.stats.served());
+                seen.most_failed = seen.most_failed.max(self.attempts.throttled());
+                let wait = wait.unwrap_or_default();
                 self.meter.refused(Duration::from_nanos(now() - granted), wait);
-                let wait = wait.as_nanos() as u64;
-                (Doing::asks(wait), wait)
+                (Doing::Pauses, wait.as_nanos() as u64)
             }
         };
         self.until = now() + wait;
@@ -128,7 +116,7 @@ fn run(sessions: usize, page_rate: f64, told: f64, requests: usize, latency: &[u
     for turn in 0.. {
         running.retain(|session| session.served < requests);
         let Some(next) = running.iter_mut().min_by_key(|session| session.until) else { break };
-        // Who need not wait does not sleep.
+        // A session that need not wait does not sleep.
         let overslept = if next.until > now() { late[turn % late.len()] } else { 0 };
         advance((next.until + overslept).saturating_sub(now()));
         next.step(&mut page, latency[turn % latency.len()], &mut seen);
@@ -144,13 +132,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sixth_request_leaves_within_a_second(sessions in 1usize..8, latency in times(0..300), late in times(0..20)) {
+    fn requests_leave_a_spacing_apart(sessions in 1usize..8, latency in times(0..300), late in times(0..20)) {
         let seen = run(sessions, 1e6, 5.0, 40, &latency, &late);
-        for window in seen.granted.windows(6) {
-            prop_assert!(window[5] - window[0] >= 1_005 * MS);
-        }
-        // Who wakes up in time keeps the whole of it.
-        let seen = run(sessions, 1e6, 5.0, 40, &latency, &[0]);
         prop_assert!(seen.granted.windows(2).all(|pair| pair[1] - pair[0] >= 205 * MS));
     }
 
@@ -158,6 +141,43 @@ proptest! {
     fn nobody_waits_longer_than_everybody_takes(sessions in 1usize..8, latency in times(0..300)) {
         let seen = run(sessions, 1e6, 5.0, 40, &latency, &[0]);
         prop_assert!(seen.longest_row <= sessions as u64 * 205 * MS, "{} ms", seen.longest_row / MS);
+    }
+
+    /// Requests that stop waiting, with or without running any code, cost the others a grace and no turn.
+    #[test]
+    fn ended_waiters_leave_the_budget_in_use(
+        sessions in 1usize..8,
+        ended in prop::collection::vec((any::<bool>(), 0..400u64), 1..300),
+    ) {
+        let meter = memory(1).of("1", 5.0);
+        let mut waiters: Vec<_> = (0..sessions).map(|_| meter.waiter()).collect();
+        let mut granted = Vec::new();
+        let mut wake = vec![now(); sessions];
+        let (mut next, mut when) = (0, now());
+        let end = now() + 30 * SECOND;
+        while now() < end {
+            let session = (0..sessions).min_by_key(|session| wake[*session]).unwrap();
+            while when <= wake[session] {
+                advance(when.saturating_sub(now()));
+                let waiter = meter.waiter();
+                let (runs_code, pause) = ended[next % ended.len()];
+                if !runs_code {
+                    std::mem::forget(waiter);
+                }
+                (next, when) = (next + 1, when + pause.max(20) * MS);
+            }
+            advance(wake[session].saturating_sub(now()));
+            match meter.take(&mut waiters[session]) {
+                Ok(()) => {
+                    granted.push(now());
+                    waiters[session] = meter.waiter();
+                }
+                Err(wait) => wake[session] = now() + wait.as_nanos() as u64,
+            }
+        }
+        prop_assert!(granted.windows(2).all(|pair| pair[1] - pair[0] >= 205 * MS));
+        let longest = granted.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        prop_assert!(longest <= (205 + 27 * 5) * MS, "{} ms", longest / MS);
     }
 
     #[test]
@@ -169,7 +189,7 @@ proptest! {
     ) {
         let start = now();
         let seen = run(sessions, rate, 5.0, 900 / sessions, &latency, &late);
-        prop_assert!(seen.most_failed <= 3, "{} failed attempts", seen.most_failed);
+        prop_assert!(seen.most_failed <= 3, "{} refusals in a row", seen.most_failed);
         // Sessions that are done leave the page to fewer.
         let end = seen.arrived[seen.arrived.len() * 9 / 10].0;
         let after: Vec<_> = seen.arrived.iter().filter(|(at, _)| (start + 10 * SECOND..end).contains(at)).collect();
@@ -184,7 +204,7 @@ proptest! {
     #[test]
     fn statements_end_however_little_a_page_bears(sessions in 1usize..13, rate in 0.4..2.0, latency in times(0..300)) {
         let seen = run(sessions, rate, 5.0, 100 / sessions, &latency, &[0]);
-        prop_assert!(seen.most_failed <= 3, "{} failed attempts", seen.most_failed);
+        prop_assert!(seen.most_failed <= 3, "{} refusals in a row", seen.most_failed);
         prop_assert!(seen.granted.windows(2).all(|pair| pair[1] - pair[0] >= 205 * MS));
     }
 }

@@ -1,5 +1,5 @@
 //! How far apart a page's requests leave, as all its sessions know it: what servers were told, and what the page taught.
-//! Who goes when is [`crate::ticket`]'s matter; the words are lent by [`crate::meter`].
+//! Which request goes next is decided in [`crate::waiters`]; the words are lent by [`crate::meter`].
 //!
 //! **What a 429 teaches.** The page's budget is also other programs', and in practice sometimes below what is
 //! documented. A refusal makes the spacing a quarter wider, once for all the requests that had left at the pace
@@ -10,13 +10,18 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use crate::waiters::Entry;
+
+/// Requests of one page that can wait in the order of their arrival.
+const WAITERS: usize = 27;
+
 /// The words that sessions share about one page's pace. Zeroed memory is a page that nobody asked for yet.
 /// Its layout must not change: sessions of two releases may meet in it.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Pace {
     pub(crate) key: AtomicU64,
-    /// When the next request is due, in nanoseconds of the clock.
+    /// The time from which the next request may leave, in nanoseconds of the clock.
     pub(crate) due: AtomicU64,
     /// Nobody asks before this: somebody was told 429.
     paused_until: AtomicU64,
@@ -28,6 +33,11 @@ pub struct Pace {
     /// The spacing that the last 429 taught, and when it came.
     slowed_to: AtomicU64,
     slowed_at: AtomicU64,
+    /// When the page last answered properly, in nanoseconds of the clock.
+    pub(crate) answered_at: AtomicU64,
+    /// Requests that have waited so far: the last arrival number.
+    pub(crate) arrivals: AtomicU64,
+    pub(crate) waiters: [Entry; WAITERS],
 }
 
 /// How long the widest spacing of another session holds.
@@ -74,15 +84,8 @@ impl Pace {
             let wider = (before as f64 * SLOWER).min(WIDEST_LEARNED_NS) as u64;
             self.slowed_to.store(wider.max(before), SeqCst);
         }
-        let due = self.due.load(SeqCst);
         let until = now + pause.min(LONGEST_PAUSE).as_nanos() as u64;
-        let is_longer = self.paused_until.fetch_max(until, SeqCst) < until;
-        // The tickets given out so far are void then: their places, where they reach beyond the pause, are free again.
-        // Who took one meanwhile keeps it, and the others with it.
-        let free = until.max(now + self.spacing_ns(own, now));
-        if is_longer && free < due {
-            let _ = self.due.compare_exchange(due, free, SeqCst, SeqCst);
-        }
+        self.paused_until.fetch_max(until, SeqCst);
     }
 
     /// Nobody asks before this.

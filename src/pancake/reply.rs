@@ -1,5 +1,6 @@
 //! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected list.
-//! Everything else is an error, never an empty result (API notes, section B).
+//! Everything else is an error, never an empty result (API notes, section B). What a refusal means is decided in
+//! [`crate::refusal`].
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -10,11 +11,12 @@ use serde_json::value::RawValue;
 
 use crate::catalogue::Object;
 use crate::cell;
-use crate::decode;
 use crate::error::{Error, Kind, quote};
-use crate::fields::{Fields, Key};
+use crate::fields::{Fields, Key, Objects};
 use crate::redaction::redacted;
+use crate::refusal::{Refusal, full_stop, token_refused};
 use crate::retry::{Again, Failure};
+use crate::room;
 
 /// A reply as it came, its body read to the end.
 #[derive(Debug, Default)]
@@ -32,21 +34,24 @@ pub struct Reply {
 #[derive(Debug, Default)]
 pub struct Listed<'a> {
     pub rows: Vec<Fields<'a>>,
+    /// Elements of the list that are no objects, and so no rows.
+    pub passed_over: u64,
     /// How many rows the list has in the window that was asked for, where the reply says so.
     pub total: Option<u64>,
 }
 
-/// A reply's list, read in the same pass as the keys beside it. A list that is not one of objects stands beside.
+/// A reply's list, read in the same pass as the keys beside it.
 struct Envelope<'a> {
-    list: Option<Vec<Fields<'a>>>,
+    list: Option<Objects<'a>>,
     beside: Fields<'a>,
 }
 
 /// Why a reply has no rows.
-enum NoRows<'a> {
+enum NoRows {
     NoList,
-    /// This stands in the list, and is no object.
-    Stranger(&'a RawValue),
+    /// The list has elements, and none of them is an object.
+    Foreign,
+    OutOfMemory(Error),
 }
 
 /// Reads an envelope with the list of this key.
@@ -61,42 +66,55 @@ impl<'a> Envelope<'a> {
             .or_else(|_| Ok(Envelope { list: None, beside: Fields::read(body)? }))
     }
 
-    /// The rows under the keys that hold them.
-    fn rows(&mut self, object: Object) -> Result<Vec<Fields<'a>>, NoRows<'a>> {
+    /// The rows under the keys that hold them: the list's own name, or `data`.
+    fn rows(&mut self, object: Object) -> Result<Objects<'a>, NoRows> {
         let own = match self.list.take() {
             Some(list) => Some(Ok(list)),
             None => self.beside.get(object.name()).map(rows),
         };
-        let mut found = match (object, own, self.beside.get("categorized")) {
-            (Object::Pages, None, Some(groups)) => grouped(groups)?,
-            (_, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
+        let mut found = match (object, own, self.beside.get("categorized"), self.beside.get("data")) {
+            (Object::Pages, None, Some(groups), _) => grouped(groups)?,
+            (_, None, _, Some(data)) => rows(data)?,
+            (_, own, ..) => own.unwrap_or(Err(NoRows::NoList))?,
         };
         // Those who left are users still: conversations name them.
         if let (Object::Users, Some(left)) = (object, self.beside.get("disabled_users")) {
-            found.append(&mut rows(left)?);
+            let left = rows(left)?;
+            found.objects.extend(left.objects);
+            found.others += left.others;
         }
-        Ok(found)
+        match found.is_foreign() {
+            true => Err(NoRows::Foreign),
+            false => Ok(found),
+        }
     }
 }
 
-fn rows(list: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
-    serde_json::from_str(list.get()).map_err(|_| {
-        let all: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
-        let stranger = all.into_iter().find(|row| !row.get().starts_with('{'));
-        stranger.map_or(NoRows::NoList, NoRows::Stranger)
+fn rows(list: &RawValue) -> Result<Objects<'_>, NoRows> {
+    let json = list.get();
+    serde_json::from_str(json).map_err(|error| match room::failed_reservation(&error, json.len()) {
+        Some(error) => NoRows::OutOfMemory(error),
+        None => NoRows::NoList,
     })
 }
 
-/// Newer replies group the pages by what has become of them, which a page need not say itself.
-fn grouped(groups: &RawValue) -> Result<Vec<Fields<'_>>, NoRows<'_>> {
+/// Newer replies group the pages by what has become of them, which a page need not say itself. Beside the groups stand
+/// lists of ids (`activated_page_ids`): only lists with objects, or without any element, are groups.
+fn grouped(groups: &RawValue) -> Result<Objects<'_>, NoRows> {
     let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
-    let mut found = Vec::new();
-    for (name, group) in groups.entries().filter(|(_, group)| group.get() != "null") {
+    let mut found = Objects::default();
+    let mut has_group = false;
+    for (name, group) in groups.entries().filter(|(_, group)| group.get().starts_with('[')) {
         let mut pages = rows(group)?;
-        pages.iter_mut().for_each(|page| page.imply("is_activated", name == "activated"));
-        found.append(&mut pages);
+        if pages.is_foreign() {
+            continue;
+        }
+        has_group = true;
+        pages.objects.iter_mut().for_each(|page| page.imply("is_activated", name == "activated"));
+        found.objects.extend(pages.objects);
+        found.others += pages.others;
     }
-    Ok(found)
+    if has_group { Ok(found) } else { Err(NoRows::NoList) }
 }
 
 impl<'de> DeserializeSeed<'de> for Holding {
@@ -153,40 +171,54 @@ impl Reply {
             let rows = envelope.rows(object);
             (rows, envelope.beside)
         });
-        if let Ok((rows, beside)) = &envelope
-            && let Some(failure) = self.refusal(object, beside, !matches!(rows, Err(NoRows::NoList)))
-        {
-            return Err(failure);
+        let mut refusal = None;
+        if let Ok((rows, beside)) = &envelope {
+            refusal = Refusal::read(beside, !matches!(rows, Err(NoRows::NoList)));
+            if let Some(failure) = refusal.as_ref().and_then(|refusal| refusal.judge(object, self)) {
+                return Err(failure);
+            }
         }
-        self.status(object)?;
-        let (rows, beside) = envelope.map_err(|error| match error.classify() {
-            _ if self.is_html() => Failure::for_good(
+        self.status(object, refusal.as_ref())?;
+        let (rows, beside) = envelope.map_err(|error| self.no_json(object, &error))?;
+        let Objects { objects, others } = rows.map_err(|why| match why {
+            NoRows::NoList => self.no_list(object),
+            NoRows::OutOfMemory(error) => Failure::for_good(error),
+            NoRows::Foreign => not_understood(
+                &format!("reply has no list of {}", object.name()),
+                format!("No element of the list is a JSON object. {}", self.beginning(object)),
+            ),
+        })?;
+        // What is kept of each row beside its keys.
+        room::probe(objects.len() * 512).map_err(Failure::for_good)?;
+        let total = cell::text(beside.get("total")).and_then(|total| total.parse().ok());
+        Ok(Listed { rows: objects, passed_over: others, total })
+    }
+
+    /// A body that is no JSON. One that breaks off was cut on its way; anything else may be a gateway's.
+    fn no_json(&self, object: Object, error: &serde_json::Error) -> Failure {
+        if let Some(error) = room::failed_reservation(error, self.body.len()) {
+            return Failure::for_good(error);
+        }
+        let gateway = |error: Error| Failure::new(error, Again::LaterIfAnswered);
+        match error.classify() {
+            _ if self.is_html() => gateway(
                 Error::new(Kind::NotUnderstood, "reply is a web page, not JSON")
-                    .detail(format!("The API answers so to an unknown path. {}", self.beginning(object)))
-                    .hint(
-                        "Check the server option base_url: the default https://pages.fm/api ends with /api. A proxy \
-                         or a firewall in between may answer so as well.",
-                    ),
+                    .detail(self.beginning(object))
+                    .hint(format!(
+                        "{BASE_URL_HINT} A proxy, a gateway or a firewall in between may answer so as well."
+                    )),
             ),
-            _ if self.body.trim().is_empty() => not_understood(
-                "reply is empty",
-                format!("Pancake answered HTTP {} without a body.", self.status),
+            _ if self.body.trim().is_empty() => gateway(
+                Error::new(Kind::NotUnderstood, "reply is empty")
+                    .detail(format!("Pancake answered HTTP {} without a body.", self.status)),
             ),
-            Category::Eof => not_understood(
-                "reply is truncated",
-                format!("The JSON breaks off after {} bytes.", self.body.len()),
+            Category::Eof => Failure::transient(
+                Error::new(Kind::NotUnderstood, "reply is truncated")
+                    .detail(format!("The JSON breaks off after {} bytes.", self.body.len())),
             ),
             Category::Data => self.no_list(object),
-            _ => not_understood("reply is not JSON", self.beginning(object)),
-        })?;
-        let rows = rows.map_err(|why| match why {
-            NoRows::NoList => self.no_list(object),
-            NoRows::Stranger(row) => {
-                Failure::for_good(decode::odd(object, "It is no JSON object.", row.get()))
-            }
-        })?;
-        let total = cell::text(beside.get("total")).and_then(|total| total.parse().ok());
-        Ok(Listed { rows, total })
+            _ => gateway(Error::new(Kind::NotUnderstood, "reply is not JSON").detail(self.beginning(object))),
+        }
     }
 
     fn no_list(&self, object: Object) -> Failure {
@@ -209,55 +241,24 @@ impl Reply {
         self.content_type.contains("html") || self.body.trim_start().starts_with('<')
     }
 
-    /// `success: false`, or an error code where the list should be: authentication errors come as HTTP 200.
-    fn refusal(&self, object: Object, beside: &Fields, has_list: bool) -> Option<Failure> {
-        let code = cell::text(beside.get("error_code"));
-        let refused = beside.get("success").is_some_and(|success| success.get() == "false");
-        if !refused && (code.is_none() || has_list) {
-            return None;
-        }
-        let message = cell::text(beside.get("message")).unwrap_or_default();
-        let said = match &code {
-            Some(code) => {
-                format!("Pancake answered HTTP {} with error code {code}: {}", self.status, quote(&message))
-            }
-            None => format!("Pancake answered HTTP {} with success false: {}", self.status, quote(&message)),
-        };
-        let error = |kind, message: &str| Error::new(kind, message).detail(full_stop(&said));
-        let token = |what: &str| Failure::for_good(token_refused(object, what).detail(full_stop(&said)));
-        let failure = match code.as_deref() {
-            Some("101") => token("is missing"),
-            Some("102") => token("is not valid"),
-            Some("103") => token("has expired"),
-            Some("105") => token("was regenerated"),
-            Some("106" | "107") => Failure::for_good(error(Kind::PageRefused, "no permission for this page")),
-            Some("121" | "122") => {
-                Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
-            }
-            Some("429") => self.throttled(&said),
-            // No code that is known: an HTTP status other than success says more.
-            _ if !(200..300).contains(&self.status) => return None,
-            None if message.to_lowercase().contains("try again") => {
-                Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
-            }
-            None => Failure::for_good(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
-            Some(_) => {
-                Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor()
-            }
-        };
-        Some(failure)
-    }
-
-    fn throttled(&self, said: &str) -> Failure {
+    pub(crate) fn throttled(&self, said: &str) -> Failure {
         let error = Error::new(Kind::Throttled, "too many requests for this page").detail(full_stop(said));
-        Failure { error, again: Again::Throttled(self.retry_after), cursor_suspect: false }
+        Failure::throttled(error, self.retry_after)
     }
 
-    fn status(&self, object: Object) -> Result<(), Failure> {
-        if (200..300).contains(&self.status) {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// An HTTP status other than success, with the words of the refusal if the body has some.
+    fn status(&self, object: Object, refusal: Option<&Refusal>) -> Result<(), Failure> {
+        if self.is_success() {
             return Ok(());
         }
-        let said = format!("Pancake answered HTTP {}. {}", self.status, self.beginning(object));
+        let said = match refusal.map(|refusal| refusal.words.as_str()).filter(|words| !words.is_empty()) {
+            Some(words) => full_stop(&format!("Pancake answered HTTP {}: {}", self.status, quote(words))),
+            None => format!("Pancake answered HTTP {}. {}", self.status, self.beginning(object)),
+        };
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         Err(match self.status {
             300..=399 => Failure::for_good(
@@ -273,6 +274,11 @@ impl Reply {
                 ))
             }
             404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
+            // Seen on 2026-09-15: what the web server of the API answers to a path that it does not know, if the
+            // client accepts JSON alone.
+            406 => Failure::for_good(
+                error(Kind::NotUnderstood, "path is unknown to the API").hint(BASE_URL_HINT),
+            ),
             429 => self.throttled("Pancake answered HTTP 429"),
             500..=599 => Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
             _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor(),
@@ -280,22 +286,11 @@ impl Reply {
     }
 }
 
+const BASE_URL_HINT: &str =
+    "Check the server option base_url: the default https://pages.fm/api ends with /api.";
+
 fn not_understood(message: &str, detail: String) -> Failure {
     Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
-}
-
-fn token_refused(object: Object, what: &str) -> Error {
-    match object.needs_page() {
-        true => Error::new(Kind::TokenRefused, format!("page access token {what}")),
-        false => Error::new(Kind::TokenRefused, format!("access token {what}")).hint(
-            "The pages of a user are listed with the user's own access_token, which lives for 90 days at most; \
-             a page_access_token does not work here.",
-        ),
-    }
-}
-
-fn full_stop(sentence: &str) -> String {
-    format!("{}.", sentence.trim_end_matches(['.', ':', ' ']))
 }
 
 /// `Retry-After` as seconds or as an HTTP date.
@@ -333,6 +328,7 @@ mod tests {
             (200, r#"{"success":false,"error_code":122,"message":"m"}"#, "42501"),
             (200, r#"{"success":false,"error_code":429}"#, "53400"),
             (200, r#"{"success":false,"error_code":100,"message":"m"}"#, "HV000"),
+            (406, "", "HV000"),
             (200, r#"{"success":false,"message":"An error occurred. Please try again later."}"#, "HV00M"),
             (200, r#"{"success":false,"conversations":[]}"#, "HV00M"),
             (401, r#"{"success":false,"message":"m"}"#, "28000"),
@@ -354,7 +350,8 @@ mod tests {
             (200, r#"{"success":true}"#, "HV000"),
             (200, r#"{"conversations":{}}"#, "HV000"),
             (200, r#"{"conversations":null}"#, "HV000"),
-            (200, r#"{"conversations":[{"id":1},[{}]]}"#, "HV000"),
+            (200, r#"{"conversations":[7,[{}]]}"#, "HV000"),
+            (200, r#"{"data":[7]}"#, "HV000"),
             (200, r#"{"conversations":[{"id":1}]}]"#, "HV000"),
             (200, "[]", "HV000"),
             (200, "[[],[],[],[]]", "HV000"),
@@ -375,8 +372,13 @@ mod tests {
             (Object::Users, r#"{"users":[{}],"disabled_users":null}"#, Some(1)),
             (Object::Users, r#"{"users":[{}]}"#, Some(1)),
             (Object::Users, r#"{"users":[{}],"disabled_users":{}}"#, None),
-            (Object::Users, r#"{"users":[{}],"disabled_users":[1]}"#, None),
+            (Object::Users, r#"{"users":[{}],"disabled_users":[1]}"#, Some(1)),
             (Object::Users, r#"{"users":[1]}"#, None),
+            (Object::Users, r#"{"data":[{}],"disabled_users":[{}]}"#, Some(2)),
+            (Object::Tags, r#"{"data":[{},{}]}"#, Some(2)),
+            (Object::Tags, r#"{"tags":[{}],"data":[{},{}]}"#, Some(1)),
+            (Object::Tags, r#"{"data":{"tags":[{}]}}"#, None),
+            (Object::Conversations, r#"{"conversations":[{},null,"x",{}]}"#, Some(2)),
             (Object::Users, r#"{"disabled_users":[{}]}"#, None),
             (Object::Pages, r#"{"pages":[{},{}]}"#, Some(2)),
             (
@@ -384,9 +386,21 @@ mod tests {
                 r#"{"categorized":{"activated":[{}],"hidden":null,"inactivated":[{}],"nopermission":[{}]}}"#,
                 Some(3),
             ),
-            (Object::Pages, r#"{"categorized":{"activated":[{}],"hidden":{}}}"#, None),
+            (
+                Object::Pages,
+                r#"{"categorized":{"activated":[{}],"hidden":{},"activated_page_ids":["1"]}}"#,
+                Some(1),
+            ),
+            (
+                Object::Pages,
+                r#"{"categorized":{"activated":[{},1],"activated_page_ids":["1","2"]}}"#,
+                Some(1),
+            ),
+            (Object::Pages, r#"{"categorized":{"activated":[],"activated_page_ids":[]}}"#, Some(0)),
+            (Object::Pages, r#"{"categorized":{"activated_page_ids":["1"]}}"#, None),
             (Object::Pages, r#"{"categorized":{"activated":[1]}}"#, None),
             (Object::Pages, r#"{"categorized":[[{}]]}"#, None),
+            (Object::Pages, r#"{"data":[{}]}"#, Some(1)),
             (Object::Pages, r#"{"success":true}"#, None),
         ] {
             assert_eq!(rows(object, body).ok().map(|found| found.0), expected, "{body}");
@@ -423,12 +437,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_quoted() {
-        let body = r#"{"conversations":[{"id":1},[7]]}"#;
-        let failure = reply(200, body).rows(Object::Conversations).map(|_| ()).unwrap_err();
-        assert_eq!(failure.error.message(), "row of the reply is not a conversation");
+    fn what_is_no_object_is_passed_over_and_counted() {
+        let mixed = reply(200, r#"{"conversations":[{"id":1},[7],null]}"#);
+        let listed = mixed.rows(Object::Conversations).unwrap();
+        assert_eq!((listed.rows.len(), listed.passed_over), (1, 2));
+        let failure =
+            reply(200, r#"{"conversations":[[7]]}"#).rows(Object::Conversations).map(|_| ()).unwrap_err();
+        assert_eq!(failure.error.message(), "reply has no list of conversations");
         let detail = failure.error.detail_text().unwrap_or_default();
-        assert!(detail.starts_with("It is no JSON object. The row begins with \"[7]\"."), "{detail}");
+        assert!(detail.starts_with("No element of the list is a JSON object."), "{detail}");
     }
 
     #[test]
@@ -447,7 +464,12 @@ mod tests {
         assert_eq!(again(500, ""), Again::Later);
         assert_eq!(again(502, r#"{"success":false}"#), Again::Later);
         assert_eq!(again(200, r#"{"success":false,"message":"try again"}"#), Again::Later);
-        assert_eq!(again(200, r#"{"success":false,"message":"no"}"#), Again::Never);
+        assert_eq!(again(200, r#"{"success":false,"message":"no"}"#), Again::Refused);
+        assert_eq!(again(200, r#"{"conversations":[{"id""#), Again::Later);
+        for gateway in ["<html>", "", "bad gateway"] {
+            assert_eq!(again(200, gateway), Again::LaterIfAnswered, "{gateway}");
+        }
+        assert_eq!(again(200, r#"{"success":true}"#), Again::Never);
         assert_eq!(again(429, ""), Again::Throttled(None));
         assert_eq!(again(404, ""), Again::Never);
     }

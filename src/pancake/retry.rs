@@ -1,9 +1,14 @@
-//! What to do about a failed request: try again after a while, ask without cursor, or give up.
-//! Recognising the failure is [`crate::reply`]'s matter; the walk decides how to ask without cursor.
+//! This module decides whether a failed request is sent again, and after which pause.
+//! [`crate::reply`] and [`crate::client`] classify failures; the pager decides how to ask without cursor.
 
 use std::time::Duration;
 
 use crate::error::Error;
+
+/// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (API notes, section I).
+const THROTTLE_PAUSES: [u64; 5] = [1, 2, 5, 10, 20];
+/// How often a refusal without a code is asked again: some of them pass, most are about the request itself.
+const REFUSAL_RETRIES: u32 = 2;
 
 /// A failed request.
 #[derive(Debug)]
@@ -19,7 +24,12 @@ pub struct Failure {
 pub enum Again {
     Never,
     Later,
-    /// The page's budget is spent; the server may say for how long.
+    /// Later, if the page has answered properly not long ago: a gateway's page in the middle of a good run passes, the
+    /// same at the first request means that the address is wrong.
+    LaterIfAnswered,
+    /// A refusal that gives no code: at most twice.
+    Refused,
+    /// The page's budget is spent; the server may name a pause.
     Throttled(Option<Duration>),
 }
 
@@ -29,48 +39,79 @@ pub struct Attempts {
     made: u32,
     faults: u32,
     refusals: u32,
-    /// What the page had served to anybody at the last refusal.
+    throttled: u32,
+    /// What the page had served to all sessions at the last refusal for the rate.
     served: Option<u64>,
 }
 
 impl Attempts {
-    /// The failures that speak against another try. A refusal after which somebody else was served says that the pace
-    /// was too quick, which the meter learns, and not that the page's budget is gone: the count of those begins anew.
-    pub fn count(&mut self, failure: &Failure, served: u64) -> u32 {
+    /// Counts a failure, and returns the pause before the next attempt, or none if the failure is final.
+    ///
+    /// A refusal for the rate after which another session was served shows that the pace was too quick, which the rate
+    /// limiter learns, and not that the page's budget is gone: the count of those begins anew.
+    pub fn pause_after(&mut self, failure: &Failure, max_retries: u32, served: u64) -> Option<Duration> {
         self.made += 1;
         match failure.again {
-            Again::Throttled(_) if self.served.replace(served) == Some(served) => self.refusals += 1,
-            Again::Throttled(_) => self.refusals = 1,
-            Again::Never | Again::Later => self.faults += 1,
+            Again::Never => None,
+            Again::Later | Again::LaterIfAnswered => self.backoff(max_retries),
+            Again::Refused => {
+                self.refusals += 1;
+                self.backoff(max_retries).filter(|_| self.refusals <= REFUSAL_RETRIES)
+            }
+            Again::Throttled(retry_after) => {
+                let is_same = self.served.replace(served) == Some(served);
+                self.throttled = if is_same { self.throttled + 1 } else { 1 };
+                let pause = THROTTLE_PAUSES.get(self.throttled as usize - 1).filter(|_| max_retries > 0)?;
+                Some(retry_after.unwrap_or(Duration::from_secs(*pause)))
+            }
         }
-        self.faults + self.refusals
+    }
+
+    /// 1, 2, 4 … s.
+    fn backoff(&mut self, max_retries: u32) -> Option<Duration> {
+        self.faults += 1;
+        (self.faults <= max_retries).then(|| Duration::from_secs(1 << (self.faults - 1).min(6)))
     }
 
     pub fn made(&self) -> u32 {
         self.made
     }
+
+    /// Refusals for the rate in a row.
+    #[cfg(test)]
+    pub(crate) fn throttled(&self) -> u32 {
+        self.throttled
+    }
 }
 
 impl Failure {
     pub fn for_good(error: Error) -> Self {
-        Self { error, again: Again::Never, cursor_suspect: false }
+        Self::new(error, Again::Never)
     }
 
     pub fn transient(error: Error) -> Self {
-        Self { error, again: Again::Later, cursor_suspect: false }
+        Self::new(error, Again::Later)
+    }
+
+    pub fn throttled(error: Error, retry_after: Option<Duration>) -> Self {
+        Self::new(error, Again::Throttled(retry_after))
+    }
+
+    pub fn new(error: Error, again: Again) -> Self {
+        Self { error, again, cursor_suspect: false }
     }
 
     pub fn maybe_cursor(self) -> Self {
         Self { cursor_suspect: true, ..self }
     }
 
-    /// How long to wait before the attempt after this one: 1, 2, 4 … s, or as the server says.
-    pub fn wait(&self, failed_attempts: u32) -> Option<Duration> {
-        let backoff = Duration::from_secs(1 << failed_attempts.saturating_sub(1).min(6));
+    /// How long all sessions of the page pause after a refusal for its rate, if this request has its own pause or none.
+    pub fn shared_pause(&self, own: Option<Duration>) -> Option<Duration> {
         match self.again {
-            Again::Never => None,
-            Again::Later => Some(backoff),
-            Again::Throttled(retry_after) => Some(retry_after.unwrap_or(backoff)),
+            Again::Throttled(retry_after) => {
+                own.or(retry_after).or(Some(Duration::from_secs(THROTTLE_PAUSES[0])))
+            }
+            _ => None,
         }
     }
 }
@@ -80,27 +121,52 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    #[test]
-    fn refusals_count_while_nobody_is_served() {
-        let [fault, refusal] = [Again::Later, Again::Throttled(None)].map(|again| Failure {
-            error: Error::new(Kind::Throttled, "m"),
-            again,
-            cursor_suspect: false,
-        });
+    fn failure(again: Again) -> Failure {
+        Failure::new(Error::new(Kind::Throttled, "m"), again)
+    }
+
+    /// Pauses in seconds until the failure is final.
+    fn pauses(again: Again, max_retries: u32) -> Vec<u64> {
         let mut attempts = Attempts::default();
-        let met = [(&refusal, 7), (&refusal, 7), (&refusal, 8), (&fault, 9), (&refusal, 8), (&refusal, 9)];
-        assert_eq!(met.map(|(failure, served)| attempts.count(failure, served)), [1, 2, 1, 2, 3, 2]);
+        let next = || attempts.pause_after(&failure(again), max_retries, 0).map(|pause| pause.as_secs());
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_pauses() {
+        assert_eq!(pauses(Again::Later, 3), [1, 2, 4]);
+        assert_eq!(pauses(Again::LaterIfAnswered, 2), [1, 2]);
+        assert_eq!(pauses(Again::Later, 10), [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
+        assert_eq!(pauses(Again::Refused, 3), [1, 2]);
+        assert_eq!(pauses(Again::Refused, 1), [1]);
+        assert_eq!(pauses(Again::Throttled(None), 1), [1, 2, 5, 10, 20]);
+        assert_eq!(pauses(Again::Throttled(Some(Duration::from_secs(9))), 3), [9; 5]);
+        for again in [Again::Later, Again::LaterIfAnswered, Again::Refused, Again::Throttled(None)] {
+            assert_eq!(pauses(again, 0), [0; 0]);
+        }
+        assert_eq!(pauses(Again::Never, 10), [0; 0]);
+    }
+
+    #[test]
+    fn refusals_for_the_rate_count_while_no_other_session_is_served() {
+        let mut attempts = Attempts::default();
+        let mut next =
+            |again, served| attempts.pause_after(&failure(again), 3, served).map(|pause| pause.as_secs());
+        let throttled = Again::Throttled(None);
+        assert_eq!([next(throttled, 7), next(throttled, 7)], [Some(1), Some(2)]);
+        assert_eq!([next(throttled, 8), next(Again::Later, 9)], [Some(1), Some(1)]);
+        assert_eq!([next(throttled, 8), next(throttled, 9)], [Some(2), Some(1)]);
         assert_eq!(attempts.made(), 6);
     }
 
     #[test]
-    fn waits_double_and_a_retry_after_is_honoured() {
-        let failure =
-            |again| Failure { error: Error::new(Kind::Throttled, "m"), again, cursor_suspect: false };
-        let waits = |again| [1, 2, 3].map(|n| failure(again).wait(n).map(|wait| wait.as_secs()));
-        assert_eq!(waits(Again::Later), [Some(1), Some(2), Some(4)]);
-        assert_eq!(waits(Again::Throttled(None)), [Some(1), Some(2), Some(4)]);
-        assert_eq!(waits(Again::Throttled(Some(Duration::from_secs(9)))), [Some(9); 3]);
-        assert_eq!(waits(Again::Never), [None; 3]);
+    fn all_sessions_pause_as_long_as_the_one_that_was_refused() {
+        let shared = |again, own: Option<u64>| {
+            failure(again).shared_pause(own.map(Duration::from_secs)).map(|pause| pause.as_secs())
+        };
+        assert_eq!(shared(Again::Throttled(None), Some(5)), Some(5));
+        assert_eq!(shared(Again::Throttled(None), None), Some(1));
+        assert_eq!(shared(Again::Throttled(Some(Duration::from_secs(7))), None), Some(7));
+        assert_eq!(shared(Again::Later, Some(1)), None);
     }
 }

@@ -61,7 +61,7 @@ impl Scan {
     /// Batches at twice the distance each, until there is nothing so old.
     async fn probes(&self, chain: &Chain, first: Micros, last: Micros) -> Result<Vec<Stretch>> {
         let mut stretches: Vec<Stretch> = Vec::new();
-        let mut span = (first.0 - last.0).max(crate::time::SECOND);
+        let mut span = first.0.saturating_sub(last.0).max(crate::time::SECOND);
         let mut above = last;
         for _ in WALKED..BUDGET {
             span = span.saturating_mul(2);
@@ -74,8 +74,8 @@ impl Scan {
                 }
                 break;
             };
-            let density = rows.len() as f64 / (top.0 - bottom.0).max(crate::time::SECOND) as f64;
-            let count = (density * (above.0 - bottom.0).max(0) as f64).max(rows.len() as f64);
+            let density = rows.len() as f64 / top.0.saturating_sub(bottom.0).max(crate::time::SECOND) as f64;
+            let count = (density * above.0.saturating_sub(bottom.0).max(0) as f64).max(rows.len() as f64);
             above = bottom;
             stretches.push(Stretch { rows, count });
         }

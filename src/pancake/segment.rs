@@ -66,7 +66,8 @@ impl Segment {
     }
 
     fn gap(&self) -> Option<f64> {
-        let span = self.newest.zip(self.walk.depth()).map(|(newest, place)| (newest.0 - place.0) as f64);
+        let span =
+            self.newest.zip(self.walk.depth()).map(|(newest, place)| newest.0.saturating_sub(place.0) as f64);
         span.filter(|_| self.count > 1).map(|span| span / (self.count - 1) as f64).or(self.inherited_gap)
     }
 
@@ -76,7 +77,7 @@ impl Segment {
         match (self.position(), self.gap(), self.walk.window().low) {
             (Some(_), Some(_), None) => f64::INFINITY,
             (Some(at), Some(gap), Some(low)) => {
-                (at.0 - low.0).max(0) as f64 / (gap.max(1.0) * ROWS_OF_A_BATCH)
+                at.0.saturating_sub(low.0).max(0) as f64 / (gap.max(1.0) * ROWS_OF_A_BATCH)
             }
             _ => 0.0,
         }
@@ -93,7 +94,7 @@ impl Segment {
         let span = (newer * ROWS_OF_A_BATCH * self.gap()?) as i64;
         let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
         let Window { low: oldest, .. } = self.walk.window();
-        oldest.is_none_or(|oldest| oldest.0 < low.0 - SHORTEST_MICROS).then_some(low)
+        oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 
     /// The older part.

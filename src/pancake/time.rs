@@ -1,4 +1,5 @@
-//! Times as Pancake writes them: naive UTC or zoned, 0–6 fractional digits, seconds in parameters.
+//! Times as Pancake writes them: naive UTC or zoned, 0–6 fractional digits, now and then a count of seconds or
+//! milliseconds since 1970 (API notes, section I); seconds in parameters.
 //! Columns and windows build on it; how Postgres stores a time is the extension's matter.
 
 /// Microseconds since 1970-01-01 00:00:00 UTC.
@@ -13,6 +14,9 @@ pub const SECOND: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
 
 impl Micros {
+    /// Earlier than every time: what a row without any time shows. Postgres has the same value for it.
+    pub const NEGATIVE_INFINITY: Micros = Micros(i64::MIN);
+
     pub fn floor_second(self) -> UnixSeconds {
         UnixSeconds(self.0.div_euclid(SECOND))
     }
@@ -26,8 +30,31 @@ impl Micros {
     }
 
     /// Reads `2026-03-31T13:42:20.207000`, with a space instead of `T`, and with `Z` or an offset.
-    /// A time without zone is UTC. `None` where the text is no such time.
+    /// A time without zone is UTC. A number counts seconds or milliseconds since 1970. `None` where the text is neither.
     pub fn parse(text: &str) -> Option<Micros> {
+        Self::parse_calendar(text).or_else(|| Self::parse_epoch(text))
+    }
+
+    /// Seconds up to the year 5138, milliseconds from 1973 on: the two do not overlap.
+    fn parse_epoch(text: &str) -> Option<Micros> {
+        let text = text.trim_ascii();
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let count: i64 = whole.parse().ok().filter(|_| !whole.starts_with('+'))?;
+        let unit = match count.unsigned_abs() {
+            0..100_000_000_000 => SECOND,
+            100_000_000_000..100_000_000_000_000 => SECOND / 1_000,
+            _ => return None,
+        };
+        let part =
+            (0..9).fold(0, |n, i| n * 10 + fraction.as_bytes().get(i).map_or(0, |d| i64::from(d - b'0')));
+        let part = part * (unit / 1_000) / 1_000_000;
+        Some(Micros(count * unit + if whole.starts_with('-') { -part } else { part }))
+    }
+
+    fn parse_calendar(text: &str) -> Option<Micros> {
         let bytes = text.trim_ascii().as_bytes();
         let mut reader = Reader { bytes };
         let year = reader.digits(4)?;
@@ -64,6 +91,9 @@ impl Micros {
 
     /// `2026-03-31T13:42:20.207Z`: always with `Z`, as few fractional digits as the value needs.
     pub fn iso(self) -> String {
+        if self == Self::NEGATIVE_INFINITY {
+            return "-infinity".to_owned();
+        }
         let seconds = self.0.div_euclid(SECOND);
         let micros = self.0.rem_euclid(SECOND);
         let (year, month, day) = civil(seconds.div_euclid(DAY_SECONDS));

@@ -136,7 +136,7 @@ impl Walk {
 
     /// Leaves what is older than `low` to another walk, which this gives back. A row beyond the new bound proves it.
     pub fn cut(&mut self, low: Micros) -> Self {
-        let older = Window { low: self.window.low, high: Some(Micros(low.0 - 1)) };
+        let older = Window { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
         let older = Self { since_sent: self.since_sent, ..Self::on(self.terms, older) };
         self.window.low = Some(low);
         self.since_sent = false;

@@ -38,6 +38,7 @@ pub struct DeclaredColumn {
 }
 
 /// A foreign table of ours, with the options of its server.
+#[derive(Clone)]
 pub struct ForeignTable {
     pub server_id: pg_sys::Oid,
     pub server_name: String,

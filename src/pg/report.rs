@@ -53,5 +53,6 @@ fn code(kind: Kind) -> PgSqlErrorCode {
         Kind::BadDefinition => PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
         Kind::NoConversation => PgSqlErrorCode::ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED,
         Kind::NoSharedMemory => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        Kind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
     }
 }

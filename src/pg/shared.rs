@@ -51,7 +51,7 @@ pub fn shared() -> Result<&'static Shared> {
         return Ok(shared);
     }
     let stats_size = PAGES * size_of::<PageStats>();
-    let meter = map("pancake_fdw.meter", 1, PAGES * size_of::<Pace>())?;
+    let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Pace>())?;
     let ledger = map("pancake_fdw.stats", 1, stats_size + SCANS * size_of::<Progress>())?;
     // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind their header, and
     // only ever seen through atomics, for which zeroed memory is a valid value.

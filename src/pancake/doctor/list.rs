@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::finding::{Finding, Status};
 use super::known::{Known, Seen};
+use crate::cell::is_same_page;
 use crate::place::Order;
 use crate::walk::FULL_BATCH;
 
@@ -18,7 +19,7 @@ const SKEW: Duration = Duration::from_secs(10);
 /// Whether the rows say of which page they are.
 pub fn page(known: &[Known], page_id: &str) -> Finding {
     const ITEM: &str = "page";
-    match known.iter().filter_map(|row| row.page_id.as_deref()).find(|id| *id != page_id) {
+    match known.iter().filter_map(|row| row.page_id.as_deref()).find(|id| !is_same_page(id, page_id)) {
         Some(other) => Finding::warn(ITEM, format!("rows say that they are of page {other}, not {page_id}"))
             .hint("Check the option page_id: it is what the column page_id shows."),
         None if known.is_empty() => Finding::ok(ITEM, format!("{page_id} is known and has no conversations")),
@@ -38,9 +39,7 @@ pub fn reply(known: &[Known], bytes: usize) -> Finding {
             format!("{rows} rows in one reply, where {FULL_BATCH} are the most that is known"),
         )
         .hint("Please report this."),
-        rows => {
-            Finding::ok(REPLY, format!("{rows} rows in {} kB, with ids and both times", bytes.div_ceil(1000)))
-        }
+        rows => Finding::ok(REPLY, format!("{rows} rows in {} kB", bytes.div_ceil(1000))),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use pancake::catalogue::Object;
@@ -21,10 +22,32 @@ use pancake::scan::Scan;
 use pancake::secret::Secret;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
 
+/// By how much the clock of the sessions is ahead of the machine's, in nanoseconds.
+static AHEAD: AtomicU64 = AtomicU64::new(1_000_000_000);
+
+/// Runs `work` while the clock of the sessions is advanced, and returns by how much.
+fn with_fast_clock<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let before = AHEAD.load(SeqCst);
+    let over = AtomicBool::new(false);
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                AHEAD.fetch_add(100_000_000, SeqCst);
+                std::thread::yield_now();
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        });
+        let answer = work();
+        over.store(true, SeqCst);
+        answer
+    });
+    (answer, Duration::from_nanos(AHEAD.load(SeqCst) - before))
+}
+
 fn clocks() -> Clocks {
     fn monotonic() -> u64 {
         static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-        START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + 1_000_000_000
+        START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64 + AHEAD.load(SeqCst)
     }
     fn wall() -> i64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -33,24 +56,27 @@ fn clocks() -> Clocks {
     Clocks { monotonic_ns: monotonic, wall_micros: wall }
 }
 
-fn scan(simulator: &Simulator, order: Order, options: &[(&str, &str)], outlet: &Arc<Outlet>) -> Scan {
+fn memory() -> Memory {
+    Memory { paces: vec![Pace::default()].leak(), stats: vec![PageStats::default()].leak(), clocks: clocks() }
+}
+
+fn scan(
+    simulator: &Simulator,
+    (object, order): (Object, Order),
+    options: &[(&str, &str)],
+    memory: Memory,
+    outlet: &Arc<Outlet>,
+) -> Scan {
     let page = simulator.first_page();
     let mut given =
         vec![("base_url".to_owned(), simulator.base_url()), ("requests_per_second".into(), "10000".into())];
     given.extend(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let server = ServerOptions::read(&given).unwrap();
-    let memory = Memory {
-        paces: vec![Pace::default()].leak(),
-        stats: vec![PageStats::default()].leak(),
-        clocks: clocks(),
-    };
     let meter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
-    let wanted = ["id", "snippet"].map(|name| Wanted {
-        name: name.to_owned(),
-        source: Source::find(Object::Conversations, name, None).unwrap(),
-    });
+    let wanted = ["id", "raw"]
+        .map(|name| Wanted { name: name.to_owned(), source: Source::find(object, name, None).unwrap() });
     Scan {
-        object: Object::Conversations,
+        object,
         server,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
@@ -71,11 +97,20 @@ fn read(
     order: Order,
     options: &[(&str, &str)],
 ) -> Result<BTreeMap<String, usize>, Error> {
+    read_list(simulator, (Object::Conversations, order), options, memory())
+}
+
+fn read_list(
+    simulator: &Simulator,
+    list: (Object, Order),
+    options: &[(&str, &str)],
+    memory: Memory,
+) -> Result<BTreeMap<String, usize>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rang = Arc::new(tokio::sync::Notify::new());
     let ring = rang.clone();
     let outlet = Outlet::new(Box::new(move || ring.notify_one()));
-    let scan = scan(simulator, order, options, &outlet);
+    let scan = scan(simulator, list, options, memory, &outlet);
     runtime.block_on(async {
         tokio::spawn(scan.run());
         let mut seen = BTreeMap::new();
@@ -177,9 +212,77 @@ fn a_fault_in_the_middle_is_an_error_never_a_short_answer() {
     }
 }
 
+/// So many failures of one request in a row are survived, and one more is not. The list of tags has one form of request.
 #[test]
-fn what_passes_is_tried_again() {
+fn each_kind_of_fault_has_its_number_of_retries() {
+    let html = |body: &str| Fault::Canned { status: 200, content_type: "text/html", body: body.to_owned() };
+    for (fault, survived) in [
+        (Fault::Status(502), 3),
+        (Fault::Hang, 3),
+        (Fault::HangMidBody, 3),
+        (Fault::Dropped, 3),
+        (Fault::Truncated, 3),
+        (Fault::Html200, 3),
+        (html("upstream connect error"), 3),
+        (Fault::EmptyBody, 3),
+        (Fault::try_again(), 3),
+        (Fault::Status(429), 5),
+        (Fault::json(r#"{"success":false,"error_code":"429"}"#), 5),
+        (Fault::json(r#"{"success":false,"reason":"no idea"}"#), 2),
+        (Fault::json(r#"{"success":false,"error_code":100,"message":"Missing field"}"#), 0),
+        (Fault::Status(406), 0),
+    ] {
+        for (faults, is_whole) in [(survived, true), (survived + 1, false)] {
+            let (simulator, memory) = (simulator(10, |_| ()), memory());
+            let read = |max_retries| {
+                let options = [("max_retries", max_retries), ("request_timeout", "200ms")];
+                read_list(&simulator, (Object::Tags, Order::Served), &options, memory)
+            };
+            assert!(read("0").unwrap().len() > 3);
+            simulator.fault(fault.clone(), Times::Next(faults));
+            let (answer, _) = with_fast_clock(|| read("3"));
+            let case = format!("{fault:?}, {faults} times");
+            assert_eq!(answer.is_ok(), is_whole, "{case}: {:?}", answer.err());
+            assert_eq!(simulator.log().len() as u64, 1 + survived + 1, "{case}");
+
+            simulator.fault(fault.clone(), Times::Next(1));
+            assert!(read("0").is_err(), "{case}: none without retries");
+        }
+    }
+}
+
+#[test]
+fn pauses_of_refusals_for_the_rate_grow_to_twenty_seconds() {
+    let (simulator, memory) = (simulator(10, |_| ()), memory());
+    let read = || read_list(&simulator, (Object::Tags, Order::Served), &[], memory);
+    simulator.fault(Fault::Status(429), Times::Next(5));
+    let (answer, passed) = with_fast_clock(read);
+    assert!(answer.is_ok());
+    assert!((38..120).contains(&passed.as_secs()), "{passed:?}");
+}
+
+/// What a gateway answers is no reason to ask again where nothing has ever answered properly.
+#[test]
+fn a_web_page_at_the_first_request_is_final() {
+    for fault in [Fault::Html200, Fault::NotJson, Fault::EmptyBody] {
+        let simulator = simulator(10, |_| ());
+        simulator.fault(fault.clone(), Times::Always);
+        let error = read(&simulator, Order::InsertedAt, &[]).unwrap_err();
+        assert_eq!((error.sqlstate(), simulator.log().len()), ("HV000", 1), "{fault:?}");
+    }
+}
+
+/// A connection that was open already and turns out dead costs no retry.
+#[test]
+fn a_dead_connection_is_replaced_at_once() {
     let simulator = simulator(150, |_| ());
-    simulator.fault(Fault::Status(502), Times::Next(1));
-    assert_eq!(read(&simulator, Order::InsertedAt, &[("max_retries", "1")]).unwrap().len(), 150);
+    let options = [("max_retries", "0"), ("max_concurrency", "1")];
+    simulator.fault(Fault::DroppedBeforeHeaders, Times::On(vec![2]));
+    assert_eq!(read(&simulator, Order::InsertedAt, &options).unwrap().len(), 150);
+    let connections: Vec<u64> = simulator.log().iter().map(|entry| entry.connection).collect();
+    assert_eq!(connections[..3], [1, 1, 2]);
+    // A new one that is cut is a failure.
+    simulator.fault(Fault::DroppedBeforeHeaders, Times::Next(1));
+    let error = read(&simulator, Order::InsertedAt, &options).unwrap_err();
+    assert_eq!(error.message(), "connection was lost while waiting for the reply");
 }

@@ -33,6 +33,15 @@ pub fn server_command(bin: &Path, program: &str) -> Command {
     command
 }
 
+/// The same command under a limit of its address space, which all processes that it starts inherit.
+pub fn with_memory(command: &Command, kilobytes: u64) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v \"$0\" && exec \"$@\""]).arg(kilobytes.to_string());
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.current_dir("/tmp").stdin(Stdio::null());
+    limited
+}
+
 /// A program of the tree at `bin`, run as ourselves, with a clean environment.
 pub fn client_command(bin: &Path, program: &str) -> Command {
     let mut command = Command::new(bin.join(program));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
-use crate::account::{SUPERUSER, give_to_server, run, server_command};
+use crate::account::{SUPERUSER, give_to_server, run, server_command, with_memory};
 use crate::database::Database;
 use crate::folder::Folder;
 use crate::once::{self, Once};
@@ -105,9 +105,22 @@ impl Cluster {
 
     /// Starts what was stopped.
     pub fn launch(&self) -> Result<()> {
+        self.launch_by(&mut self.start_command())
+    }
+
+    /// Starts what was stopped, with so much memory for each of its processes (`ulimit -v`).
+    pub fn launch_with_memory(&self, kilobytes: u64) -> Result<()> {
+        self.launch_by(&mut with_memory(&self.start_command(), kilobytes))
+    }
+
+    fn start_command(&self) -> std::process::Command {
         let mut start = self.pg_ctl("start");
         start.arg("-w").arg("-l").arg(self.log_file());
-        run(&mut start)
+        start
+    }
+
+    fn launch_by(&self, start: &mut std::process::Command) -> Result<()> {
+        run(start)
             .map(drop)
             .with_context(|| format!("the server does not start:\n{}", self.log().unwrap_or_default()))
     }

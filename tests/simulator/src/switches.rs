@@ -134,6 +134,7 @@ pub enum LostConversation {
 pub enum PagesForm {
     Categorized,
     Flat,
+    Data,
 }
 
 /// What happens on the page with each conversations request, before it is answered: averages, so 0.5 is every other time.

@@ -58,6 +58,7 @@ impl Fault {
     pub fn status(&self, right: u16) -> u16 {
         match self {
             Fault::Status(status) | Fault::StatusAfter(status, _) | Fault::OddStatus(status) => *status,
+            Fault::Canned { status, .. } => *status,
             Fault::Redirect(_) => 302,
             Fault::Hang | Fault::DroppedBeforeHeaders => 0,
             Fault::Truncated | Fault::Dropped | Fault::Slow(_) | Fault::HangMidBody => right,
@@ -173,6 +174,7 @@ fn broken(fault: Fault, right: Reply, half: Bytes, endpoint: Endpoint) -> Reply 
             reply.location = Some(url);
             reply
         }
+        Fault::Canned { status, content_type, body } => Reply::new(status, content_type, body),
         Fault::EmptyBody => Reply::new(200, JSON, ""),
         Fault::NonObject => Reply::json(200, json!([{"success": true}])),
         _ => right,

@@ -121,7 +121,10 @@ impl World {
     fn inside(&mut self, request: &Request, now: i64, complaints: &mut Vec<String>) -> Reply {
         let switches = &self.switches;
         if request.method != "GET" || request.endpoint == Endpoint::Unknown {
-            return Reply::web_app();
+            return match request.accepts_json {
+                true => Reply::json(406, json!({"errors": {"detail": "Not Acceptable"}})),
+                false => Reply::web_app(),
+            };
         }
         if request.endpoint == Endpoint::Pages {
             return self.pages(request);
@@ -188,8 +191,15 @@ impl World {
         let rows = flat.len();
         // Where the groups say it, a page need not.
         let body = match self.switches.pages_form {
-            PagesForm::Categorized => json!({"success": true, "categorized": groups}),
+            PagesForm::Categorized => {
+                let ids: Vec<&Value> = groups["activated"].iter().map(|page| &page["id"]).collect();
+                let mut categorized = json!(groups);
+                // As recorded: a list of ids among the lists of pages.
+                categorized["activated_page_ids"] = json!(ids);
+                json!({"success": true, "categorized": categorized})
+            }
             PagesForm::Flat => json!({"success": true, "pages": flat}),
+            PagesForm::Data => json!({"success": true, "data": flat}),
         };
         Reply::list(body, rows)
     }

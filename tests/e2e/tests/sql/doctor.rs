@@ -10,12 +10,13 @@ use pancake_simulator::*;
 use super::errors::impatient;
 
 const DOCTOR: &str = "SELECT item, status, detail, hint FROM pancake.doctor('shop')";
-const ITEMS: [&str; 16] = [
+const ITEMS: [&str; 18] = [
     "server",
     "token",
     "page",
     "API",
     "reply",
+    "rows",
     "clock",
     "order",
     "cursor",
@@ -27,6 +28,7 @@ const ITEMS: [&str; 16] = [
     "time column",
     "posts.id",
     "users.id",
+    "pages",
 ];
 
 #[derive(Debug, Default)]
@@ -317,7 +319,8 @@ fn an_idle_page_is_told_as_such() {
         };
         match conversations {
             0 => {
-                assert_eq!(items, ITEMS[..6]);
+                let all_of_an_empty_list: Vec<_> = ITEMS[..7].iter().chain(&["pages"]).copied().collect();
+                assert_eq!(items, all_of_an_empty_list);
                 assert!(lines["reply"].status == "warn" && lines["reply"].detail.contains("without rows"));
             }
             1 => assert!(["type", "since", "until", "cursor"].into_iter().all(untried), "{lines:?}"),
@@ -332,6 +335,43 @@ fn an_idle_page_is_told_as_such() {
     assert!(lines["type"].detail.starts_with("could not be tried: "), "{lines:?}");
     assert!(lines["tags"].detail.starts_with("could not be tried: none of the newest"), "{lines:?}");
     assert_eq!(lines["post_ids"].detail, "could not be tried: no comment of a post");
+}
+
+#[test]
+fn unusual_rows_are_counted() {
+    let shop = impatient(100);
+    let page = shop.simulator.first_page();
+    page.insert_row(serde_json::json!({"id": "odd", "type": "INBOX", "updated_at": null, "tags": {"0": 61}}));
+    let (items, lines) = examine(&mut shop.connect().unwrap());
+    assert_eq!(items, ITEMS);
+    let rows = &lines["rows"];
+    assert_eq!(rows.status, "warn");
+    for part in ["of 60 rows 1 without updated_at", "1 without inserted_at", "1 with tags that are no list"] {
+        assert!(rows.detail.contains(part), "{rows:?}");
+    }
+}
+
+#[test]
+fn the_list_of_a_users_pages_is_examined_with_the_users_token() {
+    let shop = impatient(20);
+    let mut session = shop.connect().unwrap();
+    let set = |session: &mut Session, verb: &str, token: &str| {
+        let alter = format!(
+            "ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS ({verb} access_token '{token}')"
+        );
+        session.execute(&alter).unwrap();
+    };
+    set(&mut session, "ADD", shop.simulator.user_token());
+    for form in [PagesForm::Categorized, PagesForm::Flat, PagesForm::Data] {
+        shop.simulator.switches(|switches| switches.pages_form = form);
+        let pages = &examine(&mut session).1["pages"];
+        assert_eq!((pages.status.as_str(), pages.hint.as_str()), ("ok", ""), "{form:?}: {pages:?}");
+        assert!(pages.detail.ends_with("is one of the user's 1 pages"), "{pages:?}");
+    }
+    set(&mut session, "SET", "wrong-token-SECRET");
+    let pages = &examine(&mut session).1["pages"];
+    assert_eq!(pages.status, "fail");
+    assert!(pages.hint.contains("a page_access_token does not work here"), "{pages:?}");
 }
 
 #[test]
@@ -510,7 +550,7 @@ fn a_wrong_page_a_wrong_token_and_a_closed_page() {
     session.execute("ALTER SERVER shop OPTIONS (SET page_id '42')").unwrap();
     ends_with(&examine(&mut session), "page", "HTTP 404", "page_id");
     session.execute("ALTER SERVER shop OPTIONS (SET base_url 'http://127.0.0.1:1/api')").unwrap();
-    ends_with(&examine(&mut session), "server", "cannot connect to the API", "network");
+    ends_with(&examine(&mut session), "server", "could not connect to the API", "network");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod errors;
 mod harness;
 mod joins;
 mod lists;
+mod memory;
 mod messages;
 mod meter;
 mod moving;

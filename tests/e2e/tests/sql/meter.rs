@@ -179,21 +179,25 @@ fn a_killed_backend_blocks_nobody() {
     let (pid, stuck) = stuck_session(&shop);
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     stuck.join().unwrap();
-    // Postgres restarts itself after a crash.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut session = loop {
-        // A connection made just before the crash is noticed goes down with the others.
-        let alive = shop.connect().and_then(|mut session| session.one("SELECT 1").map(|_| session));
-        if let Ok(session) = alive {
-            break session;
-        }
-        assert!(Instant::now() < deadline, "it does not come back");
-        thread::sleep(Duration::from_millis(20));
-    };
+    let mut session = after_a_crash(&shop);
     let begun = Instant::now();
     session.execute("SELECT id FROM shop.conversations LIMIT 100").unwrap();
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert_eq!(session.one("SELECT count(*) FROM pancake.progress").unwrap(), "0");
+}
+
+/// A session of a cluster that restarts itself after a crash.
+fn after_a_crash(shop: &Shop) -> Session {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        // A connection made just before the crash is noticed goes down with the others.
+        let alive = shop.connect().and_then(|mut session| session.one("SELECT 1").map(|_| session));
+        if let Ok(session) = alive {
+            return session;
+        }
+        assert!(Instant::now() < deadline, "it does not come back");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A session whose request gets no reply: its process, and the thread that waits for it.

@@ -113,8 +113,11 @@ fn a_row_that_is_none_of_its_list_is_an_error() {
             let error = session.error(sql).unwrap();
             well_formed(&error, &case);
             assert_eq!(error.sqlstate, "HV000", "{case}: {error}");
-            let row = list.trim_end_matches('s');
-            assert_eq!(error.message, format!("row of the reply is not a {row}"), "{case}");
+            let expected = match odd.starts_with('{') {
+                true => format!("row of the reply is not a {}", list.trim_end_matches('s')),
+                false => format!("reply has no list of {list}"),
+            };
+            assert_eq!(error.message, expected, "{case}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use e2e::Shop;
-use pancake_simulator::{Fault, Settings, Times};
+use pancake_simulator::{Fault, Settings, Simulator, Times};
 
 use super::{COUNT, Told, impatient, still_exact};
 
@@ -26,11 +26,45 @@ fn a_closed_port() {
     let error = shop.connect().unwrap().error(COUNT).unwrap();
     let told = Told {
         sqlstate: "HV00N",
-        message: "cannot connect to the API",
+        message: "could not connect to the API",
         detail: "onnection refused",
         hint: LOOK,
     };
     told.check(&error, "closed port");
+}
+
+/// Pancake restarts: for 0.3 s it refuses every connection.
+#[test]
+fn a_moment_of_refused_connections_is_survived() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let shop = Shop::open(Settings::of(10)).unwrap();
+    let mut session = shop.connect().unwrap();
+    session
+        .execute(&format!("ALTER SERVER shop OPTIONS (SET base_url 'http://127.0.0.1:{port}/api')"))
+        .unwrap();
+    let reads = std::thread::spawn(move || {
+        let plan = session.explain_analyze("SELECT id FROM shop.conversations").unwrap();
+        let stats = "SELECT retries > 0 AND errors = 0 FROM pancake.request_stats ORDER BY last_request_at DESC LIMIT 1";
+        (plan, session.one(stats).unwrap())
+    });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let retried = "SELECT count(*) FROM pancake.progress WHERE waiting_for = 'retry'";
+    while shop.connect().unwrap().one(retried).unwrap() == "0" {
+        assert!(Instant::now() < deadline, "it does not wait for another try");
+    }
+    let _late = Simulator::start(Settings { port, ..Settings::of(10) }).unwrap();
+    let (plan, counted) = reads.join().unwrap();
+    assert!(plan.contains(" 10 rows") && !plan.contains("(0 retried"), "{plan}");
+    assert_eq!(counted, "t");
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_looked_up_again() {
+    let shop = sent_to("https://nonexistent.invalid/api", "");
+    let mut session = shop.connect().unwrap();
+    session.execute("ALTER SERVER shop OPTIONS (SET max_retries '1')").unwrap();
+    let error = session.error(COUNT).unwrap();
+    assert!(error.detail.as_deref().unwrap().contains("It was tried 2 times."), "{error}");
 }
 
 #[test]
@@ -39,7 +73,7 @@ fn a_name_that_does_not_resolve() {
     let error = shop.connect().unwrap().error(COUNT).unwrap();
     let told = Told {
         sqlstate: "HV00N",
-        message: "cannot resolve the host name of the API",
+        message: "could not resolve the host name of the API",
         detail: "",
         hint: LOOK,
     };

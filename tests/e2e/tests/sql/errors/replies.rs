@@ -40,7 +40,48 @@ pub fn cases() -> Vec<Case> {
         (refused(Some(122), "no"), "42501", "page has no valid subscription", "code 122", SWITCH_ON),
         (refused(Some(100), "field"), "HV000", "Pancake refused the request", "code 100: field.", ""),
         (refused(Some(9999), "odd"), "HV000", "Pancake refused the request", "code 9999: odd.", ""),
-        (refused(None, "no idea"), "HV00M", "Pancake could not answer", "success false: no idea.", FAULT),
+        (refused(None, "no idea"), "HV00M", "Pancake refused the request", "success false: no idea.", FAULT),
+        (
+            refused(Some(100), "Token is not valid"),
+            "28000",
+            "page access token is not valid",
+            "code 100",
+            COPY,
+        ),
+        (refused(Some(106), "Invalid token"), "28000", "page access token is not valid", "code 106", COPY),
+        (
+            refused(None, "Trang chưa mua gói dịch vụ"),
+            "42501",
+            "page has no valid subscription",
+            "success false: Trang chưa mua gói dịch vụ.",
+            SWITCH_ON,
+        ),
+        (
+            Fault::json(r#"{"success":false,"error":{"message":"in an object"}}"#),
+            "HV00M",
+            "Pancake refused the request",
+            "success false: in an object.",
+            FAULT,
+        ),
+        (
+            Fault::json(r#"{"error_code":"105","errors":["renewed"]}"#),
+            "28000",
+            "page access token was regenerated",
+            "code 105: renewed.",
+            COPY,
+        ),
+        (Fault::Status(406), "HV000", "path is unknown to the API", "HTTP 406", "ends with /api"),
+        (
+            Fault::Canned {
+                status: 500,
+                content_type: "application/json",
+                body: r#"{"reason":"in words"}"#.to_owned(),
+            },
+            "HV00M",
+            "Pancake could not answer",
+            "HTTP 500",
+            FAULT,
+        ),
         (Fault::try_again(), "HV00M", "Pancake could not answer", "Please try again later.", FAULT),
         (Fault::Html200, "HV000", "reply is a web page, not JSON", "<!DOCTYPE html>", "base_url"),
         (Fault::NotJson, "HV000", "reply is not JSON", "upstream connect error", ""),
@@ -130,13 +171,45 @@ fn what_passes_is_tried_again_and_the_answer_is_whole() {
         Fault::try_again(),
         Fault::Dropped,
         Fault::DroppedBeforeHeaders,
+        Fault::Truncated,
+        Fault::Hang,
+        Fault::HangMidBody,
+        refused(None, "no idea"),
     ] {
-        let shop = Shop::open_with(Settings::of(70), &[("max_retries", "1")]).unwrap();
+        let options = [("max_retries", "1"), ("request_timeout", "300ms")];
+        let shop = Shop::open_with(Settings::of(70), &options).unwrap();
         let mut session = shop.connect().unwrap();
         shop.simulator.fault(fault.clone(), Times::Next(1));
         let told = session.explain_analyze("SELECT id FROM shop.conversations").unwrap();
         assert!(told.contains("(1 retried, ") && told.contains(" 70 rows"), "{fault:?}: {told}");
     }
+}
+
+/// What a gateway answers in the middle of a good run passes; at the first request it means a wrong base_url.
+#[test]
+fn a_gateways_page_is_tried_again_once_the_page_has_answered() {
+    for fault in [Fault::Html200, Fault::NotJson, Fault::EmptyBody] {
+        let shop = Shop::open_with(Settings::of(70), &[("max_retries", "1")]).unwrap();
+        let mut session = shop.connect().unwrap();
+        shop.simulator.fault(fault.clone(), Times::Next(1));
+        let (error, log) = shop.watch(|| session.error(COUNT).unwrap());
+        assert_eq!((error.sqlstate.as_str(), log.len()), ("HV000", 1), "{fault:?}: {error}");
+        assert_eq!(session.one(COUNT).unwrap(), "70");
+        shop.simulator.fault(fault.clone(), Times::Next(1));
+        let told = session.explain_analyze("SELECT id FROM shop.conversations").unwrap();
+        assert!(told.contains("(1 retried, ") && told.contains(" 70 rows"), "{fault:?}: {told}");
+    }
+}
+
+#[test]
+fn a_dead_connection_costs_no_retry() {
+    let shop = impatient(70);
+    let mut session = shop.connect().unwrap();
+    assert_eq!(session.one(COUNT).unwrap(), "70");
+    shop.simulator.fault(Fault::DroppedBeforeHeaders, Times::Next(1));
+    let told = session.explain_analyze("SELECT id FROM shop.conversations").unwrap();
+    assert!(told.contains("(0 retried, ") && told.contains(" 70 rows"), "{told}");
+    shop.honest().unwrap();
 }
 
 #[test]

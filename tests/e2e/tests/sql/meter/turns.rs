@@ -92,3 +92,113 @@ fn fault(retry_after: RetryAfter) -> Fault {
     };
     Fault::StatusAfter(429, header)
 }
+
+/// A session whose `LIMIT 1` takes at most this long leaves at once or with the next turn.
+const SOON: Duration = Duration::from_millis(500);
+
+fn one_row(session: &mut e2e::Session) -> Duration {
+    let begun = Instant::now();
+    session.execute("SELECT id FROM shop.conversations LIMIT 1").unwrap();
+    begun.elapsed()
+}
+
+/// Statements that end while they wait take no turns with them, whichever way they end.
+#[test]
+fn turns_of_ended_statements_are_not_lost() {
+    let _alone = alone();
+    let shop = Shop::open_in(cluster(), Settings::of(60), &[RATE]).unwrap();
+    let mut next = shop.connect().unwrap();
+    let one = "SELECT id FROM shop.conversations LIMIT 1";
+    let mut sessions: Vec<_> = (0..40).map(|_| shop.connect().unwrap()).collect();
+    for session in &mut sessions {
+        session.execute("SET statement_timeout = '100ms'").unwrap();
+    }
+    // 200 statements, of which few are served.
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            for session in &mut sessions {
+                scope.spawn(|| drop(session.rows(one)));
+            }
+        });
+    }
+    let wait = one_row(&mut next);
+    assert!(wait < SOON, "after 200 timeouts: {wait:?}");
+
+    let waiting = "SELECT count(*) FROM pancake.progress WHERE waiting_for = 'rate limit'";
+    let is_waiting = |session: &mut e2e::Session| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while session.one(waiting).unwrap().parse::<u32>().unwrap() < 20 {
+            assert!(Instant::now() < deadline, "too few wait");
+        }
+    };
+    let ends: [fn(&mut e2e::Session); 2] = [
+        |session| session.execute("SELECT pg_cancel_backend(pid::int) FROM pancake.progress").unwrap(),
+        |session| session.execute("SELECT pg_terminate_backend(pid::int) FROM pancake.progress").unwrap(),
+    ];
+    for session in &mut sessions {
+        session.execute("SET statement_timeout = 0").unwrap();
+    }
+    for end in ends {
+        thread::scope(|scope| {
+            for session in &mut sessions {
+                scope.spawn(|| drop(session.rows(one)));
+            }
+            is_waiting(&mut next);
+            end(&mut next);
+        });
+        let wait = one_row(&mut next);
+        assert!(wait < SOON, "{wait:?}");
+    }
+    shop.honest().unwrap();
+}
+
+#[test]
+fn waiting_sessions_that_are_killed_leave_nothing_behind() {
+    let _alone = alone();
+    let cluster = e2e::Cluster::start_with(&[("synchronous_commit", "on")]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(60), &[RATE]).unwrap();
+    let mut sessions: Vec<_> = (0..30).map(|_| shop.connect().unwrap()).collect();
+    let pid = sessions[0].pid().unwrap();
+    let mut other = shop.connect().unwrap();
+    thread::scope(|scope| {
+        for session in &mut sessions {
+            scope.spawn(|| drop(session.rows("SELECT id FROM shop.conversations")));
+        }
+        let waiting = "SELECT count(*) FROM pancake.progress WHERE waiting_for = 'rate limit'";
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while other.one(waiting).unwrap().parse::<u32>().unwrap() < 20 {
+            assert!(Instant::now() < deadline, "too few wait");
+        }
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    });
+    let mut session = super::after_a_crash(&shop);
+    let wait = one_row(&mut session);
+    assert!(wait < SOON, "{wait:?}");
+}
+
+/// At 5/s the twelve could not all be served within their second; but every turn serves one of them.
+#[test]
+fn impatient_sessions_use_the_whole_budget() {
+    let _alone = alone();
+    let shop = Shop::open_in(cluster(), Settings::of(60), &[RATE]).unwrap();
+    let mut sessions: Vec<_> = (0..12).map(|_| shop.connect().unwrap()).collect();
+    let end = Instant::now() + Duration::from_secs(15);
+    let served: Vec<usize> = thread::scope(|scope| {
+        let repeats: Vec<_> = sessions
+            .iter_mut()
+            .map(|session| {
+                scope.spawn(move || {
+                    session.execute("SET statement_timeout = '1s'").unwrap();
+                    let one = "SELECT id FROM shop.conversations LIMIT 1";
+                    std::iter::from_fn(|| (Instant::now() < end).then(|| session.rows(one).is_ok()))
+                        .filter(|served| *served)
+                        .count()
+                })
+            })
+            .collect();
+        repeats.into_iter().map(|repeat| repeat.join().unwrap()).collect()
+    });
+    let all: usize = served.iter().sum();
+    assert!(all >= 60, "{all} of 73 turns: {served:?}");
+    shop.honest().unwrap();
+}
