@@ -47,6 +47,8 @@ pub enum From {
     Phones,
     /// The whole row.
     Row,
+    /// Several keys of a row.
+    Keys(for<'a> fn(&Fields<'a>) -> Cell<'a>),
     /// Several keys of a conversation.
     Made(for<'a> fn(&Conversation<'_, 'a>) -> Cell<'a>),
 }
@@ -85,6 +87,7 @@ impl Column {
                 return Ok(Cell::Texts(phones(row.get(self.name)).into_iter().map(Some).collect()));
             }
             From::Row => return Ok(Cell::Json(row.whole().into())),
+            From::Keys(make) => return Ok(make(row)),
             From::Made(make) => return Ok(make(conversation)),
         };
         Ok(match self.of {

@@ -139,7 +139,7 @@ fn webhook(session: &mut Session, id: &str) {
     session
         .execute(&format!(
             "INSERT INTO crm.messages SELECT page_id, id, conversation_id, type, from_id, from_name, from_staff_id,
-                 from_staff_name, message, original_message, attachments, seen, has_phone, is_hidden, is_removed,
+                 from_staff_name, from_bot, message, original_message, text, attachments, seen, has_phone, is_hidden, is_removed,
                  inserted_at, raw, now() FROM shop.messages WHERE conversation_id = '{id}' ORDER BY inserted_at DESC LIMIT 1
              ON CONFLICT (page_id, id) DO NOTHING"
         ))
