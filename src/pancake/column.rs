@@ -50,6 +50,8 @@ pub enum From {
     Birthday,
     /// The whole row.
     Row,
+    /// Several keys of a row.
+    Keys(for<'a> fn(&Fields<'a>) -> Cell<'a>),
     /// Several keys of a conversation.
     Made(for<'a> fn(&Conversation<'_, 'a>) -> Cell<'a>),
 }
@@ -89,6 +91,7 @@ impl Column {
             }
             From::Birthday => return Ok(birthday(row.get(self.name))),
             From::Row => return Ok(Cell::Json(row.whole().into())),
+            From::Keys(make) => return Ok(make(row)),
             From::Made(make) => return Ok(make(conversation)),
         };
         Ok(match self.of {

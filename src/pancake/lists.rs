@@ -1,8 +1,10 @@
 //! The columns of the lists beside the conversations, and the key of the row that each is read from (API notes,
-//! sections D and E). Nothing here is code: how a key becomes a cell is said in [`crate::column`].
+//! sections D and E). Nothing here is code: how a key becomes a cell is said in [`crate::column`], what several keys of
+//! a message become in [`crate::message`].
 
-use crate::column::From::{Birthday, Conversation, Page, Path, Phones, Row};
+use crate::column::From::{Birthday, Conversation, Keys, Page, Path, Phones, Row};
 use crate::column::columns;
+use crate::message;
 
 columns! {
     MESSAGES:
@@ -13,10 +15,12 @@ columns! {
     "type" Text;
     "from_id" Text <- Path("/from/id");
     "from_name" Text <- Path("/from/name");
-    "from_staff_id" Text <- Path("/from/uid");
+    "from_staff_id" Text <- Keys(message::from_staff_id);
     "from_staff_name" Text <- Path("/from/admin_name");
+    "from_bot" Bool <- Keys(message::from_bot);
     "message" Text;
     "original_message" Text;
+    "text" Text <- Keys(message::words);
     "attachments" Jsonb;
     "seen" Bool;
     "has_phone" Bool;

@@ -34,7 +34,7 @@ impl Ask {
         }
     }
 
-    /// Whether the reply must begin with a row that is known: its coming back proves something.
+    /// Whether the reply is expected to begin with a row that is known: its coming back proves something.
     pub fn overlaps(&self) -> bool {
         match self {
             Ask::Cursor(ask) => ask.cursor.is_some(),

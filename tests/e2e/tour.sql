@@ -91,7 +91,7 @@ SELECT t.text AS tag, count(c.id) AS conversations
 FROM shop.tags t LEFT JOIN shop.conversations c ON t.id = ANY (c.tags) AND c.updated_at > now() - interval '1 day'
 GROUP BY t.text ORDER BY 2 DESC LIMIT 5;
 \echo
-SELECT c.customer_name, m.inserted_at, coalesce(m.from_staff_name, m.from_name) AS who, left(m.original_message, 40) AS message
+SELECT c.customer_name, m.inserted_at, coalesce(m.from_staff_name, m.from_name) AS who, left(m.text, 40) AS message
 FROM (SELECT * FROM shop.conversations WHERE type = 'INBOX' ORDER BY updated_at DESC LIMIT 3) c,
      LATERAL (SELECT * FROM shop.messages WHERE conversation_id = c.id ORDER BY inserted_at DESC LIMIT 2) m;
 

@@ -14,7 +14,7 @@ use crate::render;
 use crate::reply::Reply;
 use crate::row::Row;
 use crate::shop::Shop;
-use crate::switches::{LostConversation, Switches};
+use crate::switches::{CountReading, LostConversation, Switches};
 
 /// All messages of a row that were not taken back, by number, oldest first.
 fn numbers(row: &Row) -> Vec<u64> {
@@ -39,7 +39,9 @@ pub fn messages(
     if matches!(count, Some(Err(_))) {
         complaints.push("`current_count` is not a number: ignored".to_owned());
     }
-    let skipped = count.and_then(Result::ok).unwrap_or(0);
+    let asked = count.and_then(Result::ok).unwrap_or(0);
+    let skipped = rounded(asked, switches);
+    let size = switches.message_batch_later.filter(|_| asked > 0).unwrap_or(switches.message_batch);
     let found = page.find(id).filter(|index| page.shows(*index)).and_then(|index| page.rows.get(index));
     let Some(row) = found else {
         return match switches.lost_conversation {
@@ -52,9 +54,20 @@ pub fn messages(
     };
     let numbers = numbers(row);
     let end = numbers.len().saturating_sub(skipped);
-    let start = end.saturating_sub(switches.message_batch);
+    let start = end.saturating_sub(size);
     let batch = numbers.get(start..end).unwrap_or_default();
     messages_reply(id, batch.iter().map(|number| render::message(row, &page.shop, *number)).collect())
+}
+
+/// How many messages a `current_count` skips.
+fn rounded(count: usize, switches: &Switches) -> usize {
+    let unit = switches.message_batch.max(1);
+    match switches.current_count {
+        CountReading::Exact => count,
+        CountReading::RoundDown => count / unit * unit,
+        CountReading::RoundUp => count.div_ceil(unit).saturating_mul(unit),
+        CountReading::Nearest => count.saturating_add(unit / 2) / unit * unit,
+    }
 }
 
 fn messages_reply(id: &str, messages: Vec<Value>) -> Reply {

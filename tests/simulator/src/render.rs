@@ -153,11 +153,35 @@ pub fn message(row: &Row, shop: &Shop, number: u64) -> Value {
         }
         false => json!([]),
     };
+    let mut other = Dice::of(&[row.talk.key, about::MESSAGE, number, 3]);
+    let escaped = words.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    // Of a picture or a sticker there is no text, of a click on an ad only the HTML.
+    let (html, plain) = match other.below(100) {
+        0..8 => (String::new(), ""),
+        8..16 => (format!("<div>{}</div>", escaped.replace(' ', "&#32;")), ""),
+        16..24 => (format!("<div><p>{escaped}</p></div>"), words),
+        _ => (format!("<div>{escaped}</div>"), words),
+    };
+    let mut from = sender(row, shop, &person, number);
+    if let Some(uid) = from.get("uid").cloned() {
+        match other.below(10) {
+            0 => from["ai_generated"] = json!(true),
+            1 => from["is_automated"] = json!(true),
+            2..5 => from["ai_generated"] = json!(false),
+            _ => {}
+        }
+        // The same person by the other key.
+        if other.chance(0.2)
+            && let Some(keys) = from.as_object_mut()
+        {
+            keys.remove("uid");
+            keys.insert("admin_id".to_owned(), uid);
+        }
+    }
     json!({
         "id": if comment { format!("{}_{number}", row.id) } else { format!("m_{:x}{number:04}", dice.roll()) },
         "conversation_id": row.id.as_ref(), "page_id": shop.id, "type": row.kind,
-        "message": format!("<div>{}</div>", words.replace('"', "&quot;")), "original_message": words,
-        "from": sender(row, shop, &person, number),
+        "message": html, "original_message": plain, "from": from,
         "inserted_at": time(row, row.talk.time(number, row.whole_seconds)),
         "seen": dice.chance(0.9), "has_phone": dice.chance(0.05), "attachments": attachments,
         "is_hidden": comment && dice.chance(0.05), "is_removed": dice.chance(0.02),

@@ -121,6 +121,17 @@ pub enum V1Conversations {
     Answers,
 }
 
+/// How `current_count` is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountReading {
+    /// That many messages are skipped.
+    Exact,
+    /// It is rounded to whole batches (`message_batch`) first.
+    RoundDown,
+    RoundUp,
+    Nearest,
+}
+
 /// What messages of an unknown or deleted conversation are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LostConversation {
@@ -179,6 +190,9 @@ pub struct Switches {
     /// The probability that one row of a batch comes twice in it.
     pub repeated_rows: f64,
     pub message_batch: usize,
+    /// The size of a batch of messages if any are skipped, `None` for the same.
+    pub message_batch_later: Option<usize>,
+    pub current_count: CountReading,
     pub lost_conversation: LostConversation,
     pub pages_form: PagesForm,
     pub v1_conversations: V1Conversations,
@@ -226,6 +240,8 @@ impl Default for Switches {
             short_batches: 0.0,
             repeated_rows: 0.0,
             message_batch: 30,
+            message_batch_later: None,
+            current_count: CountReading::Exact,
             lost_conversation: LostConversation::Empty,
             pages_form: PagesForm::Categorized,
             v1_conversations: V1Conversations::Http404,

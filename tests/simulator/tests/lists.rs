@@ -37,11 +37,59 @@ fn messages_come_newest_batch_first_and_ascend_inside() {
     assert_eq!(read, truth);
     let last = truth.last().unwrap();
     assert_eq!(last["inserted_at"], row["updated_at"]);
-    assert_eq!(last["original_message"], row["snippet"]);
+    // Some messages have no plain text.
+    assert!(last["original_message"] == row["snippet"] || last["original_message"] == "");
+    let share = |holds: &dyn Fn(&Value) -> bool| {
+        let all: Vec<Value> =
+            rows.iter().flat_map(|row| shop.page.messages(row["id"].as_str().unwrap())).collect();
+        all.iter().filter(|message| holds(message)).count() * 100 / all.len()
+    };
+    assert!((10..22).contains(&share(&|message| message["original_message"] == "")));
+    assert!((3..15).contains(&share(&|message| message["message"] == "")));
+    for key in ["ai_generated", "is_automated", "admin_id", "uid"] {
+        assert!(share(&|message| message["from"].get(key).is_some_and(|value| value != false)) > 0, "{key}");
+    }
     assert!(truth.windows(2).all(|two| two[0]["inserted_at"].as_str() <= two[1]["inserted_at"].as_str()));
     assert_eq!(truth.iter().filter_map(|row| row["id"].as_str()).collect::<HashSet<_>>().len(), truth.len());
     shop.page.delete_message(id, 0);
     assert_eq!(shop.page.messages(id), truth[1..]);
+}
+
+/// Each reading of `current_count`, and batches that are smaller below the top.
+#[test]
+fn the_skip_of_messages_is_rounded_and_batches_shrink() {
+    let shop = shop(60);
+    let rows = shop.page.conversations();
+    let row = rows.iter().max_by_key(|row| row["message_count"].as_u64()).unwrap();
+    let id = row["id"].as_str().unwrap();
+    let truth = shop.page.messages(id);
+    // Which messages a reply holds: how many are newer than them, and how many there are.
+    let place = |skipped: usize| {
+        let got = shop.v1(&format!("conversations/{id}/messages"), &format!("current_count={skipped}"));
+        let batch = got.json()["messages"].as_array().unwrap().clone();
+        let newest = batch.last().and_then(|last| truth.iter().rposition(|row| row == last));
+        (newest.map(|place| truth.len() - 1 - place), batch.len())
+    };
+    shop.simulator.switches(|switches| switches.message_batch = 10);
+    for (reading, asked, skipped) in [
+        (CountReading::Exact, 9, 9),
+        (CountReading::RoundDown, 9, 0),
+        (CountReading::RoundDown, 10, 10),
+        (CountReading::RoundUp, 11, 20),
+        (CountReading::RoundUp, 10, 10),
+        (CountReading::RoundUp, 0, 0),
+        (CountReading::Nearest, 14, 10),
+        (CountReading::Nearest, 15, 20),
+    ] {
+        shop.simulator.switches(|switches| switches.current_count = reading);
+        assert_eq!(place(asked), (Some(skipped), 10), "{reading:?} {asked}");
+    }
+    assert_eq!(place(usize::MAX), (None, 0));
+    shop.simulator.switches(|switches| {
+        switches.current_count = CountReading::Exact;
+        switches.message_batch_later = Some(1);
+    });
+    assert_eq!((place(0), place(1), place(9)), ((Some(0), 10), (Some(1), 1), (Some(9), 1)));
 }
 
 #[test]

@@ -145,7 +145,10 @@ fn messages_of_chosen_conversations() {
                 LATERAL (SELECT * FROM shop.messages WHERE conversation_id = c.id ORDER BY inserted_at DESC, id LIMIT 1) m
                 WHERE c.updated_at > now() - interval '1 day'";
     let (rows, log) = same(&shop, &mut session, last);
-    assert_eq!((rows, of(&log, Endpoint::Messages)), (recent, recent));
+    // Where there is one message, the next of the same time is looked for.
+    let alone = "SELECT count(*) FROM copy.conversations WHERE updated_at > now() - interval '1 day' AND message_count = 1";
+    let alone: usize = session.one(alone).unwrap().parse().unwrap();
+    assert_eq!((rows, of(&log, Endpoint::Messages)), (recent, recent + alone));
     for query in [
         "SELECT c.id, m.id FROM shop.conversations c JOIN shop.messages m ON m.conversation_id = c.id
          WHERE c.updated_at > now() - interval '1 day' AND m.inserted_at > now() - interval '1 day'",
