@@ -29,72 +29,33 @@ COMMENT ON FUNCTION version() IS 'versions of extension, library, Postgres and p
 -- ---------------------------------------------------------------------------------------------------------------
 -- What is asked of Pancake: per page over all sessions, and the scans that run now
 -- ---------------------------------------------------------------------------------------------------------------
+-- Both functions look at the work of all roles and return what current_user may see of it. A view calls functions with the
+-- rights of current_user, not with those of its own owner.
 CREATE FUNCTION request_stats_json() RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_request_stats';
+COMMENT ON FUNCTION request_stats_json() IS 'internal: what request_stats shows';
 CREATE FUNCTION progress_json() RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_progress';
+COMMENT ON FUNCTION progress_json() IS 'internal: what progress shows';
 CREATE FUNCTION request_stats_reset() RETURNS void
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_request_stats_reset';
 COMMENT ON FUNCTION request_stats_reset() IS 'sets the counters of request_stats to zero';
+REVOKE ALL ON FUNCTION request_stats_reset() FROM PUBLIC;
 
--- These see all roles' work. A view checks the functions that it calls against its reader, so the views stand on
--- functions that run as their owner and show the reader's part.
-REVOKE ALL ON FUNCTION request_stats_json(), progress_json(), request_stats_reset() FROM PUBLIC;
-
--- Who reads, as seen from a function that runs as its owner: current_user is the owner there.
-CREATE FUNCTION reader() RETURNS name
-    LANGUAGE sql STABLE PARALLEL RESTRICTED
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-        SELECT CASE current_setting('role') WHEN 'none' THEN session_user ELSE current_setting('role')::name END
-    $$;
-COMMENT ON FUNCTION reader() IS 'internal: whose rights the views go by';
-
--- Members of pg_monitor see every page, others the pages of the servers that they may use.
-CREATE FUNCTION visible_request_stats(
-        OUT page_id text, OUT requests bigint, OUT rows bigint, OUT bytes bigint, OUT retries bigint,
-        OUT throttled bigint, OUT errors bigint, OUT limit_wait_ms bigint, OUT rate numeric,
-        OUT last_request_at timestamptz, OUT last_error_at timestamptz, OUT last_sqlstate text, OUT last_error text,
-        OUT since timestamptz) RETURNS SETOF record
-    LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-        SELECT s.*
-        FROM jsonb_to_recordset(pancake.request_stats_json()::jsonb) AS s (
-            page_id text, requests bigint, rows bigint, bytes bigint, retries bigint, throttled bigint, errors bigint,
-            limit_wait_ms bigint, rate numeric, last_request_at timestamptz, last_error_at timestamptz,
-            last_sqlstate text, last_error text, since timestamptz)
-        WHERE pg_has_role(pancake.reader(), 'pg_monitor', 'USAGE')
-           OR s.page_id IN (
-                SELECT o.option_value
-                FROM pg_foreign_server f
-                CROSS JOIN LATERAL pg_options_to_table(f.srvoptions) o
-                WHERE o.option_name = 'page_id' AND has_server_privilege(pancake.reader(), f.oid, 'USAGE'))
-           OR s.page_id IN (
-                SELECT o.option_value
-                FROM pg_foreign_table t
-                CROSS JOIN LATERAL pg_options_to_table(t.ftoptions) o
-                WHERE o.option_name = 'page_id' AND has_table_privilege(pancake.reader(), t.ftrelid, 'SELECT'))
-    $$;
-COMMENT ON FUNCTION visible_request_stats() IS 'internal: what request_stats shows';
-CREATE VIEW request_stats AS SELECT * FROM visible_request_stats();
+CREATE VIEW request_stats AS
+    SELECT s.page_id, s.requests, s.rows, s.bytes, s.retries, s.throttled, s.errors, s.limit_wait_ms, s.rate,
+           s.last_request_at, s.last_error_at, s.last_sqlstate, s.last_error, s.since
+    FROM pg_catalog.jsonb_to_recordset(request_stats_json()::jsonb) AS s (
+        page_id text, requests bigint, rows bigint, bytes bigint, retries bigint, throttled bigint, errors bigint,
+        limit_wait_ms bigint, rate numeric, last_request_at timestamptz, last_error_at timestamptz,
+        last_sqlstate text, last_error text, since timestamptz);
 COMMENT ON VIEW request_stats IS 'requests to Pancake, per page, over all sessions and databases of the cluster';
 
--- Members of pg_monitor see every scan, others their own.
-CREATE FUNCTION visible_progress(
-        OUT pid bigint, OUT page_id text, OUT object text, OUT started_at timestamptz, OUT requests bigint,
-        OUT rows bigint, OUT oldest_row timestamptz, OUT waiting_for text) RETURNS SETOF record
-    LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-        SELECT p.pid, p.page_id, p.object, p.started_at, p.requests, p.rows, p.oldest_row, p.waiting_for
-        FROM jsonb_to_recordset(pancake.progress_json()::jsonb) AS p (
-            pid bigint, role oid, page_id text, object text, started_at timestamptz, requests bigint, rows bigint,
-            oldest_row timestamptz, waiting_for text)
-        WHERE pg_has_role(pancake.reader(), 'pg_monitor', 'USAGE') OR pg_has_role(pancake.reader(), p.role, 'USAGE')
-    $$;
-COMMENT ON FUNCTION visible_progress() IS 'internal: what progress shows';
-CREATE VIEW progress AS SELECT * FROM visible_progress();
+CREATE VIEW progress AS
+    SELECT p.pid, p.page_id, p.object, p.started_at, p.requests, p.rows, p.oldest_row, p.waiting_for
+    FROM pg_catalog.jsonb_to_recordset(progress_json()::jsonb) AS p (
+        pid bigint, page_id text, object text, started_at timestamptz, requests bigint, rows bigint,
+        oldest_row timestamptz, waiting_for text);
 COMMENT ON VIEW progress IS 'scans of foreign tables that run now, in all databases of the cluster';
 
 -- ---------------------------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ CREATE PROCEDURE sync(
                         EXECUTE statement;
                     END LOOP;
                     copy := pg_catalog.to_regclass(target);
+                    -- Of a table that is gone marks may be left, and its oid is given out again one day.
+                    PERFORM pancake.sync_reset(copy);
                     -- What cannot be copied leaves no table behind.
                     job := jobs[1];
                     job.target := copy;

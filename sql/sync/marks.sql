@@ -7,7 +7,7 @@
 --
 -- A procedure that commits can neither be SECURITY DEFINER nor carry a SET clause. So it decides nothing: decisions are
 -- in functions with a search_path of their own, and what is executed under the caller's search_path is spelt out in
--- full, operators included. Marks and runs are written by SECURITY DEFINER functions that check INSERT on the target.
+-- full, operators included. All of it runs with the rights of current_user: see the policies below.
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What is remembered. Readers see it through the views sync_state and sync_runs.
@@ -29,6 +29,7 @@ CREATE TABLE sync_marks (
     last_error          text,
     witnesses           text[],                             -- ids of the newest row, one between, the oldest
     known_to            timestamptz,                        -- of threads, where that is before a delta begins: see there
+    forgotten           boolean     NOT NULL DEFAULT false, -- reset: sync_sweep deletes the row
     PRIMARY KEY (target, page_id)
 );
 COMMENT ON TABLE sync_marks IS 'internal: what sync_state shows, and by which rows the marks are believed';
@@ -50,13 +51,51 @@ CREATE TABLE sync_log (
     requests     bigint      NOT NULL DEFAULT 0,
     sqlstate     text,
     error        text,
-    pid          integer     NOT NULL,                      -- with the next: the statement that runs it
-    statement_at timestamptz NOT NULL
+    -- The statement that runs it. Only the defaults are ever inserted: no role can name another's statement.
+    pid          integer     NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
+    statement_at timestamptz NOT NULL DEFAULT pg_catalog.statement_timestamp()
 );
 CREATE INDEX ON sync_log (target, page_id) WHERE status = 'running';
 CREATE INDEX ON sync_log (started_at);
 ALTER SEQUENCE sync_log_run_id_seq OWNED BY sync_log.run_id;
 COMMENT ON TABLE sync_log IS 'internal: what sync_runs shows, and who runs it';
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Whose rows these are. A policy is checked with the rights of current_user, in each statement that reaches the tables.
+-- An index function that ANALYZE or an autovacuum worker runs has those of the table's owner, a SECURITY DEFINER function
+-- those of its own owner, for example of the administrator who wrote it. So the functions of a sync are SECURITY INVOKER:
+-- inside a SECURITY DEFINER function of the extension nothing could tell who has called it. A target that is gone gives
+-- NULL, which admits nobody.
+-- ---------------------------------------------------------------------------------------------------------------
+ALTER TABLE sync_marks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE sync_log ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY readers ON sync_marks FOR SELECT
+    USING (pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.has_table_privilege(target::oid, 'SELECT'));
+CREATE POLICY readers ON sync_log FOR SELECT
+    USING (pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.has_table_privilege(target::oid, 'SELECT'));
+-- Marks decide what a run leaves out: only a role that may write the copy may write them.
+CREATE POLICY writers ON sync_marks
+    USING (pg_catalog.has_table_privilege(target::oid, 'INSERT'))
+    WITH CHECK (pg_catalog.has_table_privilege(target::oid, 'INSERT'));
+CREATE POLICY writers ON sync_log
+    USING (pg_catalog.has_table_privilege(target::oid, 'INSERT'))
+    WITH CHECK (pg_catalog.has_table_privilege(target::oid, 'INSERT'));
+
+-- INSERT and UPDATE by columns alone, and no DELETE: a role with a privilege on a whole table may LOCK it, and keep every
+-- sync of the database waiting. What is to be deleted is marked as such, and sync_sweep deletes it. Nobody chooses a
+-- run_id, because the run that gets that number later would fail.
+GRANT SELECT ON sync_marks, sync_log TO PUBLIC;
+GRANT INSERT (target, page_id, object, source, mark, backfilled_to, backfill_from, backfill_done, first_since,
+              last_success_at, last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, known_to),
+      UPDATE (object, source, mark, backfilled_to, backfill_from, backfill_done, first_since, last_success_at,
+              last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, known_to, forgotten)
+    ON sync_marks TO PUBLIC;
+GRANT INSERT (target, page_id, kind, status, started_at, ended_at, seen, inserted, updated, unchanged, removed, requests,
+              sqlstate, error),
+      UPDATE (status, ended_at, seen, inserted, updated, unchanged, removed, requests, sqlstate, error)
+    ON sync_log TO PUBLIC;
+GRANT USAGE ON SEQUENCE sync_log_run_id_seq TO PUBLIC;
 
 -- A mark without its table would meet another table of the same oid after a restore, and no restore knows a temporary
 -- table.
@@ -116,21 +155,45 @@ COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of thi
 -- Marks and runs: who may change them, and how
 -- ---------------------------------------------------------------------------------------------------------------
 
--- Marks decide what a run leaves out: only who may write the copy may write them.
+-- Row security leaves out what a role may not change, without a word. This raises the error.
 CREATE FUNCTION sync_check(target regclass) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        CASE has_table_privilege(pancake.reader(), target::oid, 'INSERT')
+        CASE has_table_privilege(target::oid, 'INSERT')
             WHEN true THEN RETURN;
             WHEN false THEN
                 RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', target),
-                    HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', target, pancake.reader());
+                    HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', target, current_user);
             ELSE RAISE undefined_table USING MESSAGE = 'the target of this sync does not exist any more';
         END CASE;
     END $$;
 COMMENT ON FUNCTION sync_check(regclass) IS 'internal: raises unless the caller may write the target';
+
+-- Deletes what belongs to nobody any more, whoever calls it, and therefore takes no argument. A row may be locked by a
+-- role that may write it, for as long as that role likes: it is left to a later call. So is what would take long, and
+-- what a stricter isolation level would make an error of, because the row has changed since the transaction began.
+CREATE FUNCTION sync_sweep() RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RETURN;
+        END IF;
+        DELETE FROM pancake.sync_marks d
+        WHERE (d.target, d.page_id) IN (
+            SELECT m.target, m.page_id FROM pancake.sync_marks m
+            WHERE m.forgotten OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target)
+            LIMIT 10000 FOR UPDATE OF m SKIP LOCKED);
+        DELETE FROM pancake.sync_log d
+        WHERE d.run_id IN (
+            SELECT l.run_id FROM pancake.sync_log l
+            WHERE l.started_at < now() - interval '30 days' AND l.status <> 'running'
+            LIMIT 10000 FOR UPDATE OF l SKIP LOCKED);
+    END $$;
+COMMENT ON FUNCTION sync_sweep() IS 'internal: deletes marks that are forgotten or without a table, and old runs';
 
 CREATE FUNCTION sync_key(target regclass, page_id text, lane text) RETURNS bigint
     LANGUAGE sql STABLE
@@ -139,13 +202,20 @@ CREATE FUNCTION sync_key(target regclass, page_id text, lane text) RETURNS bigin
 COMMENT ON FUNCTION sync_key(regclass, text, text) IS 'internal: the advisory lock of a lane';
 
 -- A backend that was killed never says so, nor does a statement that was cancelled between two steps: a run goes on as
--- long as its backend is still in the statement that began it.
-CREATE FUNCTION sync_goes_on(run sync_log) RETURNS boolean
-    LANGUAGE sql STABLE
+-- long as its backend is still in the statement that began it. When another role's statement began is for that role and
+-- for monitors to know, so this function runs as its owner; it answers for statements that run a sync and for no others.
+CREATE FUNCTION sync_goes_on(pid integer, statement_at timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT EXISTS (SELECT FROM pg_stat_activity a
-                         WHERE a.pid = run.pid AND a.query_start = run.statement_at AND a.state = 'active') $$;
-COMMENT ON FUNCTION sync_goes_on(sync_log) IS 'internal: whether a run that has not ended is still at work';
+    AS $$
+        SELECT EXISTS (SELECT FROM pg_stat_activity a
+                       WHERE a.pid = sync_goes_on.pid AND a.query_start = sync_goes_on.statement_at
+                         AND a.state = 'active')
+           AND EXISTS (SELECT FROM pancake.sync_log l
+                       WHERE l.pid = sync_goes_on.pid AND l.statement_at = sync_goes_on.statement_at
+                         AND l.status = 'running')
+    $$;
+COMMENT ON FUNCTION sync_goes_on(integer, timestamptz) IS 'internal: whether the statement of a run is still at work';
 
 CREATE FUNCTION sync_broken(run sync_log) RETURNS sync_log
     LANGUAGE plpgsql IMMUTABLE
@@ -162,8 +232,8 @@ COMMENT ON FUNCTION sync_broken(sync_log) IS 'internal: a run of which nothing w
 -- Two runs of one lane would walk the same window twice. The advisory lock ends with each transaction (a session's lock
 -- would survive errors and hide behind a pooler), so between two steps a run is spoken for by its row in the log.
 CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     BEGIN
         PERFORM pancake.sync_check(target);
@@ -173,22 +243,22 @@ CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boo
         RETURN NOT EXISTS (
             SELECT FROM pancake.sync_log l
             WHERE l.target = sync_enter.target AND l.page_id = sync_enter.page_id AND l.status = 'running'
-              AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid() AND pancake.sync_goes_on(l));
+              AND (l.kind = 'full') = (lane = 'full') AND l.pid <> pg_backend_pid() AND pancake.sync_goes_on(l.pid, l.statement_at));
     END $$;
 COMMENT ON FUNCTION sync_enter(regclass, text, text) IS
     'internal: takes a lane for this transaction; false where another run is in it';
 
 -- A broken run is closed by the next one of the page, which is alone in its lane.
 CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     DECLARE
         run bigint;
         ended timestamptz := CASE WHEN status <> 'running' THEN clock_timestamp() END;
     BEGIN
         PERFORM pancake.sync_check(job.target);
-        DELETE FROM pancake.sync_log l WHERE l.started_at < now() - interval '30 days' AND l.status <> 'running';
+        PERFORM pancake.sync_sweep();
         IF status = 'running' THEN
             UPDATE pancake.sync_log l
             SET (status, ended_at, sqlstate, error) =
@@ -196,25 +266,25 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
             WHERE l.target = job.target AND l.page_id = job.page_id AND l.status = 'running'
               AND ((l.kind = 'full') = (job.lane = 'full')
                    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid));
-            DELETE FROM pancake.sync_marks m WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target);
             INSERT INTO pancake.sync_marks AS m (target, page_id, object, source, first_since, backfill_from)
             VALUES (job.target, job.page_id, job.object, job.source, job.first_since,
                     pancake.sync_floor(job.object, job.first_since))
             ON CONFLICT (target, page_id) DO UPDATE
-            SET first_since = EXCLUDED.first_since, backfill_from = EXCLUDED.backfill_from
+            SET object = EXCLUDED.object, source = EXCLUDED.source, first_since = EXCLUDED.first_since,
+                backfill_from = EXCLUDED.backfill_from, forgotten = false
             -- Of first runs that brought nothing the last one says what is wanted.
-            WHERE m.mark IS NULL;
+            WHERE m.mark IS NULL OR m.forgotten;
             -- Rows of two pages could not be told apart.
-            IF EXISTS (SELECT FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id <> job.page_id)
+            IF EXISTS (SELECT FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id <> job.page_id
+                         AND NOT m.forgotten)
                 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = job.target AND a.attname = 'page_id')
             THEN
                 RAISE undefined_column USING
                     MESSAGE = format('%s holds another page already, and has no column page_id', job.target);
             END IF;
         END IF;
-        INSERT INTO pancake.sync_log AS l (target, page_id, kind, status, started_at, ended_at, pid, statement_at)
-        VALUES (job.target, job.page_id, job.kind, sync_start.status, coalesce(job.began_at, clock_timestamp()), ended,
-                pg_backend_pid(), statement_timestamp())
+        INSERT INTO pancake.sync_log AS l (target, page_id, kind, status, started_at, ended_at)
+        VALUES (job.target, job.page_id, job.kind, sync_start.status, coalesce(job.began_at, clock_timestamp()), ended)
         RETURNING l.run_id INTO run;
         RETURN run;
     END $$;
@@ -223,8 +293,8 @@ COMMENT ON FUNCTION sync_start(sync_job, text) IS 'internal: opens a run in the 
 CREATE FUNCTION sync_log_step(
         run bigint, status text, seen bigint, inserted bigint, updated bigint, removed bigint, requests bigint)
         RETURNS sync_log
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     DECLARE
         entry pancake.sync_log;
@@ -249,11 +319,11 @@ COMMENT ON FUNCTION sync_log_step(bigint, text, bigint, bigint, bigint, bigint, 
 
 -- An error that cannot be recorded must not hide the one that happened: who may not write the target leaves no trace.
 CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     BEGIN
-        IF has_table_privilege(pancake.reader(), job.target::oid, 'INSERT') IS NOT TRUE THEN
+        IF has_table_privilege(job.target::oid, 'INSERT') IS NOT TRUE THEN
             RETURN;
         END IF;
         IF job.run_id IS NULL THEN
@@ -265,7 +335,7 @@ CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void
             requests = l.requests + coalesce(pancake.sync_requests() - job.requests, 0)
         WHERE l.run_id = job.run_id AND l.target = job.target;
         UPDATE pancake.sync_marks m SET last_error_at = clock_timestamp(), last_error = message
-        WHERE m.target = job.target AND m.page_id = job.page_id;
+        WHERE m.target = job.target AND m.page_id = job.page_id AND NOT m.forgotten;
         IF to_regclass(pancake.sync_census(job)) IS NOT NULL THEN
             EXECUTE format('DROP TABLE %s', pancake.sync_census(job));
         END IF;
@@ -275,8 +345,8 @@ COMMENT ON FUNCTION sync_fail(sync_job, text, text) IS 'internal: records the er
 -- Read with a lock where they are about to be moved: a delta and a full rescan run beside each other, and both move
 -- marks. The lock is taken after the rows of the target, in both, and held for an instant.
 CREATE FUNCTION sync_marks_of(job sync_job, to_move boolean) RETURNS sync_marks
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     DECLARE
         marks pancake.sync_marks;
@@ -284,17 +354,18 @@ CREATE FUNCTION sync_marks_of(job sync_job, to_move boolean) RETURNS sync_marks
         PERFORM pancake.sync_check(job.target);
         IF to_move THEN
             SELECT * INTO marks FROM pancake.sync_marks m
-            WHERE m.target = job.target AND m.page_id = job.page_id FOR UPDATE;
+            WHERE m.target = job.target AND m.page_id = job.page_id AND NOT m.forgotten FOR UPDATE;
         ELSE
-            SELECT * INTO marks FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id = job.page_id;
+            SELECT * INTO marks FROM pancake.sync_marks m
+            WHERE m.target = job.target AND m.page_id = job.page_id AND NOT m.forgotten;
         END IF;
         RETURN marks;
     END $$;
 COMMENT ON FUNCTION sync_marks_of(sync_job, boolean) IS 'internal: the marks of a page in a target';
 
 CREATE FUNCTION sync_remember(marks sync_marks) RETURNS void
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     BEGIN
         PERFORM pancake.sync_check(marks.target);
@@ -304,38 +375,44 @@ CREATE FUNCTION sync_remember(marks sync_marks) RETURNS void
             first_since = marks.first_since, last_success_at = marks.last_success_at,
             last_reread_at = marks.last_reread_at, last_full_rescan_at = marks.last_full_rescan_at,
             witnesses = marks.witnesses, known_to = marks.known_to
-        WHERE m.target = marks.target AND m.page_id = marks.page_id;
+        WHERE m.target = marks.target AND m.page_id = marks.page_id AND NOT m.forgotten;
     END $$;
 COMMENT ON FUNCTION sync_remember(sync_marks) IS 'internal: moves the marks';
 
 -- A run that is under way finds its marks gone at its next step, and begins anew.
 CREATE FUNCTION sync_reset(target regclass, page_id text DEFAULT NULL) RETURNS void
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
     BEGIN
         PERFORM pancake.sync_check(target);
-        DELETE FROM pancake.sync_marks m
+        -- The sweep may leave the row to a later one. Until then a sync begins in it as in a new row.
+        UPDATE pancake.sync_marks m
+        SET forgotten = true, mark = NULL, backfilled_to = NULL, backfill_done = false, last_success_at = NULL,
+            last_reread_at = NULL, last_full_rescan_at = NULL, last_error_at = NULL, last_error = NULL,
+            witnesses = NULL, known_to = NULL
         WHERE m.target = sync_reset.target AND m.page_id = coalesce(sync_reset.page_id, m.page_id);
+        PERFORM pancake.sync_sweep();
     END $$;
 COMMENT ON FUNCTION sync_reset(regclass, text) IS 'forgets how far a target is synced: the next sync reads everything again';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What can be seen of it. Members of pg_monitor see every target, others those that they may read.
 -- ---------------------------------------------------------------------------------------------------------------
+-- The policies show a role also what it may write, and hold for no role with BYPASSRLS.
 CREATE FUNCTION sync_is_visible(target regclass) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT coalesce(pg_has_role(pancake.reader(), 'pg_monitor', 'USAGE')
-                        OR has_table_privilege(pancake.reader(), target::oid, 'SELECT'), false)
+        SELECT coalesce(pg_has_role('pg_monitor', 'USAGE') OR has_table_privilege(target::oid, 'SELECT'), false)
     $$;
 COMMENT ON FUNCTION sync_is_visible(regclass) IS 'internal: whether the reader of a view sees a target';
 
+-- A view reads its tables with the rights of its owner, but calls functions with those of current_user.
 CREATE FUNCTION visible_sync_state() RETURNS SETOF sync_marks
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT m.* FROM pancake.sync_marks m WHERE pancake.sync_is_visible(m.target) $$;
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
+    AS $$ SELECT m.* FROM pancake.sync_marks m WHERE NOT m.forgotten AND pancake.sync_is_visible(m.target) $$;
 COMMENT ON FUNCTION visible_sync_state() IS 'internal: what sync_state shows';
 CREATE VIEW sync_state AS
     SELECT target, page_id, object, source, mark, backfilled_to, backfill_done, last_success_at, last_reread_at,
@@ -344,12 +421,12 @@ CREATE VIEW sync_state AS
 COMMENT ON VIEW sync_state IS 'how far each page is synced into each target';
 
 CREATE FUNCTION visible_sync_runs() RETURNS SETOF sync_log
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
     AS $$
         SELECT (r.run).*
-        FROM (SELECT CASE WHEN l.status = 'running' AND NOT pancake.sync_goes_on(l) THEN pancake.sync_broken(l) ELSE l END
-                  AS run
+        FROM (SELECT CASE WHEN l.status = 'running' AND NOT pancake.sync_goes_on(l.pid, l.statement_at)
+                  THEN pancake.sync_broken(l) ELSE l END AS run
               FROM pancake.sync_log l WHERE pancake.sync_is_visible(l.target) OFFSET 0) r
     $$;
 COMMENT ON FUNCTION visible_sync_runs() IS 'internal: what sync_runs shows';

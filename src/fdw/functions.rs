@@ -1,5 +1,5 @@
-//! The C functions behind the views and functions of the schema `pancake`. They hand out JSON; what a role may see of
-//! it is decided in the SQL of the views.
+//! The C functions behind the views and functions of the schema `pancake`. They return JSON, and of the work of other
+//! roles only what the current role may see. What that is, is left to `pg::rights`.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fdw::fetch::REQUESTS;
 use crate::pg::report::OrRaise;
+use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};
 use crate::pg::shared::{CLOCKS, shared};
 use crate::sql_function;
 
@@ -31,14 +32,21 @@ pub extern "C-unwind" fn pancake_fdw_library_version(_call: pg_sys::FunctionCall
     }))
 }
 
-/// Behind the view `pancake.request_stats`.
+/// Behind the view `pancake.request_stats`: all pages for members of pg_monitor, for others the pages of servers and
+/// tables that they may use.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let visible = (!is_monitor()).then(visible_pages);
     let pages = shared().or_raise().memory.stats.iter().filter(|page| page.is_used());
     let page = |page: &pancake::ledger::PageStats| {
-        json!({
-            "page_id": of_page(page.page_id.read()),
+        // Read once: another backend may write a page into the same slot.
+        let page_id = page.page_id.read();
+        if visible.as_ref().is_some_and(|pages| !pages.contains(&page_id)) {
+            return None;
+        }
+        Some(json!({
+            "page_id": of_page(page_id),
             "requests": page.requests.get(),
             "rows": page.rows.get(),
             "bytes": page.bytes.get(),
@@ -52,9 +60,9 @@ pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallIn
             "last_sqlstate": some(page.last_sqlstate.read()),
             "last_error": some(page.last_error.read()),
             "since": time(page.since.get()),
-        })
+        }))
     };
-    json_text(pages.map(page).collect())
+    json_text(pages.filter_map(page).collect())
 }
 
 /// `pancake.request_stats_reset()`.
@@ -66,20 +74,26 @@ pub extern "C-unwind" fn pancake_fdw_request_stats_reset(_call: pg_sys::Function
     pg_sys::Datum::from(0)
 }
 
-/// Behind the view `pancake.progress`.
+/// Behind the view `pancake.progress`: all scans for members of pg_monitor, for others those of the roles whose
+/// privileges they have.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     let mut running = Vec::new();
+    let sees_all = is_monitor();
     for scan in shared().or_raise().scans {
         let Some(pid) = scan.owner() else { continue };
         // SAFETY: a look-up in shared memory; a backend that died without a word is left out.
         if unsafe { pg_sys::BackendPidGetProc(pid as i32).is_null() } {
             continue;
         }
-        running.push(json!({
+        let role = scan.role.get();
+        if !sees_all && !has_privileges_of(role.try_into().map_or(pg_sys::InvalidOid, pg_sys::Oid::from_u32))
+        {
+            continue;
+        }
+        let line = json!({
             "pid": pid,
-            "role": scan.role.get(),
             "page_id": of_page(scan.page_id.read()),
             "object": scan.object.read(),
             "started_at": time(scan.started_at.get()),
@@ -87,7 +101,11 @@ pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -
             "rows": scan.rows.get().map_or(0, |n| n.0),
             "oldest_row": time(scan.oldest_row.get()),
             "waiting_for": scan.waiting_for.read(),
-        }));
+        });
+        // A scan of another role may have taken the slot while it was read.
+        if scan.role.get() == role {
+            running.push(line);
+        }
     }
     json_text(Value::from(running))
 }

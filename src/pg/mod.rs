@@ -5,6 +5,7 @@ pub mod compat;
 pub mod jsonb;
 pub mod nodes;
 pub mod report;
+pub mod rights;
 pub mod settings;
 pub mod shared;
 pub mod wait;

@@ -1,11 +1,13 @@
 //! `pancake.sync`: the copy is the page. What a first and a later run do, and what they cost; here also what the other
 //! modules share. What it refuses is in `sync::input`, what happens beside it in `sync::beside`, how it dies in
-//! `sync::killed`, several pages in `sync::pages`, schedules in `sync::scheduled`.
+//! `sync::killed`, several pages in `sync::pages`, schedules in `sync::scheduled`; whose rights count in `sync::rights`,
+//! what a role without rights tries in `sync::attacks` and `sync::tables`.
 
 use e2e::{Session, Shop};
 use pancake_simulator::{Settings, Switches};
 use serde_json::json;
 
+mod attacks;
 mod beside;
 mod input;
 mod killed;
@@ -13,7 +15,9 @@ mod messages;
 mod objects;
 mod pages;
 mod rescans;
+mod rights;
 mod scheduled;
+mod tables;
 
 const SYNC: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations')";
 const FULL: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations', full_rescan => true)";

@@ -72,25 +72,60 @@ fn request_stats_count_what_the_page_saw() {
     );
     session.rows("SELECT * FROM shop.conversations LIMIT 1").unwrap();
     assert_eq!(stats(&mut session, "requests").remove(0), [text("1")]);
-    // Those who may use the server see its page, others nothing; only monitors reset.
-    session.execute("CREATE ROLE stranger LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher; GRANT USAGE ON FOREIGN SERVER shop TO clerk").unwrap();
-    for (role, sees) in [("stranger", "0"), ("clerk", "1"), ("watcher", "1")] {
+    // Roles that may use the server, or a table that names the page, see it, others nothing; only monitors reset.
+    session
+        .execute(&format!(
+            "CREATE ROLE stranger LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE seller LOGIN; CREATE ROLE watcher LOGIN;
+             GRANT pg_monitor TO watcher; GRANT USAGE ON FOREIGN SERVER shop TO clerk;
+             ALTER FOREIGN TABLE shop.tags OPTIONS (ADD page_id '100000000000001'); GRANT SELECT ON shop.tags TO seller;
+             {}",
+            wrappers("pancake.request_stats")
+        ))
+        .unwrap();
+    for (role, sees) in [("stranger", "0"), ("clerk", "1"), ("seller", "1"), ("watcher", "1")] {
         let mut session = shop.database.connect_as(role).unwrap();
         assert_eq!(session.one("SELECT count(*) FROM pancake.request_stats").unwrap(), sees, "{role}");
+        let json = "SELECT json_array_length(pancake.request_stats_json()::json)";
+        assert_eq!(session.one(json).unwrap(), sees, "{role}");
+        assert_eq!(session.one("SELECT public.of_all()").unwrap(), "1", "{role}");
         let reset = session.rows("SELECT pancake.request_stats_reset()");
         assert_eq!(reset.is_ok(), role == "watcher", "{role}");
-        for function in ["request_stats_json", "progress_json"] {
-            assert_eq!(
-                session.error(&format!("SELECT pancake.{function}()")).unwrap().sqlstate,
-                "42501",
-                "{role}"
-            );
-        }
     }
-    // Also as a role that was taken on for the moment.
+    assert_eq!(session.one("SELECT public.of_the_stranger()").unwrap(), "0");
+    // Also as a role that was taken on for the moment, and under operators of its own.
+    session
+        .execute(
+            "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO stranger, clerk;
+             CREATE FUNCTION evil.strike(name, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'struck'; END $$;
+             CREATE FUNCTION evil.strike(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'struck'; END $$;
+             CREATE FUNCTION evil.strike(oid, oid) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'struck'; END $$;
+             CREATE OPERATOR evil.= (FUNCTION = evil.strike, LEFTARG = text, RIGHTARG = text);
+             CREATE OPERATOR evil.= (FUNCTION = evil.strike, LEFTARG = name, RIGHTARG = text);
+             CREATE OPERATOR evil.= (FUNCTION = evil.strike, LEFTARG = oid, RIGHTARG = oid);
+             CREATE FUNCTION evil.has_server_privilege(oid, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+             CREATE FUNCTION evil.has_table_privilege(oid, text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        )
+        .unwrap();
     let mut session = shop.connect().unwrap();
-    session.execute("SET ROLE stranger").unwrap();
-    assert_eq!(session.one("SELECT count(*) FROM pancake.request_stats").unwrap(), "0");
+    for (role, sees) in [("stranger", "0"), ("clerk", "1")] {
+        session.execute(&format!("SET ROLE {role}; SET search_path = evil, pg_catalog")).unwrap();
+        assert_eq!(session.one("SELECT count(*) FROM pancake.request_stats").unwrap(), sees, "{role}");
+    }
+}
+
+/// A SECURITY DEFINER function of an administrator that counts the lines of a view, and one of a role without rights.
+fn wrappers(view: &str) -> String {
+    let create = |name: &str| {
+        format!(
+            "CREATE FUNCTION public.{name}() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+                 SET search_path = pg_catalog, pg_temp AS 'SELECT count(*) FROM {view}'"
+        )
+    };
+    format!(
+        "{}; {}; ALTER FUNCTION public.of_the_stranger() OWNER TO stranger",
+        create("of_all"),
+        create("of_the_stranger")
+    )
 }
 
 #[test]
@@ -103,7 +138,9 @@ fn progress_shows_what_runs_to_those_who_may_see_it() {
         .execute(&format!(
             "CREATE ROLE stranger LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher;
              GRANT USAGE ON SCHEMA shop TO clerk; GRANT SELECT ON shop.conversations TO clerk;
-             CREATE USER MAPPING FOR clerk SERVER shop OPTIONS (page_access_token '{token}')"
+             CREATE USER MAPPING FOR clerk SERVER shop OPTIONS (page_access_token '{token}');
+             CREATE ROLE superior LOGIN; GRANT clerk TO superior; {}",
+            wrappers("pancake.progress")
         ))
         .unwrap();
     let sql = "SELECT page_id, object, requests >= 2, rows >= 100, oldest_row < now(), started_at <= clock_timestamp(), waiting_for IS NOT NULL FROM pancake.progress";
@@ -112,14 +149,21 @@ fn progress_shows_what_runs_to_those_who_may_see_it() {
     clerk.execute("BEGIN; DECLARE c CURSOR FOR SELECT id FROM shop.conversations; FETCH 130 FROM c").unwrap();
     let text = |cell: &str| Some(cell.to_owned());
     let expected = [["100000000000001", "conversations", "t", "t", "t", "t", "t"].map(text).to_vec()];
-    for (role, sees) in [("postgres", true), ("watcher", true), ("clerk", true), ("stranger", false)] {
+    let roles =
+        [("postgres", true), ("watcher", true), ("clerk", true), ("superior", true), ("stranger", false)];
+    for (role, sees) in roles {
         let mut session = shop.database.connect_as(role).unwrap();
         let rows = session.rows(sql).unwrap();
         assert_eq!(rows, if sees { &expected[..] } else { &[] }, "{role}");
         if sees {
             assert_eq!(session.one("SELECT pid FROM pancake.progress").unwrap(), pid);
         }
+        assert_eq!(session.one("SELECT public.of_all()").unwrap(), "1", "{role}");
     }
+    assert_eq!(session.one("SELECT public.of_the_stranger()").unwrap(), "0");
+    session.execute("SET ROLE stranger").unwrap();
+    assert_eq!(session.rows(sql).unwrap().len(), 0);
+    session.execute("RESET ROLE").unwrap();
     clerk.execute("CLOSE c").unwrap();
     assert_eq!(session.rows(sql).unwrap().len(), 0);
     clerk.execute("COMMIT").unwrap();
