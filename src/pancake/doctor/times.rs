@@ -167,7 +167,9 @@ pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
     };
     let oldest = rows.iter().map(|row| row.updated_at).min();
     let reached = |row: &Known| oldest.is_none_or(|oldest| row.updated_at >= oldest);
-    let expected: Vec<_> = known.iter().filter(|row| inside(row.updated_at) && reached(row)).collect();
+    // Whether the seconds of the bounds themselves belong to the window is another question.
+    let between = |time: Micros| (low.0 + 1..high.0).contains(&time.floor_second().0);
+    let expected: Vec<_> = known.iter().filter(|row| between(row.updated_at) && reached(row)).collect();
     let came = expected.iter().filter(|row| rows.iter().any(|came| came.id == row.id)).count();
     let outside = rows.iter().any(|row| !inside(row.updated_at));
     let by_other = !rows.is_empty() && rows.iter().all(|row| inside(row.inserted_at));

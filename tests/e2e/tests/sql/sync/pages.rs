@@ -120,7 +120,8 @@ fn a_token_that_is_regenerated_in_the_middle() {
     // A row that is copied already.
     page.message(&session.one("SELECT id FROM crm.conversations ORDER BY inserted_at DESC LIMIT 1").unwrap());
     let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
-    assert!(log.len() < 25, "{} requests for the rest", log.len());
+    // Some 1,500 rows; a loaded machine cuts the walk into more pieces.
+    assert!(log.len() < 32, "{} requests for the rest", log.len());
     assert_eq!(runs(&mut session)[1..], ["backfill ok", "delta ok"]);
     is_the_page(&mut session, "the rest, and what changed meanwhile");
 }
