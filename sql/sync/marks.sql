@@ -100,7 +100,8 @@ GRANT USAGE ON SEQUENCE sync_log_run_id_seq TO PUBLIC;
 -- A mark without its table would meet another table of the same oid after a restore, and no restore knows a temporary
 -- table.
 SELECT pg_catalog.pg_extension_config_dump('sync_marks',
-    'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
+    'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')
+       AND source IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
 SELECT pg_catalog.pg_extension_config_dump('sync_log',
     'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
 SELECT pg_catalog.pg_extension_config_dump('sync_log_run_id_seq', '');
@@ -190,7 +191,8 @@ CREATE FUNCTION sync_sweep() RETURNS void
         DELETE FROM pancake.sync_log d
         WHERE d.run_id IN (
             SELECT l.run_id FROM pancake.sync_log l
-            WHERE l.started_at < now() - interval '30 days' AND l.status <> 'running'
+            WHERE (l.started_at < now() - interval '30 days' OR l.started_at > now() + interval '1 day')
+              AND l.status <> 'running'
             LIMIT 10000 FOR UPDATE OF l SKIP LOCKED);
     END $$;
 COMMENT ON FUNCTION sync_sweep() IS 'internal: deletes marks that are forgotten or without a table, and old runs';

@@ -51,7 +51,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     let sample = read(&table, &fillers).or_raise();
     let count = sample.rows.len().min(wanted_rows.max(0) as usize);
     for (place, row) in sample.rows.iter().take(count).enumerate() {
-        room::probe_decoding(row.cells.size()).or_raise();
+        room::probe_decoding(row.cells.size(), 1).or_raise();
         // SAFETY: the descriptor has as many attributes as the two arrays, and the output room for every wanted row.
         unsafe {
             let width = (*descriptor).natts as usize;

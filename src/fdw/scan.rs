@@ -203,7 +203,7 @@ impl ScanState {
             (values, std::slice::from_raw_parts_mut((*slot).tts_isnull, width))
         };
         nulls.fill(true);
-        room::probe_decoding(row.cells.size())?;
+        room::probe_decoding(row.cells.size(), 1)?;
         let fillers = &mut self.fillers;
         // SAFETY: the context lives as long as the state.
         unsafe {

@@ -74,7 +74,8 @@ impl<'a> Cell<'a> {
     }
 }
 
-fn whole(json: &str) -> Option<i64> {
+/// A whole number, also as a float.
+pub fn whole(json: &str) -> Option<i64> {
     /// Up to here every whole number is a float of its own.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let as_float = || json.parse().ok().filter(|n: &f64| n.fract() == 0.0 && n.abs() <= EXACT);
@@ -92,6 +93,7 @@ pub fn list<'a>(raw: Raw<'a>) -> Vec<Raw<'a>> {
             fields.entries().map(|(_, value)| Some(value)).collect()
         }
         Some(b'n') | None => Vec::new(),
+        Some(_) if json.get() == "\"\"" => Vec::new(),
         Some(_) => vec![raw],
     }
 }
@@ -109,10 +111,15 @@ pub fn birthday(raw: Raw<'_>) -> Cell<'_> {
         return Cell::text(raw);
     }
     let [date, day, month, year] = pick(raw, ["date", "day", "month", "year"]);
-    let number = |part: Raw| part.and_then(|json| whole(json.get())).unwrap_or(0);
-    match (number(year), number(month), number(date.or(day))) {
-        (0, 0, 0) => Cell::Null,
-        (year, month, day) => Cell::Text(format!("{year:04}-{month:02}-{day:02}").into()),
+    let number = |part: Raw, most| match text(part) {
+        None => Some(0),
+        Some(part) => whole(&part).filter(|number| (0..=most).contains(number)),
+    };
+    match (number(year, 9999), number(month, 12), number(date.or(day), 31)) {
+        (Some(0), Some(0), Some(0)) => Cell::Null,
+        (Some(year), Some(month), Some(day)) => Cell::Text(format!("{year:04}-{month:02}-{day:02}").into()),
+        // As served.
+        _ => Cell::text(raw),
     }
 }
 
@@ -182,6 +189,7 @@ mod tests {
         assert_eq!(texts_of(r#"{"0":{"id":61},"1":"62"}"#), ["61", "62"]);
         assert_eq!(texts_of(r#"{"id":61,"text":"x"}"#), ["61"]);
         assert_eq!(texts_of("61"), ["61"]);
+        assert_eq!(texts_of(r#""""#), [""; 0]);
         assert_eq!(texts_of("{}"), [""; 0]);
         assert_eq!(texts_of("[]"), [""; 0]);
     }
@@ -193,6 +201,10 @@ mod tests {
             (r#"{"date":0,"month":0,"year":1998}"#, Some("1998-00-00")),
             (r#"{"day":7,"month":12}"#, Some("0000-12-07")),
             (r#"{"date":0,"month":0,"year":0}"#, None),
+            (r#"{"date":"07","month":"05","year":"1998"}"#, Some("1998-05-07")),
+            (r#"{"date":7.0,"month":5,"year":1998}"#, Some("1998-05-07")),
+            (r#"{"date":-1,"month":1}"#, Some(r#"{"date":-1,"month":1}"#)),
+            (r#"{"day":"1998-05-07"}"#, Some(r#"{"day":"1998-05-07"}"#)),
         ] {
             let expected = expected.map_or(Cell::Null, |text| Cell::Text(text.into()));
             assert_eq!(birthday(raw(json)), expected, "{json}");

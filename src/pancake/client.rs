@@ -286,6 +286,12 @@ impl Lane {
         if is_connect_timeout(&error) {
             return timed_out(Phase::Connecting, self.route.connect_timeout);
         }
+        if error.is_builder() {
+            return Failure::for_good(
+                Error::new(Kind::NotUnderstood, "request cannot be written as a URL")
+                    .detail(format!("{causes} It may hold an id of the reply before, or a value of the query, that is too long."))
+            );
+        }
         let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
         if error.is_connect() {
             let lower = causes.to_lowercase();

@@ -125,7 +125,7 @@ impl<'r, 'a> Served<'r, 'a> {
     pub fn cells(&self, wanted: &[Wanted], context: &Context) -> Result<Row> {
         let row = self.row;
         if !wanted.is_empty() {
-            room::probe_decoding(row.size())?;
+            room::probe_decoding(row.size(), wanted.len())?;
         }
         let conversation = Conversation::new(row, context.page_id);
         let read = |wanted: &Wanted| match &wanted.source {

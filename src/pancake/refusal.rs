@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use crate::catalogue::Object;
 use crate::cell::{self, Raw, is_object};
 use crate::error::{Error, Kind, quote};
@@ -33,42 +35,38 @@ enum Matter {
 }
 
 impl Refusal {
-    /// The refusal that these keys of a reply hold. A code counts only where the reply has no list.
-    pub fn read(keys: &Fields, has_list: bool) -> Option<Self> {
-        let [code, inner_code, inner_error_code] = {
-            let [inner_code, inner_error_code] = pick(keys.get("error"), ["code", "error_code"]);
-            [keys.get("error_code").or_else(|| keys.get("code")), inner_code, inner_error_code]
-        };
-        let code = [code, inner_error_code, inner_code].into_iter().find_map(cell::text);
-        let is_false = cell::text(keys.get("success")).is_some_and(|success| success == "false");
-        let is_error =
-            !has_list && (code.is_some() || keys.get("error").is_some() || keys.get("errors").is_some());
-        (is_false || is_error).then(|| Self { code: code.map(Cow::into_owned), words: words_of(keys) })
+    /// The refusal that these keys of a reply hold. Beside rows only `success` counts.
+    pub fn read(keys: &Fields, has_rows: bool) -> Option<Self> {
+        let said = |key: &str| cell::text(keys.get(key)).map(|text| text.to_lowercase());
+        let is_refused = said("success").is_some_and(|success| ["false", "0"].contains(&success.as_str()))
+            || said("status").is_some_and(|status| ["error", "fail", "failed"].contains(&status.as_str()));
+        let code = code_of(keys);
+        let has_words = ["error", "errors"].into_iter().any(|key| keys.get(key).is_some_and(is_said));
+        let is_error = !has_rows && (code.is_some() || has_words);
+        (is_refused || is_error).then(|| Self { code, words: words_of(keys) })
     }
 
     /// The failure that it is, or none if the HTTP status says more.
     pub fn judge(&self, object: Object, reply: &Reply) -> Option<Failure> {
-        let said = match &self.code {
-            Some(code) => format!(
-                "Pancake answered HTTP {} with error code {}: {}",
-                reply.status,
-                quote(code),
-                quote(&self.words)
-            ),
-            None => {
-                format!("Pancake answered HTTP {} with success false: {}", reply.status, quote(&self.words))
-            }
+        let what = match &self.code {
+            Some(code) => format!("error code {}", quote(code)),
+            None => "a refusal".to_owned(),
         };
+        let said = format!("Pancake answered HTTP {} with {what}: {}", reply.status, quote(&self.words));
         let said = full_stop(&said);
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
-        Some(match self.matter() {
+        let matter = self.matter();
+        // Of what is no success the status says more than words do.
+        if !reply.is_success() && !self.has_known_code() {
+            return None;
+        }
+        Some(match matter {
             Matter::Token(what) => Failure::for_good(token_refused(object, what).detail(&said)),
             Matter::Permission => Failure::for_good(error(Kind::PageRefused, "no permission for this page")),
             Matter::Subscription => {
                 Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
             }
             Matter::Rate => reply.throttled(&said),
-            _ if !reply.is_success() => return None,
             Matter::Load => {
                 Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
             }
@@ -86,12 +84,16 @@ impl Refusal {
         })
     }
 
+    fn has_known_code(&self) -> bool {
+        self.code.is_some() && self.matter() != Matter::UnknownCode
+    }
+
     /// Codes as documented; 100 and 106 have been seen for an invalid token as well, 121 and refusals without a code
     /// for a missing plan (API notes, section I). Their words decide.
     fn matter(&self) -> Matter {
         let words = self.words.to_lowercase();
         let names = |words_of: &[&str]| words_of.iter().any(|word| words.contains(word));
-        let token = names(&["token"]).then(|| match () {
+        let token = names(TOKEN_WORDS).then(|| match () {
             () if names(&["renew", "regenerat"]) => "was regenerated",
             () if names(&["expire", "hết hạn"]) => "has expired",
             () if names(&["missing", "required", "thiếu"]) => "is missing",
@@ -109,12 +111,17 @@ impl Refusal {
             (None | Some("100" | "106" | "107"), _) if names(PLAN_WORDS) => Matter::Subscription,
             (Some("106" | "107"), _) => Matter::Permission,
             (Some("429"), _) => Matter::Rate,
+            (None, _) if names(&["too many requests", "rate limit"]) => Matter::Rate,
             (None, _) if names(&["try again", "thử lại"]) => Matter::Load,
             (None, _) => Matter::Unnamed,
             (Some(_), _) => Matter::UnknownCode,
         }
     }
 }
+
+/// Words for a token of Pancake, and for none of JSON's.
+const TOKEN_WORDS: &[&str] =
+    &["access_token", "access token", "invalid token", "token is", "token has", "token không", "token đã"];
 
 /// Words for the plan that a page pays for.
 const PLAN_WORDS: &[&str] = &[
@@ -135,19 +142,50 @@ fn words_of(keys: &Fields) -> String {
     under.filter_map(|key| text_of(keys.get(key))).find(|words| !words.trim().is_empty()).unwrap_or_default()
 }
 
-/// A text, the text within an object or the elements of a list, or else the JSON itself.
-fn text_of(value: Raw) -> Option<String> {
-    if is_object(value) {
-        let inner =
-            pick(value, ["message", "error", "reason", "detail", "msg"]).into_iter().find_map(text_of);
-        return inner.or_else(|| value.map(|json| json.get().to_owned()));
-    }
-    if value.is_some_and(|json| json.get().starts_with('[')) {
-        let texts: Vec<_> = cell::list(value).into_iter().filter_map(text_of).collect();
-        return Some(texts.join("; "));
-    }
-    cell::text(value).map(Cow::into_owned)
+/// Whether a value says anything.
+fn is_said(value: &RawValue) -> bool {
+    !["null", "false", "0", "\"\"", "[]", "{}"].contains(&value.get())
 }
+
+/// The error code, under whichever key it stands; 0 and 200 are none.
+fn code_of(keys: &Fields) -> Option<String> {
+    let inner = |key: &str| {
+        let value = first(keys.get(key));
+        let [error_code, code] = pick(value, ["error_code", "code"]);
+        error_code.or(code)
+    };
+    let all = [keys.get("error_code"), inner("error"), inner("errors"), keys.get("code")];
+    let code = all.into_iter().find_map(cell::text)?;
+    let code = cell::whole(&code).map_or_else(|| code.into_owned(), |number| number.to_string());
+    (code != "0" && code != "200").then_some(code)
+}
+
+/// A value, or the first of a list.
+fn first(value: Raw) -> Raw {
+    match value.is_some_and(|json| json.get().starts_with('[')) {
+        true => cell::list(value).into_iter().next().flatten(),
+        false => value,
+    }
+}
+
+/// A text, or the text within an object, or of the elements of a list; what lies deeper is quoted as it is.
+fn text_of(value: Raw) -> Option<String> {
+    let words = |value: Raw| {
+        let inner = pick(value, ["message", "error", "reason", "detail", "msg"]);
+        let inner = inner.into_iter().find_map(cell::text).filter(|_| is_object(value));
+        inner.or_else(|| cell::text(value)).map(Cow::into_owned)
+    };
+    match value.is_some_and(|json| json.get().starts_with('[')) {
+        true => {
+            let texts: Vec<_> = cell::list(value).into_iter().take(MOST_WORDS).filter_map(words).collect();
+            Some(texts.join("; "))
+        }
+        false => words(value),
+    }
+}
+
+/// Elements of a list of errors that are quoted at most.
+const MOST_WORDS: usize = 5;
 
 pub fn token_refused(object: Object, what: &str) -> Error {
     match object.needs_page() {
@@ -182,6 +220,8 @@ mod tests {
             (r#"{"success":false,"errors":["a",{"message":"b"}]}"#, None, "a; b"),
             (r#"{"success":false,"errors":{"detail":"d"}}"#, None, "d"),
             (r#"{"error_code":"102"}"#, Some("102"), ""),
+            (r#"{"error_code":105.0}"#, Some("105"), ""),
+            (r#"{"errors":[{"code":105,"message":"renewed"}]}"#, Some("105"), "renewed"),
             (r#"{"code":102,"message":"m"}"#, Some("102"), "m"),
             (r#"{"errors":{"detail":"Not Acceptable"}}"#, None, "Not Acceptable"),
             (r#"{"success":false}"#, None, ""),
@@ -195,7 +235,17 @@ mod tests {
         for json in [r#"{"error_code":105}"#, r#"{"error":"e"}"#] {
             assert_eq!(read(json, true), None, "{json}");
         }
-        assert!(read(r#"{"success":false}"#, true).is_some());
+        for json in
+            [r#"{"success":false}"#, r#"{"success":0}"#, r#"{"success":"False"}"#, r#"{"status":"error"}"#]
+        {
+            assert!(read(json, true).is_some(), "{json}");
+        }
+        // However deep it lies, it is read in one pass.
+        for (open, close) in [("[", "]"), (r#"{"message":"#, "}")] {
+            let deep =
+                format!(r#"{{"success":false,"errors":{}"x"{}}}"#, open.repeat(50_000), close.repeat(50_000));
+            assert!(read(&deep, false).is_some());
+        }
     }
 
     #[test]
@@ -226,6 +276,8 @@ mod tests {
             (None, "date range must be less than 1 month!", Matter::Unnamed),
             (None, "An error occurred. Please try again later.", Matter::Load),
             (None, "Planned maintenance", Matter::Unnamed),
+            (None, "Too many requests", Matter::Rate),
+            (None, "Unexpected token '<' is not valid JSON", Matter::Unnamed),
             (Some("429"), "", Matter::Rate),
             (Some("9999"), "subscription", Matter::UnknownCode),
         ] {

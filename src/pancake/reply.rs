@@ -72,8 +72,9 @@ impl<'a> Envelope<'a> {
             Some(list) => Some(Ok(list)),
             None => self.beside.get(object.name()).map(rows),
         };
+        let is_empty = own.as_ref().is_none_or(|own| own.as_ref().is_ok_and(|list| list.objects.is_empty()));
         let mut found = match (object, own, self.beside.get("categorized"), self.beside.get("data")) {
-            (Object::Pages, None, Some(groups), _) => grouped(groups)?,
+            (Object::Pages, _, Some(groups), _) if is_empty => grouped(groups)?,
             (_, None, _, Some(data)) => rows(data)?,
             (_, own, ..) => own.unwrap_or(Err(NoRows::NoList))?,
         };
@@ -103,10 +104,14 @@ fn rows(list: &RawValue) -> Result<Objects<'_>, NoRows> {
 fn grouped(groups: &RawValue) -> Result<Objects<'_>, NoRows> {
     let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
     let mut found = Objects::default();
-    let mut has_group = false;
-    for (name, group) in groups.entries().filter(|(_, group)| group.get().starts_with('[')) {
-        let mut pages = rows(group)?;
+    let (mut has_group, mut has_more) = (false, false);
+    for (name, group) in groups.entries().filter(|(_, group)| group.get() != "null") {
+        let mut pages = match group.get().starts_with('[') {
+            true => rows(group)?,
+            false => Objects { others: 1, ..Objects::default() },
+        };
         if pages.is_foreign() {
+            has_more = true;
             continue;
         }
         has_group = true;
@@ -114,7 +119,9 @@ fn grouped(groups: &RawValue) -> Result<Objects<'_>, NoRows> {
         found.objects.extend(pages.objects);
         found.others += pages.others;
     }
-    if has_group { Ok(found) } else { Err(NoRows::NoList) }
+    // No pages, and something that may be some in another form, is no empty list.
+    let is_believed = has_group && !(has_more && found.objects.is_empty());
+    if is_believed { Ok(found) } else { Err(NoRows::NoList) }
 }
 
 impl<'de> DeserializeSeed<'de> for Holding {
@@ -173,7 +180,11 @@ impl Reply {
         });
         let mut refusal = None;
         if let Ok((rows, beside)) = &envelope {
-            refusal = Refusal::read(beside, !matches!(rows, Err(NoRows::NoList)));
+            let has_rows = match rows {
+                Ok(list) => !list.objects.is_empty(),
+                Err(why) => !matches!(why, NoRows::NoList),
+            };
+            refusal = Refusal::read(beside, has_rows);
             if let Some(failure) = refusal.as_ref().and_then(|refusal| refusal.judge(object, self)) {
                 return Err(failure);
             }
@@ -190,7 +201,7 @@ impl Reply {
         })?;
         // What is kept of each row beside its keys.
         room::probe(objects.len() * 512).map_err(Failure::for_good)?;
-        let total = cell::text(beside.get("total")).and_then(|total| total.parse().ok());
+        let total = cell::text(beside.get("total")).and_then(|total| cell::whole(&total)?.try_into().ok());
         Ok(Listed { rows: objects, passed_over: others, total })
     }
 
@@ -329,6 +340,10 @@ mod tests {
             (200, r#"{"success":false,"error_code":429}"#, "53400"),
             (200, r#"{"success":false,"error_code":100,"message":"m"}"#, "HV000"),
             (406, "", "HV000"),
+            (429, r#"{"success":false,"message":"Too many requests, upgrade your plan"}"#, "53400"),
+            (503, r#"{"error":"your plan service is unavailable"}"#, "HV00M"),
+            (502, r#"{"error":"Unexpected token '<' is not valid JSON"}"#, "HV00M"),
+            (400, r#"{"success":false,"error_code":105}"#, "28000"),
             (200, r#"{"success":false,"message":"An error occurred. Please try again later."}"#, "HV00M"),
             (200, r#"{"success":false,"conversations":[]}"#, "HV00M"),
             (401, r#"{"success":false,"message":"m"}"#, "28000"),
@@ -366,7 +381,10 @@ mod tests {
             reply(200, body).rows(object).map(|listed| (listed.rows.len(), listed.total))
         };
         assert_eq!(rows(Object::Tags, r#"{"tags":[{"id":61}]}"#).unwrap(), (1, None));
-        assert_eq!(rows(Object::Posts, r#"{"success":true,"total":"7","posts":[]}"#).unwrap(), (0, Some(7)));
+        for total in ["7", "7.0", "\"7\"", "\"7.0\""] {
+            let body = format!(r#"{{"success":true,"total":{total},"posts":[]}}"#);
+            assert_eq!(rows(Object::Posts, &body).unwrap(), (0, Some(7)), "{total}");
+        }
         for (object, body, expected) in [
             (Object::Users, r#"{"users":[{}],"disabled_users":[{},{}]}"#, Some(3)),
             (Object::Users, r#"{"users":[{}],"disabled_users":null}"#, Some(1)),
@@ -401,6 +419,9 @@ mod tests {
             (Object::Pages, r#"{"categorized":{"activated":[1]}}"#, None),
             (Object::Pages, r#"{"categorized":[[{}]]}"#, None),
             (Object::Pages, r#"{"data":[{}]}"#, Some(1)),
+            (Object::Pages, r#"{"pages":[],"categorized":{"activated":[{}]}}"#, Some(1)),
+            (Object::Pages, r#"{"categorized":{"activated":["1"],"inactivated":[]}}"#, None),
+            (Object::Pages, r#"{"categorized":{"activated":{"1":{}},"inactivated":[]}}"#, None),
             (Object::Pages, r#"{"success":true}"#, None),
         ] {
             assert_eq!(rows(object, body).ok().map(|found| found.0), expected, "{body}");
@@ -453,8 +474,18 @@ mod tests {
         for (list, expected) in [("{}", "28000"), ("null", "28000"), ("[7]", "HV000")] {
             assert_eq!(sqlstate(200, &format!(r#"{{"error_code":105,"conversations":{list}}}"#)), expected);
         }
-        let listed = reply(200, r#"{"error_code":105,"conversations":[]}"#);
-        assert!(listed.rows(Object::Conversations).is_ok());
+        // An empty list beside an error is no answer.
+        assert_eq!(sqlstate(200, r#"{"error_code":105,"conversations":[]}"#), "28000");
+        assert_eq!(sqlstate(200, r#"{"error":"invalid token","data":[]}"#), "28000");
+        assert_eq!(sqlstate(200, r#"{"errors":["access denied"],"conversations":[]}"#), "HV00M");
+        assert_eq!(sqlstate(200, r#"{"status":"error","message":"m","conversations":[]}"#), "HV00M");
+        for body in [
+            r#"{"error_code":105,"conversations":[{"id":1}]}"#,
+            r#"{"error_code":0,"error":null,"errors":[],"success":true,"conversations":[]}"#,
+            r#"{"code":200,"error":false,"errors":{},"message":"ok","status":"ok","conversations":[]}"#,
+        ] {
+            assert!(reply(200, body).rows(Object::Conversations).is_ok(), "{body}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::error::Error;
 
 /// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (API notes, section I).
 const THROTTLE_PAUSES: [u64; 5] = [1, 2, 5, 10, 20];
+/// Refusals for the rate that one request meets at most, however much is served in between.
+const MOST_THROTTLED: u32 = 15;
 /// How often a refusal without a code is asked again: some of them pass, most are about the request itself.
 const REFUSAL_RETRIES: u32 = 2;
 
@@ -40,6 +42,7 @@ pub struct Attempts {
     faults: u32,
     refusals: u32,
     throttled: u32,
+    all_throttled: u32,
     /// What the page had served to all sessions at the last refusal for the rate.
     served: Option<u64>,
 }
@@ -61,7 +64,9 @@ impl Attempts {
             Again::Throttled(retry_after) => {
                 let is_same = self.served.replace(served) == Some(served);
                 self.throttled = if is_same { self.throttled + 1 } else { 1 };
-                let pause = THROTTLE_PAUSES.get(self.throttled as usize - 1).filter(|_| max_retries > 0)?;
+                self.all_throttled += 1;
+                let may_retry = max_retries > 0 && self.all_throttled <= MOST_THROTTLED;
+                let pause = THROTTLE_PAUSES.get(self.throttled as usize - 1).filter(|_| may_retry)?;
                 Some(retry_after.unwrap_or(Duration::from_secs(*pause)))
             }
         }
@@ -157,6 +162,9 @@ mod tests {
         assert_eq!([next(throttled, 8), next(Again::Later, 9)], [Some(1), Some(1)]);
         assert_eq!([next(throttled, 8), next(throttled, 9)], [Some(2), Some(1)]);
         assert_eq!(attempts.made(), 6);
+        let mut attempts = Attempts::default();
+        let endless = |served| attempts.pause_after(&failure(throttled), 3, served);
+        assert_eq!((0..).map_while(endless).count(), MOST_THROTTLED as usize);
     }
 
     #[test]

@@ -28,10 +28,10 @@ pub fn probe(bytes: usize) -> Result<()> {
     tried
 }
 
-/// Tries whether a piece of a reply of this size can be decoded.
-pub fn probe_decoding(size: usize) -> Result<()> {
-    match size > SMALL {
-        true => probe(size.saturating_mul(DECODING)),
+/// Tries whether a piece of a reply of this size can be decoded into so many columns, each of which may hold all of it.
+pub fn probe_decoding(size: usize, columns: usize) -> Result<()> {
+    match size.saturating_mul(columns.max(1)) > SMALL {
+        true => probe(size.saturating_mul(DECODING.saturating_add(2 * columns))),
         false => Ok(()),
     }
 }
@@ -64,9 +64,10 @@ mod tests {
     #[test]
     fn what_cannot_be_allocated_is_an_error() {
         let huge = isize::MAX as usize;
-        assert!(probe(1 << 20).is_ok() && probe_decoding(huge / 64).is_err());
+        assert!(probe(1 << 20).is_ok() && probe_decoding(huge / 64, 1).is_err());
+        assert!(probe_decoding(huge >> 20, 1 << 20).is_err());
         assert_eq!(probe(huge).unwrap_err().sqlstate(), "53200");
-        assert!(probe_decoding(SMALL).is_ok());
+        assert!(probe_decoding(SMALL, 1).is_ok());
         let mut list = Vec::<u64>::new();
         assert!(reserve(&mut list, 1000).is_ok() && list.capacity() >= 1000);
         assert_eq!(reserve(&mut list, huge / 8).unwrap_err().message(), "out of memory");

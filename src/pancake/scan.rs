@@ -23,6 +23,7 @@ use crate::outlet::{Event, Outlet, Unheard};
 use crate::place::{Order, Spot};
 use crate::plan::{Chain, RequestPlan};
 use crate::reply::Reply;
+use crate::room;
 use crate::secret::Secret;
 use crate::time::Micros;
 use crate::union::{Question, Union};
@@ -170,6 +171,7 @@ impl Scan {
                     fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
                 }
                 let context = self.context(&chain);
+                room::probe_decoding(reply.body.len(), self.wanted.len())?;
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
                 let mut union = lock(union);
                 union.feed(asker, rows.collect::<Result<_>>()?);

@@ -38,6 +38,10 @@ impl Micros {
     /// Seconds up to the year 5138, milliseconds from 1973 on: the two do not overlap.
     fn parse_epoch(text: &str) -> Option<Micros> {
         let text = text.trim_ascii();
+        if text.contains(['e', 'E']) {
+            let seconds = text.parse().ok().filter(|seconds: &f64| seconds.fract() == 0.0)?;
+            return Self::parse_epoch(&format!("{seconds:.0}"));
+        }
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;

@@ -12,8 +12,8 @@
 //! stays in use.
 //!
 //! An entry is freed when its request leaves or is dropped. That of a process which ended without running any code
-//! (SIGKILL) expires after [`LEASE_NS`], which its owner would have renewed. Requests beyond the number of entries wait
-//! behind all others, and claim an entry as soon as one is free.
+//! (SIGKILL) expires after [`LEASE_NS`], which its owner would have renewed. If more requests wait than there are
+//! entries, the oldest ones have them: one without an entry takes that of the youngest, if it is older itself.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -93,10 +93,18 @@ impl Waiter {
     }
 
     fn claim(&self, now: u64) -> Option<&'static Entry> {
-        self.pace.waiters.iter().find(|entry| {
+        let entries = || self.pace.waiters.iter();
+        let take = |entry: &Entry, former| {
+            entry.arrival.compare_exchange(former, self.arrival, SeqCst, SeqCst).is_ok()
+        };
+        let free = entries().find(|entry| {
             let former = entry.arrival.load(SeqCst);
-            let is_free = former == 0 || entry.expires.load(SeqCst) <= now;
-            is_free && entry.arrival.compare_exchange(former, self.arrival, SeqCst, SeqCst).is_ok()
+            (former == 0 || entry.expires.load(SeqCst) <= now) && take(entry, former)
+        });
+        free.or_else(|| {
+            let youngest = entries().max_by_key(|entry| entry.arrival.load(SeqCst))?;
+            let arrival = youngest.arrival.load(SeqCst);
+            (arrival > self.arrival && take(youngest, arrival)).then_some(youngest)
         })
     }
 

@@ -47,6 +47,31 @@ fn a_reply_that_does_not_fit_is_an_error_of_its_statement() {
         .unwrap();
     out_of_memory(&mut session, "SELECT * FROM long");
 
+    // A copy of each row in each of two hundred columns; in one large row, and in sixty smaller ones.
+    let columns: Vec<_> = (0..200).map(|n| format!("c{n} text OPTIONS (path '/snippet')")).collect();
+    let table = format!(
+        "CREATE FOREIGN TABLE wide ({}) SERVER shop OPTIONS (object 'conversations')",
+        columns.join(",")
+    );
+    session.execute(&table).unwrap();
+    for (rows, size) in [(1, 4 << 20), (60, 60_000)] {
+        let row = |n| {
+            format!(r#"{{"id":"{n}","inserted_at":"2026-03-30T02:11:05","snippet":"{}"}}"#, "x".repeat(size))
+        };
+        let rows: Vec<_> = (0..rows).map(row).collect();
+        let body = format!(r#"{{"conversations":[{}]}}"#, rows.join(","));
+        shop.simulator.fault(Fault::json(&body), Times::Next(1));
+        out_of_memory(&mut session, "SELECT * FROM wide");
+    }
+    let alter = format!(
+        "ALTER USER MAPPING FOR CURRENT_USER SERVER shop OPTIONS (ADD access_token '{}')",
+        shop.simulator.user_token()
+    );
+    session.execute(&alter).unwrap();
+    let pages = format!(r#"{{"pages":[{{"id":"1","k":[{}1]}}]}}"#, "1,".repeat(15_000_000));
+    shop.simulator.fault(Fault::json(&pages), Times::Next(1));
+    out_of_memory(&mut session, "SELECT id FROM shop.pages");
+
     // What fits is read, in the same session.
     shop.simulator.clear_faults();
     shop.simulator.first_page().replace_rows(Vec::new());

@@ -307,6 +307,35 @@ fn bodies_that_no_json_library_writes() {
     assert_eq!(error.sqlstate, "HV00M");
 }
 
+/// A refusal is read in one pass, however deep its words lie.
+#[test]
+fn a_refusal_of_great_depth_is_an_error_of_its_statement() {
+    for (open, close) in [("[", "]"), (r#"{"message":"#, "}")] {
+        let deep = open.repeat(100_000) + "\"x\"" + &close.repeat(100_000);
+        let (_shop, mut session) = canned::shop(format!(r#"{{"success":false,"errors":{deep}}}"#).as_bytes());
+        let error = session.error(ALL).unwrap();
+        well_formed(&error, "deep");
+        assert_eq!(error.sqlstate, "HV00M");
+    }
+}
+
+/// What refuses beside an empty list is no empty list.
+#[test]
+fn an_error_beside_an_empty_list_is_an_error() {
+    for (body, sqlstate) in [
+        (r#"{"error_code":105,"message":"access_token renewed","conversations":[]}"#, "28000"),
+        (r#"{"error":"invalid token","data":[]}"#, "28000"),
+        (r#"{"code":400,"message":"Bad request","data":[]}"#, "HV000"),
+        (r#"{"errors":["access denied"],"conversations":[]}"#, "HV00M"),
+        (r#"{"success":0,"conversations":[]}"#, "HV00M"),
+        (r#"{"status":"error","message":"no","conversations":[]}"#, "HV00M"),
+    ] {
+        let (_shop, mut session) = canned::shop(body.as_bytes());
+        let error = session.error(ALL).unwrap();
+        assert_eq!(error.sqlstate, sqlstate, "{body}: {error}");
+    }
+}
+
 #[test]
 fn of_two_keys_of_one_name_the_last_counts() {
     let inside = r#"{"bb":1,"b":{"x":1},"c":2,"b":3,"bb":[]}"#;

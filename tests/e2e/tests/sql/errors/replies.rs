@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
         (refused(Some(122), "no"), "42501", "page has no valid subscription", "code 122", SWITCH_ON),
         (refused(Some(100), "field"), "HV000", "Pancake refused the request", "code 100: field.", ""),
         (refused(Some(9999), "odd"), "HV000", "Pancake refused the request", "code 9999: odd.", ""),
-        (refused(None, "no idea"), "HV00M", "Pancake refused the request", "success false: no idea.", FAULT),
+        (refused(None, "no idea"), "HV00M", "Pancake refused the request", "a refusal: no idea.", FAULT),
         (
             refused(Some(100), "Token is not valid"),
             "28000",
@@ -53,14 +53,14 @@ pub fn cases() -> Vec<Case> {
             refused(None, "Trang chưa mua gói dịch vụ"),
             "42501",
             "page has no valid subscription",
-            "success false: Trang chưa mua gói dịch vụ.",
+            "a refusal: Trang chưa mua gói dịch vụ.",
             SWITCH_ON,
         ),
         (
             Fault::json(r#"{"success":false,"error":{"message":"in an object"}}"#),
             "HV00M",
             "Pancake refused the request",
-            "success false: in an object.",
+            "a refusal: in an object.",
             FAULT,
         ),
         (
