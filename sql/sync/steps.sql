@@ -17,7 +17,7 @@
 -- first, walked up by updated_at last, and what changes later is newer either way.
 
 -- One reply.
-CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
+CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
 -- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are used (14 KB a row,
 -- measured). Each batch begins with a request alone: with fewer, more of the budget is lost on that.
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (80 * 59 + 1)::bigint';

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pancake::filter::{Filter, Operand, Verdict};
 use pancake::place::Order;
 use pancake::plan::fate;
-use pancake::sent::{NOTHING, Unsent, sent};
+use pancake::sent::{NOTHING, Unsent, ends, sent};
 use pancake::walk::End;
 use pgrx::{pg_guard, pg_sys};
 
@@ -75,6 +75,10 @@ fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) ->
         }
     };
     let mut lines = vec![("Pancake Sent", asked)];
+    if envelope.chains > 0 {
+        let ends = ends(envelope.object, &envelope.filters, envelope.order, &known, &deparser.operands());
+        lines.extend(ends.map(|ends| ("Pancake Ends", ends)));
+    }
     let mut not_sent: BTreeMap<usize, String> = envelope.not_sent.iter().cloned().collect();
     for (filter, place) in envelope.places.iter().enumerate() {
         if let Some(unsent) = news(filter) {

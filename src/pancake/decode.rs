@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::catalogue::{Object, Paging};
+use crate::catalogue::Object;
 use crate::cell::{self, Cell, Misfit};
 use crate::cells::Cells;
 use crate::column::{Column, Context, time_of};
@@ -55,38 +55,11 @@ pub struct Row {
 pub struct Served<'r, 'a> {
     row: &'r Fields<'a>,
     pub spot: Spot,
-    /// The row has the time of the order.
-    is_dated: bool,
 }
 
 /// Reads of each row what the walk needs.
 pub fn spots<'r, 'a>(object: Object, rows: &'r [Fields<'a>], order: Order) -> Result<Vec<Served<'r, 'a>>> {
-    let mut served: Vec<_> =
-        rows.iter().map(|row| Served::read(object, row, order)).collect::<Result<_>>()?;
-    if object.paging() == Paging::Cursor {
-        place_undated(&mut served);
-    }
-    Ok(served)
-}
-
-/// A row without the time of the order shows its other time, and stands where the server lists it: for the walk its
-/// time is as near to what it shows as the rows beside it allow.
-fn place_undated(rows: &mut [Served]) {
-    let mut below = vec![None; rows.len()];
-    let mut next = None;
-    for (index, row) in rows.iter().enumerate().rev() {
-        below[index] = next;
-        next = if row.is_dated { Some(row.spot.at) } else { next };
-    }
-    let mut above = None;
-    for (row, below) in rows.iter_mut().zip(below) {
-        if !row.is_dated {
-            let shown = row.spot.at;
-            let time = shown.max(below.or(above).unwrap_or(shown));
-            row.spot.at = above.map_or(time, |above: Micros| time.min(above));
-        }
-        above = Some(row.spot.at);
-    }
+    rows.iter().map(|row| Served::read(object, row, order)).collect()
 }
 
 /// A row that is none of the list's.
@@ -114,7 +87,7 @@ impl<'r, 'a> Served<'r, 'a> {
                     .hint("Every scan needs this time of every row: it is what the list is ordered by. Please report the value.")
             })?,
         };
-        Ok(Self { row, spot: Spot { id: id.into_owned(), at }, is_dated })
+        Ok(Self { row, spot: Spot { id: id.into_owned(), at, is_dated } })
     }
 
     pub fn post_id(&self) -> Option<String> {
@@ -174,29 +147,6 @@ mod tests {
             let error = spots(Object::Conversations, &rows(bad), Order::InsertedAt).map(|_| ()).unwrap_err();
             assert_eq!(error.sqlstate(), "HV000", "{bad}");
         }
-    }
-
-    #[test]
-    fn a_row_without_its_time_stands_where_it_is_listed() {
-        let at = |seconds: i64| seconds * 1_000_000;
-        let placed = |times: &[(Option<i64>, i64)]| {
-            let json: Vec<String> = times
-                .iter()
-                .map(|(updated, inserted)| match updated {
-                    Some(updated) => format!(r#"{{"id":1,"inserted_at":{inserted},"updated_at":{updated}}}"#),
-                    None => format!(r#"{{"id":1,"inserted_at":{inserted}}}"#),
-                })
-                .collect();
-            let rows: Vec<_> = json.iter().map(|row| Fields::read(row).unwrap()).collect();
-            let served = spots(Object::Conversations, &rows, Order::UpdatedAt).unwrap();
-            served.iter().map(|row| row.spot.at.0).collect::<Vec<_>>()
-        };
-        let (high, low) = (Some(9000), Some(5000));
-        assert_eq!(placed(&[(high, 1), (None, 7000), (low, 1)]), [at(9000), at(7000), at(5000)]);
-        assert_eq!(placed(&[(high, 1), (None, 100), (low, 1)]), [at(9000), at(5000), at(5000)]);
-        assert_eq!(placed(&[(high, 1), (None, 100)]), [at(9000), at(9000)]);
-        assert_eq!(placed(&[(None, 100), (low, 1)]), [at(5000), at(5000)]);
-        assert_eq!(placed(&[(None, 100), (None, 200)]), [at(100), at(100)]);
     }
 
     #[test]

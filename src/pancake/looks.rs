@@ -12,12 +12,18 @@
 //! minute. To reach down a minute each time would end no look on such a page.
 
 use crate::error::Result;
-use crate::place::{Spot, Window};
+use crate::place::{Order, Spot, Window};
 use crate::time::Micros;
 use crate::walk::{Ask, End, Terms, Walk, restless};
 
 /// A message surfaces at most this long after its `updated_at`.
-const LATE_SECONDS: i64 = 60;
+pub const LATE_SECONDS: i64 = 60;
+
+/// The newest time that rows show, but for those that are dated ahead of the reply itself.
+pub fn newest(rows: &[Spot], now: Micros) -> Option<Micros> {
+    let in_time = rows.iter().map(|row| row.at).filter(|at| *at <= now).max();
+    in_time.or((!rows.is_empty()).then_some(now))
+}
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
@@ -53,9 +59,9 @@ impl Looks {
     }
 
     /// Takes note of the first reply of a chain.
-    pub fn note(&mut self, first_reply: &[Spot]) {
-        let newest = first_reply.iter().map(|row| row.at).max();
-        self.newest = [self.newest, newest].into_iter().flatten().min();
+    /// `now`: when the server replied. A row may show a later time.
+    pub fn note(&mut self, first_reply: &[Spot], now: Micros) {
+        self.newest = [self.newest, newest(first_reply, now)].into_iter().flatten().min();
     }
 
     /// The walks have come to their ends. False where the list was empty: nothing can have moved.
@@ -71,7 +77,7 @@ impl Looks {
     fn look(&mut self, down_to: Micros) {
         let low = Some(self.window.low.map_or(down_to, |low| low.max(down_to)));
         let window = Window { low, high: self.window.high };
-        self.current = Some(Walk::on(self.terms, window).without_since());
+        self.current = Some(Walk::from_head(self.terms, window, Order::UpdatedAt));
         self.count += 1;
         self.quiet_head = self.head.take().filter(|_| self.found == 0);
         self.found = 0;
@@ -88,12 +94,17 @@ impl Looks {
     }
 
     /// Takes a reply in: the rows to hand out, if they are new.
-    pub fn reply(&mut self, rows: &[Spot], mut is_new: impl FnMut(&Spot) -> bool) -> Result<Vec<usize>> {
+    pub fn reply(
+        &mut self,
+        rows: &[Spot],
+        now: Micros,
+        mut is_new: impl FnMut(&Spot) -> bool,
+    ) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
-        look.reply(rows)?;
+        look.reply(rows, now)?;
         self.replies += 1;
         if self.replies == 1 {
-            self.newest = rows.first().map(|row| row.at);
+            self.newest = newest(rows, now);
             self.head = Some(rows.to_vec());
         }
         // Any row that shows up is welcome, also below where the look must reach: a row that moved twice may surface there.

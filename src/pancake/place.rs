@@ -7,6 +7,7 @@ use crate::time::Micros;
 
 /// The time by which a chain is walked. `inserted_at` never changes, `updated_at` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub enum Order {
     InsertedAt,
     UpdatedAt,
@@ -43,5 +44,14 @@ impl Window {
 #[cfg_attr(test, derive(Hash))]
 pub struct Spot {
     pub id: String,
+    /// The time that it shows.
     pub at: Micros,
+    /// It has the time of the order; else it shows another one there.
+    pub is_dated: bool,
+}
+
+impl Spot {
+    pub fn new(id: impl Into<String>, at: Micros) -> Self {
+        Self { id: id.into(), at, is_dated: true }
+    }
 }

@@ -38,7 +38,7 @@ impl Scan {
         let chain = Chain::whole(self.object.order());
         let ordered = self.object.comes_in_order();
         let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
-        let union = Mutex::new(Union::new(self.object, &plan, false));
+        let union = Mutex::new(Union::new(self.object, &plan, false, self.now(None)));
         let mut newest = Vec::new();
         for _ in 0..WALKED {
             let Some(question) = lock(&union).next(false) else { break };
@@ -85,9 +85,10 @@ impl Scan {
     /// The batch that begins at a time.
     async fn at(&self, chain: &Chain, until: Micros) -> Result<Vec<Row>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
-        let ask = walk::Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(until) };
+        let ask = walk::Ask::up_to(until);
         let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(None),
+            // A page that takes no such window has no such probe.
+            Answer::Suspect => Ok(Some(Vec::new())),
             Answer::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let context = self.context(chain);

@@ -2,7 +2,7 @@
 //! batches. Which request comes next is said in [`crate::union`], when it may leave in [`crate::lane`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -25,7 +25,7 @@ use crate::plan::{Chain, RequestPlan};
 use crate::reply::Reply;
 use crate::room;
 use crate::secret::Secret;
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
 use crate::union::{Question, Union};
 use crate::walk::{End, FULL_BATCH};
 
@@ -80,7 +80,7 @@ impl Scan {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan)));
+        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan), self.now(None)));
         let mut asked = FuturesUnordered::new();
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
@@ -138,6 +138,13 @@ impl Scan {
         asked < width && put + (asked as u64) < wanted + width as u64 - 1
     }
 
+    /// The server's time when it replied, up to the second that its `Date` leaves open; else ours.
+    pub(crate) fn now(&self, date: Option<SystemTime>) -> Micros {
+        let theirs = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let ours = || Micros((self.meter.clocks.wall_micros)());
+        theirs.map_or_else(ours, |theirs| Micros(theirs.as_micros() as i64 + SECOND))
+    }
+
     /// Whether rows may move into the window while it is walked.
     fn may_move(&self, plan: &RequestPlan) -> bool {
         let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
@@ -161,7 +168,7 @@ impl Scan {
             Answer::Rows(reply, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let fresh = lock(union).reply(asker, &spots, listed.total)?;
+                let fresh = lock(union).reply(asker, &spots, listed.total, self.now(reply.date))?;
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.

@@ -3,32 +3,31 @@
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 
-use foldhash::quality::RandomState;
+use foldhash::quality::{FixedState, RandomState};
 
 /// Two rows of a million million are taken for one with a probability of 10⁻¹⁵.
 #[derive(Clone, Default)]
 pub struct Seen {
-    hashers: [RandomState; 2],
     ids: HashSet<u128, RandomState>,
 }
 
 impl Seen {
     /// True once for each id.
     pub fn is_new(&mut self, id: &str) -> bool {
-        let hash = self.hash(id);
+        let hash = Self::hash(id);
         self.ids.insert(hash)
     }
 
     pub fn has(&self, id: &str) -> bool {
-        self.ids.contains(&self.hash(id))
+        self.ids.contains(&Self::hash(id))
     }
 
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    fn hash(&self, id: &str) -> u128 {
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(id)));
+    fn hash(id: &str) -> u128 {
+        let [high, low] = [1, 2].map(|seed| u128::from(FixedState::with_seed(seed).hash_one(id)));
         (high << 64) | low
     }
 }
@@ -36,5 +35,13 @@ impl Seen {
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Seen({} ids)", self.ids.len())
+    }
+}
+
+/// The same for the same ids, in whatever order they came.
+#[cfg(test)]
+impl std::hash::Hash for Seen {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.ids.iter().fold(0, |all, id| all ^ id).hash(state);
     }
 }

@@ -53,7 +53,22 @@ impl Segment {
 
     /// Its next row is not known yet.
     pub fn is_hungry(&self) -> bool {
-        self.rows.is_empty() && self.walk.ended().is_none()
+        self.first().is_none() && self.walk.ended().is_none()
+    }
+
+    /// The next row of an ordered stream, if no newer one can follow it.
+    pub fn first(&self) -> Option<&Row> {
+        let low = self.walk.holds_back_below();
+        self.rows.front().filter(|row| low.is_none_or(|low| row.at > low))
+    }
+
+    /// Takes rows in; in an ordered stream newest first, ties as they came.
+    pub fn feed(&mut self, rows: Vec<Row>, ordered: bool) {
+        for row in rows {
+            let newer = |other: &Row| other.at >= row.at;
+            let place = if ordered { self.rows.partition_point(newer) } else { self.rows.len() };
+            self.rows.insert(place, row);
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -86,20 +101,24 @@ impl Segment {
     /// Where to cut, if so many batches are wanted of it, so that both parts are worth while; nowhere if that is too
     /// little, or unknown.
     pub fn cut_of(&self, batches: f64, ordered: bool) -> Option<Micros> {
-        if batches < SMALLEST || !self.walk.goes_on() {
+        if batches < SMALLEST || !self.walk.goes_on() || self.walk.depth().is_none() {
             return None;
         }
         let piece = if ordered { ORDERED_PIECE } else { PIECE };
         let newer = if batches > piece + SMALLEST { piece } else { batches / 2.0 };
         let span = (newer * ROWS_OF_A_BATCH * self.gap()?) as i64;
         let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
+        if !self.walk.can_be_cut(low) {
+            return None;
+        }
         let Window { low: oldest, .. } = self.walk.window();
         oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 
     /// The older part.
     pub fn cut(&mut self, low: Micros, number: usize) -> Option<Segment> {
-        let older = Segment::new(number, self.chain, self.walk.cut(low)?);
+        let gap = self.gap().unwrap_or_default();
+        let older = Segment::new(number, self.chain, self.walk.cut(low, gap as i64)?);
         Some(Segment { inherited_gap: self.gap(), ..older })
     }
 }

@@ -12,7 +12,7 @@ use crate::plan::{Chain, MAX_CHAINS, RequestPlan, bind, fate, is_sendable, is_ta
 pub const NOTHING: &str = "nothing, no row can match";
 const INSTEAD: &str = "post_ids is sent instead";
 
-/// `type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)`: values that are known stand as they are asked
+/// `type=INBOX, order_by=inserted_at, until=now()`: values that are known stand as they are asked
 /// for, for the others stands the text of their expression.
 pub fn sent(
     object: Object,
@@ -64,10 +64,11 @@ pub fn sent(
     if let Some(column) = order.column().filter(|_| object.orders().len() > 1) {
         parts.push(format!("order_by={column}"));
     }
-    for (name, comparisons) in [
-        ("since", [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal]),
-        ("until", [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal]),
-    ] {
+    for (name, comparisons) in [("since", LOWER), ("until", UPPER)] {
+        // A list that goes by a cursor is read down to its lower bound, which is not sent.
+        if name == "since" && object.paging() == Paging::Cursor {
+            continue;
+        }
         let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison) && is_time(f));
         let bounds = bounds.filter(|filter| !value(filter).is_some_and(is_infinite));
         parts.extend(bounds.map(|filter| format!("{name}={}{}", text(filter), widened(name, filter.slack))));
@@ -77,6 +78,39 @@ pub fn sent(
         (true, Paging::Skip) => "nothing, for want of a conversation_id".to_owned(),
         (true, _) => "nothing, the whole list is asked for".to_owned(),
     }
+}
+
+const LOWER: [Comparison; 3] = [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal];
+const UPPER: [Comparison; 3] = [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal];
+
+/// `below updated_at > (now() - '1 day'::interval)`: where the walk of a list ends. None if that is the list's end.
+pub fn ends(
+    object: Object,
+    filters: &[Filter],
+    order: Order,
+    known: &[Option<Operand>],
+    texts: &[String],
+) -> Option<String> {
+    if object.paging() != Paging::Cursor {
+        return None;
+    }
+    let is_lower = |filter: &&Filter| {
+        is_time(filter)
+            && LOWER.contains(&filter.comparison)
+            && fate(object, filter, order) == Verdict::Superset
+            && !known.get(filter.operand).and_then(Option::as_ref).is_some_and(is_infinite)
+    };
+    let bound = |filter: &Filter| {
+        let operator = match filter.comparison {
+            Comparison::Greater => ">",
+            Comparison::GreaterOrEqual => ">=",
+            _ => "=",
+        };
+        let text = texts.get(filter.operand).cloned().unwrap_or_default();
+        format!("{} {operator} {text}{}", filter.column.column(), widened("since", filter.slack))
+    };
+    let bounds: Vec<_> = filters.iter().filter(is_lower).map(bound).collect();
+    (!bounds.is_empty()).then(|| format!("below {}", bounds.join(", ")))
 }
 
 /// For each filter why it is no part of the requests of a plan, where its operand's value is to blame.
@@ -232,8 +266,11 @@ mod tests {
         let expressions = ["(now() - '1 day'::interval)", "", "$1", "", ""].map(str::to_owned);
         assert_eq!(
             sent(Object::Conversations, &filters, Order::UpdatedAt, &known, &expressions),
-            "type=INBOX, order_by=updated_at, since=(now() - '1 day'::interval)"
+            "type=INBOX, order_by=updated_at"
         );
+        let ends = |order| ends(Object::Conversations, &filters, order, &known, &expressions);
+        assert_eq!(ends(Order::UpdatedAt).as_deref(), Some("below updated_at > (now() - '1 day'::interval)"));
+        assert_eq!(ends(Order::InsertedAt), None);
         assert_eq!(
             sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions),
             "type=INBOX, order_by=inserted_at, until=$1"

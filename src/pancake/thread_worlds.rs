@@ -95,7 +95,7 @@ fn is_excluded(server: Server, moments: &[Moment]) -> bool {
 /// Walks a conversation to its end. A wrong answer panics.
 fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Change)]) -> Walked {
     let mut list: Vec<Spot> =
-        times.iter().enumerate().map(|(id, at)| Spot { id: id.to_string(), at: Micros(*at) }).collect();
+        times.iter().enumerate().map(|(id, at)| Spot::new(id.to_string(), Micros(*at))).collect();
     let before = list.clone();
     let mut thread = Thread::new(Window { low: low.map(Micros), high: None });
     let mut handed: Vec<Spot> = vec![];
@@ -111,7 +111,7 @@ fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Chan
             match change {
                 Change::Arrive => {
                     let at = Micros(1000 + request as i64);
-                    list.insert(0, Spot { id: format!("new{}", rows * 100 + request), at });
+                    list.insert(0, Spot::new(format!("new{}", rows * 100 + request), at));
                     moment.arrived += 1;
                 }
                 Change::Delete(place) if *place < rows => drop(list.remove(*place)),
@@ -275,7 +275,7 @@ fn many_arrivals_and_many_deletions_are_walked_through() {
 /// Where times do not follow the list's order, a lower bound does not end the walk.
 #[test]
 fn a_list_that_is_not_in_order_is_read_to_its_end() {
-    let rows: Vec<Spot> = [5, 1, 9].iter().map(|at| Spot { id: at.to_string(), at: Micros(*at) }).collect();
+    let rows: Vec<Spot> = [5, 1, 9].iter().map(|at| Spot::new(at.to_string(), Micros(*at))).collect();
     let mut thread = Thread::new(Window { low: Some(Micros(4)), high: None });
     let fresh = thread.reply(&rows).unwrap();
     assert_eq!(fresh.iter().map(|row| rows[*row].at.0).collect::<Vec<_>>(), [9, 5]);

@@ -7,7 +7,7 @@
 pub struct Micros(pub i64);
 
 /// The unit of `since` and `until`. Milliseconds there return nothing and no error (API notes, section B).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub i64);
 
 pub const SECOND: i64 = 1_000_000;
@@ -22,7 +22,7 @@ impl Micros {
     }
 
     pub fn ceil_second(self) -> UnixSeconds {
-        UnixSeconds(-(-self.0).div_euclid(SECOND))
+        UnixSeconds(self.0.div_euclid(SECOND) + i64::from(self.0.rem_euclid(SECOND) > 0))
     }
 
     pub fn minus_seconds(self, seconds: i64) -> Micros {

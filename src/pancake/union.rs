@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use crate::catalogue::{Object, Paging};
 use crate::decode::Row;
 use crate::error::{Error, Kind, Result};
-use crate::looks::Looks;
+use crate::looks::{LATE_SECONDS, Looks, newest};
 use crate::place::Spot;
 use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
@@ -42,12 +42,18 @@ pub struct Union {
     begun: BTreeSet<usize>,
     /// The time of the last row that was handed out.
     last: Option<Micros>,
+    /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has come since.
+    begun_at: Option<Micros>,
     /// Ids that came, where a row may come by two ways.
     came: Option<Seen>,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
     /// Rows that were handed out.
     handed: u64,
+    /// Replies so far: one alone is a snapshot.
+    replies: u32,
+    /// Segments that found no row to begin from.
+    folded: u32,
 }
 
 /// Who asks.
@@ -67,13 +73,14 @@ pub struct Question {
 }
 
 impl Union {
-    /// `moves`: the order is `updated_at`, and rows may still move into the window.
-    pub fn new(object: Object, plan: &RequestPlan, moves: bool) -> Self {
-        Self::on(TERMS, object, plan, moves)
+    /// `moves`: the order is `updated_at`, and rows may still move into the window. `now`: a time not later than the
+    /// server's.
+    pub fn new(object: Object, plan: &RequestPlan, moves: bool, now: Micros) -> Self {
+        Self::on(TERMS, object, plan, moves, now)
     }
 
-    pub fn on(terms: Terms, object: Object, plan: &RequestPlan, moves: bool) -> Self {
-        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves);
+    pub fn on(terms: Terms, object: Object, plan: &RequestPlan, moves: bool, now: Micros) -> Self {
+        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves, now);
         // Other walkers know by themselves what to do about it.
         let looks = moves && object.paging() == Paging::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
@@ -89,9 +96,12 @@ impl Union {
             look_is_asked: false,
             begun: BTreeSet::new(),
             last: None,
+            begun_at: None,
             came: twice.then(Seen::default),
             missing: plan.ids.clone(),
             handed: 0,
+            replies: 0,
+            folded: 0,
         }
     }
 
@@ -139,25 +149,49 @@ impl Union {
     }
 
     /// Takes a reply in, with the total that it tells, and says which of its rows are to be fed.
-    pub fn reply(&mut self, asker: Asker, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
+    pub fn reply(
+        &mut self,
+        asker: Asker,
+        rows: &[Spot],
+        total: Option<u64>,
+        now: Micros,
+    ) -> Result<Vec<usize>> {
+        self.replies += 1;
         let came = &mut self.came;
         let mut is_new = |row: &Spot| came.as_mut().is_none_or(|came| came.is_new(&row.id));
         let Asker::Segment(number) = asker else {
             self.look_is_asked = false;
-            return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, is_new));
+            return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, now, is_new));
         };
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) else {
             return Ok(Vec::new());
         };
         segment.busy = false;
         segment.saw(rows);
-        let mut fresh = segment.walk.reply(rows, total)?;
+        let mut fresh = segment.walk.reply(rows, total, now)?;
         fresh.retain(|i| is_new(&rows[*i]));
-        if let (true, Some(looks)) = (self.begun.insert(segment.chain), &mut self.looks) {
-            looks.note(rows);
+        if self.begun.insert(segment.chain) {
+            self.begun_at = [self.begun_at, newest(rows, now)].into_iter().flatten().min();
+            if let Some(looks) = &mut self.looks {
+                looks.note(rows, now);
+            }
         }
+        self.fold(number);
         self.walks_may_be_over();
         Ok(fresh)
+    }
+
+    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on a page that takes no
+    /// window, is given back to the newer one, which walks on.
+    fn fold(&mut self, number: usize) {
+        let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
+        let (newer, older) = self.segments.split_at_mut(at);
+        let (Some(newer), Some(segment)) = (newer.last_mut(), older.first()) else { return };
+        if segment.walk.has_no_beginning() && newer.chain == segment.chain && newer.walk.can_take_back() {
+            newer.walk.take_back(segment.walk.window().low);
+            self.segments.remove(at);
+            self.folded += 1;
+        }
     }
 
     /// A request failed in a way that may be the cursor's. False where it was not, and the failure is one.
@@ -172,6 +206,7 @@ impl Union {
                 let Some(segment) = self.segment(number) else { return Ok(false) };
                 let lost = segment.walk.lost()?;
                 segment.busy &= !lost;
+                self.fold(number);
                 Ok(lost)
             }
         }
@@ -180,7 +215,7 @@ impl Union {
     fn walks_may_be_over(&mut self) {
         let over = self.segments.iter().all(|segment| segment.walk.ended().is_some());
         if let (true, Some(looks)) = (over, &mut self.looks)
-            && !looks.begin()
+            && (self.replies == 1 || !looks.begin())
         {
             self.looks = None;
         }
@@ -193,13 +228,14 @@ impl Union {
                 missing.remove(&row.id);
             });
         }
+        let ordered = self.ordered;
         let segment = match asker {
             Asker::Segment(number) => self.segment(number),
             // Looks are without order: any queue will do.
             Asker::Look => self.segments.last_mut(),
         };
         if let Some(segment) = segment {
-            segment.rows.extend(rows);
+            segment.feed(rows, ordered);
         }
     }
 
@@ -207,11 +243,18 @@ impl Union {
     pub fn ready(&mut self) -> Result<Vec<Row>> {
         let mut ready = Vec::new();
         while let Some(row) = self.pop() {
-            if self.ordered && self.last.replace(row.at).is_some_and(|last| last < row.at) {
+            let is_late = self.ordered && self.last.is_some_and(|last| last < row.at);
+            if is_late && self.begun_at.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at) {
+                // It was not there, or stood elsewhere, when the scan began.
+                continue;
+            }
+            if is_late {
                 let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
                 return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
-                    .detail(detail));
+                    .detail(detail)
+                    .hint("The page lists its rows in a looser order than any that has been seen: bound inserted_at, or order by it."));
             }
+            self.last = Some(row.at);
             ready.push(row);
         }
         self.handed += ready.len() as u64;
@@ -226,7 +269,9 @@ impl Union {
             true => {
                 let mut newest: Option<(Micros, usize)> = None;
                 for at in self.heads() {
-                    match self.segments[at].rows.front() {
+                    let segment = &self.segments[at];
+                    let first = if self.found_all() { segment.rows.front() } else { segment.first() };
+                    match first {
                         // A chain that has not shown its next row might have a newer one than all the others.
                         None if !self.found_all() => return None,
                         Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {

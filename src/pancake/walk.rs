@@ -1,31 +1,41 @@
-//! One chain, each row exactly once: which request comes next, and what a reply proves.
-//! Pure: HTTP, retries and the clock are lent by [`crate::scan`].
+//! This module walks one list query, each row exactly once: it decides which request comes next, and what a reply
+//! proves. It is pure: HTTP, retries and the clock are passed in by [`crate::scan`].
 //!
-//! The visible list is ordered by a time, newest first; a batch is an unbroken piece of it. While the walk goes on,
-//! rows get messages (and jump to the head when the order is `updated_at`), vanish, and surface up to 60 s late.
+//! The list goes by the real time of its rows, newest first; a batch is an unbroken piece of it. While the walk goes on,
+//! rows get messages (and jump to the head if the order is `updated_at`), vanish, and surface up to 60 s late. Some rows
+//! show an older time than their real one, and so stand too high by any distance; rows that show a newer one stand at
+//! most seven rows too low (API notes, section I).
 //!
-//! **The rule.** The walk knows the list down to its *place*, the last row it has seen. A reply carries it on only if
-//! it shows the last row in its old place with rows behind it, or is a piece that begins at or above that place:
+//! **Forms of requests.** The walk depends on three, all of them in daily use by others:
 //!
-//! 1. *Step*: ask from the last row of the previous distinct time, so that the last row must come back. That re-reads
-//!    ties, proves that the cursor was honoured, and costs one row in sixty.
-//! 2. *Around*: the last row did not come back, or the request failed. Ask without cursor, from the end of its
-//!    second. Such a piece begins above the place under every reading of `until`; what is known is dropped.
-//! 3. *Probe* and *Confirm*: nothing came behind the last row. Ask from that row itself: an empty answer proves the
-//!    end only if the row is then still seen in its old place with nothing behind it.
-//! 4. A lower bound is proven by a row beyond it. It is sent as `since` until a batch comes short; then it is left
-//!    out, and one more reply proves both the cursor and the bound.
+//! - *head*: no times, no cursor. It is the last resort of every other form.
+//! - *step*: a cursor, no times.
+//! - *anchor*: `since` and `until`, at most 27 days apart and `until` at least a day ago, only to find a row to begin
+//!   from. An empty, refused or too low anchor is replaced by one further up, and after three by the head.
+//!
+//! **The rule.** The walk keeps its *trail*, the last rows that it knows, in the order of the list; the last of them is
+//! its place. A reply carries it on only if it holds a row of the trail: what stands behind that row in the reply
+//! follows it in the list.
+//!
+//! 1. A step asks from the last row of the previous distinct time, so that ties and the place come again.
+//! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further up are tried as
+//!    cursors, then an anchor above the place, then the walk begins at the head again.
+//! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond it.
+//! 4. The end of the list is proven without times: the place as cursor brings nothing, and asked from above it, it comes
+//!    again with nothing behind.
+//! 5. An upper bound begins with an anchor that shows a row above it.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
 //! is skipped; a row that left its place went to the head, where [`crate::looks`] finds it. **Why nothing comes twice.**
-//! Below the *floor* (the oldest time handed out, with the ids at that time) every row is new, above it every row is
-//! known. **Why it ends.** Steps only go down; asks around one place that bring nothing new are counted.
+//! Ids of the last rows are remembered, and what is newer than all of them has come before. **Why it ends.** Beginning
+//! anew without a new row is counted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Error, Kind, Result};
-use crate::place::{Spot, Window};
-use crate::time::{Micros, UnixSeconds};
+use crate::place::{Order, Spot, Window};
+use crate::seen::Seen;
+use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +43,20 @@ pub struct Ask {
     pub cursor: Option<String>,
     pub since: Option<UnixSeconds>,
     pub until: Option<UnixSeconds>,
+}
+
+impl Ask {
+    pub const HEAD: Ask = Ask { cursor: None, since: None, until: None };
+
+    pub fn from(cursor: &str) -> Self {
+        Self { cursor: Some(cursor.to_owned()), ..Self::HEAD }
+    }
+
+    /// The newest rows up to this second, by a window that every page has been seen to take.
+    pub fn up_to(until: UnixSeconds) -> Self {
+        let since = UnixSeconds((until.0 - WIDTH_SECONDS).max(1));
+        Self { cursor: None, since: Some(since), until: Some(until) }
+    }
 }
 
 /// Why a walk came to its end.
@@ -50,109 +74,189 @@ pub const FULL_BATCH: usize = 60;
 /// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
 /// late, so a later bound is as good as none.
 pub const LAST_SECOND: i64 = 99_999_999_999;
+/// The widest window: windows of a month were refused, and 28 days can be a month (API notes, section I).
+pub const WIDTH_SECONDS: i64 = 27 * 86_400;
+/// No client sends an `until` near now or beyond (API notes, section I), so none nearer than this is sent here.
+const RECENT_SECONDS: i64 = 86_400;
+/// By `updated_at` a walk begins so far above its upper bound.
+const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
+/// Where rows stand so densely, an anchor this many of them above is hardly ever too low.
+const ROWS_ABOVE: i64 = 4;
+/// Anchors that are tried before the head.
+const ANCHORS: u32 = 3;
+/// Cursors that are tried before an anchor, or before the walk begins anew: on a busy page a row can move away while it is
+/// asked from.
+const CURSORS: u32 = 6;
 
-/// What a walk takes for granted; smaller in tests, so that all of a small world can be seen.
+/// What a walk takes for granted; smaller in tests, so that all of a small model can be seen.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct Terms {
     /// A server's batch is never larger.
     pub full_batch: usize,
-    /// Asks around one place, or looks at the head, that bring no rest before the walk gives up.
+    /// Requests that bring no new row and move no place, or looks at the head, before the walk gives up.
     pub patience: u32,
+    /// So many rows in a row beyond a bound pass it: one more than the rows that a row can stand too low by.
+    pub beyond: usize,
 }
 
-pub const TERMS: Terms = Terms { full_batch: FULL_BATCH, patience: 20 };
+impl Terms {
+    /// A row that is newer than so many in a row above it stands lower than any that has been seen: by `inserted_at` no
+    /// more than neighbours have been seen swapped.
+    pub fn beyond_by(&self, order: Order) -> usize {
+        match order {
+            Order::UpdatedAt => self.beyond,
+            Order::InsertedAt | Order::Served => self.beyond.min(2),
+        }
+    }
+}
+
+pub const TERMS: Terms = Terms { full_batch: FULL_BATCH, patience: 60, beyond: 8 };
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct Walk {
-    window: Window,
     terms: Terms,
+    order: Order,
+    window: Window,
     state: State,
-    since_sent: bool,
-    place: Option<Place>,
-    floor: Option<Floor>,
+    /// The last rows that are known, in the order of the list.
+    trail: VecDeque<Spot>,
+    /// The rows that were handed out.
+    known: Seen,
+    /// The oldest time of a row so far.
+    lowest: Option<Micros>,
+    /// Cursors in a row that did not lead on from the trail.
+    misses: u32,
+    /// The last cursors did not lead on: an anchor is tried after the first one.
+    cursors_fail: bool,
+    /// An anchor above the place was asked for, and no new row has come since.
+    is_anchored: bool,
+    /// Requests since the last new row that did not move the place.
+    fruitless: u32,
     /// A probe showed rows that have not been seen behind the last one yet.
     more_follows: bool,
-    fruitless: u32,
     /// The last reply was as long as a reply can be.
     was_full: bool,
+    /// No `until` later than this is sent.
+    latest_until: UnixSeconds,
+    /// A reply showed an older row before a newer one.
+    is_loose: bool,
+    /// A row below the window was not handed out.
+    has_left_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum State {
-    Head,
-    Step { confirming: bool },
+    /// `confirming`: whether the place is the last row.
+    Head {
+        confirming: bool,
+    },
+    Anchor {
+        until: UnixSeconds,
+        tried: u32,
+    },
+    /// The row of the trail with this index is the cursor.
+    Step {
+        from: usize,
+        confirming: bool,
+    },
     Probe,
-    Around { confirming: bool },
     Ended(End),
 }
 
-/// How far down the list is known.
-#[derive(Clone, Debug)]
-#[cfg_attr(test, derive(Hash))]
-struct Place {
-    last: Spot,
-    /// The row just before the last one, if it has the same time.
-    before: Option<String>,
-    /// The last row of the previous distinct time.
-    above: Option<String>,
-    /// Rows known at the time of the last one.
-    ties: usize,
-}
-
-/// The oldest time handed out, and the rows handed out at that time.
-#[derive(Clone, Debug)]
-#[cfg_attr(test, derive(Hash))]
-struct Floor {
-    at: Micros,
-    ids: BTreeSet<String>,
-}
-
 impl Walk {
-    pub fn new(window: Window) -> Self {
-        Self::on(TERMS, window)
-    }
-
-    pub fn on(terms: Terms, window: Window) -> Self {
-        Self {
-            window,
+    /// `now`: a time that is not later than the server's.
+    pub fn on(terms: Terms, window: Window, order: Order, now: Micros) -> Self {
+        let latest_until = UnixSeconds(now.floor_second().0 - RECENT_SECONDS);
+        let mut walk = Self {
             terms,
-            state: State::Head,
-            since_sent: true,
-            place: None,
-            floor: None,
-            more_follows: false,
+            order,
+            window,
+            state: State::Head { confirming: false },
+            trail: VecDeque::new(),
+            known: Seen::default(),
+            lowest: None,
+            misses: 0,
+            cursors_fail: false,
+            is_anchored: false,
             fruitless: 0,
+            more_follows: false,
             was_full: false,
+            latest_until,
+            is_loose: false,
+            has_left_out: false,
+        };
+        if let Some(high) = window.high {
+            let margin = if order == Order::UpdatedAt { MOVING_MARGIN_SECONDS } else { 1 };
+            walk.anchor(UnixSeconds(high.ceil_second().0.saturating_add(margin)), 0);
         }
+        walk
     }
 
-    /// Sends no lower bound: what is found beyond it is the proof.
-    pub fn without_since(self) -> Self {
-        Self { since_sent: false, ..self }
+    /// A walk that begins at the head whatever its upper bound is.
+    pub fn from_head(terms: Terms, window: Window, order: Order) -> Self {
+        let state = State::Head { confirming: false };
+        Self { state, ..Self::on(terms, window, order, Micros(0)) }
     }
 
-    /// Leaves what is older than `low` to another walk, which this gives back. A row beyond the new bound proves it.
-    pub fn cut(&mut self, low: Micros) -> Self {
-        let older = Window { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
-        let older = Self { since_sent: self.since_sent, ..Self::on(self.terms, older) };
+    /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to the next, in
+    /// microseconds; the other walk begins some rows above.
+    pub fn cut(&mut self, low: Micros, gap: i64) -> Self {
+        let window = Window { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
+        let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
-        self.since_sent = false;
+        let mut older = Self::on(self.terms, window, Order::InsertedAt, now);
+        let above = gap.max(0).saturating_mul(ROWS_ABOVE) / SECOND + 1;
+        older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
         older
+    }
+
+    /// Whether its first anchor did not do.
+    pub fn has_no_beginning(&self) -> bool {
+        self.lowest.is_none()
+            && self.trail.is_empty()
+            && matches!(self.state, State::Anchor { tried: 1.., .. } | State::Head { .. })
+    }
+
+    /// Whether what was left to another walk can still be taken back: none of its rows has come here.
+    pub fn can_take_back(&self) -> bool {
+        !self.has_left_out && self.ended().is_none()
+    }
+
+    /// Takes back what was left to a walk that found no beginning.
+    pub fn take_back(&mut self, low: Option<Micros>) {
+        self.window.low = low;
+    }
+
+    /// Whether what is older than `low` could be found without walking down to it.
+    pub fn can_begin_below(&self, low: Micros) -> bool {
+        low.ceil_second().0 < self.latest_until.0
     }
 
     pub fn window(&self) -> Window {
         self.window
     }
 
-    /// How far down the walk has come. After a lost cursor the place may be above rows that were handed out, and the
-    /// first rows of a window that ends in mid-second lie above it.
+    /// How far down the walk has come.
     pub fn depth(&self) -> Option<Micros> {
-        let place = self.place.as_ref().map(|place| place.last.at)?;
-        let floor = self.floor.as_ref().map(|floor| floor.at);
-        [floor, self.window.high].into_iter().flatten().fold(place, Micros::min).into()
+        let lowest = self.lowest?;
+        Some(self.window.high.map_or(lowest, |high| high.min(lowest)))
+    }
+
+    /// Rows that show a later time than this can be handed out in order, because none that is still to come shows a newer
+    /// one than they do.
+    pub fn reached(&self) -> Option<Micros> {
+        // By `inserted_at` no more than neighbours have been seen swapped.
+        let rows = if self.order == Order::UpdatedAt { self.terms.beyond } else { 1 };
+        let tail: Vec<_> = self.tail().take(rows).map(|row| row.at).collect();
+        (tail.len() == rows).then(|| tail.into_iter().max()).flatten()
+    }
+
+    /// Whether the list was seen out of order.
+    pub fn is_loose(&self) -> bool {
+        self.is_loose
     }
 
     /// The last reply was full: more rows are likely to follow.
@@ -169,206 +273,278 @@ impl Walk {
 
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Ask> {
-        let last = self.place.as_ref().map(|place| &place.last);
-        match (self.state, last) {
-            (State::Ended(_), _) => None,
-            (State::Probe, Some(last)) => Some(self.after(last.id.clone())),
-            (State::Step { .. }, Some(last)) => {
-                Some(self.anchor().map_or_else(|| self.around(last.at), |id| self.after(id)))
-            }
-            (State::Around { .. }, Some(last)) => Some(self.around(last.at)),
-            (State::Head, _) | (_, None) => Some(self.after_nothing()),
+        let from = |row: Option<&Spot>| Some(row.map_or(Ask::HEAD, |row| Ask::from(&row.id)));
+        match self.state {
+            State::Ended(_) => None,
+            State::Head { .. } => Some(Ask::HEAD),
+            State::Anchor { until, .. } => Some(Ask::up_to(until)),
+            State::Step { from: row, .. } => from(self.trail.get(row)),
+            State::Probe => from(self.trail.back()),
         }
     }
 
-    /// The row to ask from so that the last row comes back; none where only the time can be asked for.
-    fn anchor(&self) -> Option<String> {
-        let place = self.place.as_ref()?;
-        // A batch that is all one time would show the same rows again: rely on the cursor's own row then. A server
-        // that skips a cursor's ties does not bring the last row back, and is found out.
-        let room = place.ties < self.terms.full_batch && !(self.more_follows && place.above.is_none());
-        let row = if room { &place.above } else { &place.before };
-        row.clone()
-    }
-
-    fn after_nothing(&self) -> Ask {
-        let low = self.window.low.filter(|_| self.since_sent);
-        // ±1 s: right whether the bounds are inclusive or not, and whether rows are compared in whole seconds.
-        let since = low.map(|low| (low.floor_second().0 - 1).min(LAST_SECOND)).filter(|since| *since > 0);
-        let until = self.window.high.map(|high| (high.ceil_second().0 + 1).max(1));
-        let until = until.filter(|until| *until <= LAST_SECOND);
-        // `until` alone was never measured: give it a `since` that excludes nothing.
-        let since = since.or(until.map(|_| 1));
-        Ask { cursor: None, since: since.map(UnixSeconds), until: until.map(UnixSeconds) }
-    }
-
-    fn after(&self, id: String) -> Ask {
-        Ask { cursor: Some(id), ..self.after_nothing() }
-    }
-
-    fn around(&self, at: Micros) -> Ask {
-        // No further up than the window's own bound: rows beyond that are not shown to a cursor.
-        let until = (at.floor_second().0 + 1).max(1);
-        let until = self.after_nothing().until.map_or(until, |bound| bound.0.min(until));
-        Ask { cursor: None, since: Some(UnixSeconds(1)), until: Some(UnixSeconds(until)) }
-    }
-
-    /// A request with a cursor failed in a way that says nothing of the page: the cursor may be what is wrong.
-    /// False where no cursor was sent, and the failure is one.
+    /// A request failed in a way that may be due to its form. False if there is no other form left.
     pub fn lost(&mut self) -> Result<bool> {
-        if self.ask().is_none_or(|ask| ask.cursor.is_none()) {
+        // All that is left then is what has been tried before.
+        self.count();
+        if self.fruitless > self.terms.patience {
             return Ok(false);
         }
-        self.go_around(self.state == State::Step { confirming: true }).map(|()| true)
+        match self.state {
+            State::Head { .. } | State::Ended(_) => return Ok(false),
+            State::Anchor { .. } => self.anchor_further_up(&[]),
+            State::Step { from, confirming } => self.miss(from, confirming),
+            State::Probe => self.miss(self.trail.len().saturating_sub(1), false),
+        }
+        Ok(true)
     }
 
-    /// Takes a reply in, and says which of its rows to hand out.
-    pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
+    /// Counts a request, but for anchors, of which there are few for each start at the head, and for probes, each of which
+    /// is followed by a step.
+    fn count(&mut self) {
+        self.fruitless += u32::from(matches!(self.state, State::Head { .. } | State::Step { .. }));
+    }
+
+    /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
+    pub fn reply(&mut self, rows: &[Spot], now: Micros) -> Result<Vec<usize>> {
+        self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
         let unique = without_repeats(rows);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
-        in_order(&rows)?;
+        let dated = || rows.iter().filter(|row| row.is_dated);
+        self.is_loose |= dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
         self.was_full = rows.len() >= self.terms.full_batch;
-        let fresh = self.take(&rows)?;
+        let place = self.trail.back().map(|row| row.id.clone());
+        self.count();
+        self.in_order(&rows)?;
+        let fresh = self.take(&rows);
+        if self.trail.back().map(|row| &row.id) != place.as_ref() {
+            self.fruitless = self.fruitless.saturating_sub(1);
+        } else if self.fruitless > self.terms.patience && self.ended().is_none() {
+            return Err(restless("The cursor did not lead on from the last row, asked in every form."));
+        }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
     }
 
-    fn take(&mut self, rows: &[&Spot]) -> Result<Vec<usize>> {
-        let found = |last: &Spot| rows.iter().position(|row| *row == last);
-        let found = self.place.as_ref().and_then(|place| found(&place.last));
+    fn take(&mut self, rows: &[&Spot]) -> Vec<usize> {
+        let joint = self.joint(rows);
         match self.state {
-            State::Head | State::Around { .. } if rows.is_empty() => {
+            State::Ended(_) => {}
+            State::Head { .. } if rows.is_empty() => self.state = State::Ended(End::ListEnded),
+            State::Head { confirming: true }
+                if !self.was_full && joint == Some((rows.len() - 1, self.trail.len() - 1)) =>
+            {
                 self.state = State::Ended(End::ListEnded);
-                Ok(Vec::new())
             }
-            State::Head => self.settle(rows),
+            State::Head { .. } => {
+                self.trail.clear();
+                return self.settle(rows, 0);
+            }
+            State::Anchor { .. } => {
+                let sought = if self.trail.is_empty() { self.window.high } else { self.place() };
+                let is_above = rows.first().zip(sought).is_some_and(|(first, sought)| first.at > sought);
+                match joint {
+                    Some((row, known)) if !self.is_loose => {
+                        self.trail.truncate(known + 1);
+                        return self.settle(rows, row + 1);
+                    }
+                    None if is_above && !self.is_loose => {
+                        self.trail.clear();
+                        return self.settle(rows, 0);
+                    }
+                    // A window may leave out rows that show an older time: its reply gives a cursor, and no piece.
+                    _ if rows.len() > 1 && (is_above || joint.is_some()) => {
+                        self.trail.clear();
+                        self.was_full = true;
+                        return self.settle(&rows[..2], 0);
+                    }
+                    _ => self.anchor_further_up(rows),
+                }
+            }
             State::Probe => {
-                // More rows prove nothing by themselves, for the cursor may have been ignored: they must come behind
-                // the last row.
                 self.more_follows = !rows.is_empty();
-                self.state = State::Step { confirming: rows.is_empty() };
-                Ok(Vec::new())
+                self.step(rows.is_empty());
             }
-            State::Step { confirming } | State::Around { confirming } => match found {
-                Some(last) if last + 1 == rows.len() => {
-                    self.nothing_behind(rows, confirming)?;
-                    Ok(Vec::new())
+            State::Step { from, confirming } => match joint {
+                None => self.miss(from, confirming),
+                // The batch has no room for the rows down to the place: ask from nearer by.
+                Some((row, known))
+                    if row + 1 == rows.len() && known + 1 < self.trail.len() && self.was_full =>
+                {
+                    match known > from {
+                        true => self.state = State::Step { from: known, confirming },
+                        false => self.miss(from, confirming),
+                    }
                 }
-                None if matches!(self.state, State::Step { .. }) => {
-                    self.go_around(confirming)?;
-                    Ok(Vec::new())
+                Some((row, known)) if row + 1 == rows.len() => {
+                    // What stood below in the trail is gone, or comes again.
+                    let is_place = known + 1 == self.trail.len();
+                    self.trail.truncate(known + 1);
+                    (self.misses, self.cursors_fail) = (0, false);
+                    self.nothing_behind(from, confirming && is_place);
                 }
-                _ => self.settle(rows),
+                Some((row, known)) => {
+                    self.trail.truncate(known + 1);
+                    (self.misses, self.cursors_fail) = (0, false);
+                    return self.settle(rows, row + 1);
+                }
             },
-            State::Ended(_) => Ok(Vec::new()),
         }
+        Vec::new()
     }
 
-    fn go_around(&mut self, confirming: bool) -> Result<()> {
-        self.fruitless += 1;
-        if self.fruitless > self.terms.patience {
-            return Err(restless("The cursor did not lead on from the last row, asked in every form."));
-        }
-        if let Some(place) = &mut self.place {
-            (place.above, place.before) = (None, None);
-        }
-        self.state = State::Around { confirming };
-        Ok(())
-    }
-
-    /// The last row came back as the last one of the reply.
-    fn nothing_behind(&mut self, rows: &[&Spot], confirming: bool) -> Result<()> {
-        let asked_from = self.anchor();
-        self.place_at(rows);
-        // A full batch has no room for what may follow: ask from nearer by, if there is such a row. If not, the
-        // reply began above the row that was asked from: the cursor was ignored, and would be again.
-        let full = rows.len() >= self.terms.full_batch;
-        let nearer = self.anchor() != asked_from;
-        if (full || std::mem::take(&mut self.more_follows)) && !nearer {
-            return self.go_around(confirming);
-        }
-        self.state = if nearer {
-            State::Step { confirming }
-        } else if confirming {
-            State::Ended(End::ListEnded)
-        } else if self.since_is_sent() {
-            self.since_sent = false;
-            State::Step { confirming: false }
-        } else {
-            State::Probe
+    /// An error if a row shows a newer time than eight in a row above it in the same reply, or by `inserted_at` than two:
+    /// then nothing that is proven by rows beyond a bound holds on this page.
+    fn in_order(&self, rows: &[&Spot]) -> Result<()> {
+        let beyond = self.terms.beyond_by(self.order);
+        let dated: Vec<&&Spot> = rows.iter().filter(|row| row.is_dated).collect();
+        let is_low = |rows: &&[&&Spot]| {
+            rows.split_last().is_some_and(|(row, above)| above.iter().all(|other| other.at < row.at))
         };
-        Ok(())
+        let Some(found) = dated.windows(beyond + 1).find(is_low) else { return Ok(()) };
+        let (first, row) = (found[0], found[beyond]);
+        Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+            .detail(format!(
+                "Row \"{}\" of {} comes {} rows before row \"{}\" of {}.",
+                first.id,
+                first.at.iso(),
+                beyond,
+                row.id,
+                row.at.iso()
+            ))
+            .hint("The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how loose."))
     }
 
-    fn since_is_sent(&self) -> bool {
-        self.since_sent && self.window.low.is_some()
+    /// The last row of a reply that is a row of the trail, and its index there.
+    fn joint(&self, rows: &[&Spot]) -> Option<(usize, usize)> {
+        rows.iter().enumerate().rev().find_map(|(row, spot)| {
+            let known = self.trail.iter().rposition(|known| known == *spot)?;
+            Some((row, known))
+        })
     }
 
-    /// Moves the place to the end of a piece that is known to join on to it.
-    fn settle(&mut self, rows: &[&Spot]) -> Result<Vec<usize>> {
-        let mut fresh = Vec::new();
-        let mut beyond = false;
-        for (i, row) in rows.iter().enumerate() {
-            if self.window.low.is_some_and(|low| row.at < low) {
-                beyond = true;
-                break;
-            }
-            if self.is_below_floor(row) && self.window.high.is_none_or(|high| row.at <= high) {
-                fresh.push(i);
-            }
-        }
+    /// Takes in a piece of the list that follows the trail from its row `new` on.
+    fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
+        let mut is_fresh = |row: &Spot| self.window.holds(row.at) && self.known.is_new(&row.id);
+        let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
+        self.has_left_out |= rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low));
         if !fresh.is_empty() {
-            self.fruitless = 0;
+            (self.fruitless, self.misses, self.is_anchored) = (0, 0, false);
         }
-        self.place_at(rows);
+        let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
+        self.lowest = [self.lowest, lowest].into_iter().flatten().min();
+        self.trail.extend(rows[new..].iter().map(|row| (*row).clone()));
+        let longest = (2 * self.terms.full_batch).max(4 * self.terms.beyond);
+        self.trail.drain(..self.trail.len().saturating_sub(longest));
         self.more_follows = false;
-        self.state = if beyond {
-            State::Ended(End::PassedBound)
-        } else if rows.len() >= self.terms.full_batch {
-            State::Step { confirming: false }
-        } else if self.since_is_sent() {
-            self.since_sent = false;
-            State::Step { confirming: false }
+        if self.is_beyond() {
+            self.state = State::Ended(End::PassedBound);
+        } else if self.was_full {
+            self.step(false);
         } else {
-            State::Probe
-        };
-        Ok(fresh)
+            self.state = State::Probe;
+        }
+        fresh
     }
 
-    /// Whether the row is new; if so the floor sinks to it.
-    fn is_below_floor(&mut self, row: &Spot) -> bool {
-        match &mut self.floor {
-            Some(floor) if row.at > floor.at => false,
-            Some(floor) if row.at == floor.at => floor.ids.insert(row.id.clone()),
-            _ => {
-                self.floor = Some(Floor { at: row.at, ids: BTreeSet::from([row.id.clone()]) });
-                true
+    /// The last rows of the trail that show a time, from below.
+    fn tail(&self) -> impl Iterator<Item = &Spot> {
+        self.trail.iter().rev().filter(|row| row.is_dated).take(self.terms.beyond)
+    }
+
+    /// A time not older than that of the place: of the last rows one shows its real time.
+    fn place(&self) -> Option<Micros> {
+        self.tail().map(|row| row.at).max()
+    }
+
+    fn is_beyond(&self) -> bool {
+        let Some(low) = self.window.low else { return false };
+        self.tail().count() == self.terms.beyond && self.tail().all(|row| row.at < low)
+    }
+
+    /// The place came again as the last row of a reply.
+    fn nothing_behind(&mut self, from: usize, confirming: bool) {
+        let nearest = self.trail.len().checked_sub(2);
+        if self.was_full || std::mem::take(&mut self.more_follows) {
+            match nearest.filter(|nearest| *nearest > from) {
+                Some(from) => self.state = State::Step { from, confirming },
+                None => self.miss(from, confirming),
+            }
+        } else if confirming {
+            self.state = State::Ended(End::ListEnded);
+        } else {
+            self.state = State::Probe;
+        }
+    }
+
+    /// Asks from the last row of the previous distinct time, so that the place comes again.
+    fn step(&mut self, confirming: bool) {
+        let last = self.trail.back().map(|row| row.at);
+        let above = self.trail.iter().rposition(|row| Some(row.at) != last);
+        let above =
+            above.filter(|above| self.trail.len() - above <= self.terms.full_batch && !self.more_follows);
+        match above.or(self.trail.len().checked_sub(2)) {
+            Some(from) => self.state = State::Step { from, confirming },
+            None if confirming => self.state = State::Head { confirming },
+            // The one row that is known was no cursor.
+            None => self.begin_anew(false),
+        }
+    }
+
+    /// The cursor did not lead on from the trail.
+    fn miss(&mut self, from: usize, confirming: bool) {
+        self.misses += 1;
+        if from + 1 < self.trail.len() {
+            // It moved or vanished; if not, there are others.
+            self.trail.remove(from);
+        }
+        let nearest = self.trail.len().checked_sub(2);
+        let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
+        match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
+            Some(from) => self.state = State::Step { from, confirming },
+            // What one batch holds is read as fast from the head.
+            None if self.is_anchored || self.trail.len() < self.terms.full_batch => {
+                self.begin_anew(confirming)
+            }
+            None => {
+                (self.cursors_fail, self.is_anchored) = (true, true);
+                let place = self.place().unwrap_or(Micros(0));
+                self.anchor(UnixSeconds(place.floor_second().0.saturating_add(1)), 0);
+                if let State::Head { .. } = self.state {
+                    self.begin_anew(confirming);
+                }
             }
         }
     }
 
-    /// Takes the end of a piece as the place. A tie that the piece only goes on with keeps its earlier anchors.
-    fn place_at(&mut self, rows: &[&Spot]) {
-        let Some(last) = rows.last() else { return };
-        let earlier = self.place.take().and_then(|place| {
-            let joint = rows.iter().position(|row| **row == place.last)?;
-            Some((place, rows.len() - 1 - joint))
-        });
-        let same = rows.iter().rev().take_while(|row| row.at == last.at).count();
-        let first = rows.len() - same;
-        let mut place = Place {
-            last: (*last).clone(),
-            before: (same > 1).then(|| rows[rows.len() - 2].id.clone()),
-            above: first.checked_sub(1).map(|i| rows[i].id.clone()),
-            ties: same,
+    /// Asks for an anchor, or at the head if it would be too recent.
+    fn anchor(&mut self, until: UnixSeconds, tried: u32) {
+        self.state = match until.0 <= self.latest_until.0 && until.0 > 0 && tried < ANCHORS {
+            true => State::Anchor { until, tried },
+            false => State::Head { confirming: false },
         };
-        if let Some((earlier, behind)) =
-            earlier.filter(|(earlier, _)| first == 0 && earlier.last.at == last.at)
-        {
-            place.before = place.before.or(earlier.before);
-            place.above = earlier.above;
-            place.ties = same.max(earlier.ties + behind);
+    }
+
+    /// An anchor was refused, or its reply shows nothing above what is looked for. Its rows, if there are any, show how
+    /// densely they stand; else the next window is asked for.
+    fn anchor_further_up(&mut self, rows: &[&Spot]) {
+        let State::Anchor { until, tried } = self.state else { return };
+        let up = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) if rows.len() > 1 => {
+                let gap = first.at.0.saturating_sub(last.at.0).max(0) / (rows.len() as i64 - 1);
+                (16 * gap / SECOND).clamp(60, WIDTH_SECONDS / 2) << (3 * tried)
+            }
+            _ => (WIDTH_SECONDS - 86_400) << tried,
+        };
+        self.anchor(UnixSeconds(until.0.saturating_add(up)), tried + 1);
+        if let State::Head { .. } = self.state {
+            self.begin_anew(false);
         }
-        self.place = Some(place);
+    }
+
+    /// Asks at the head. `confirming`: the place as cursor has brought nothing.
+    fn begin_anew(&mut self, confirming: bool) {
+        (self.misses, self.is_anchored) = (0, false);
+        self.state = State::Head { confirming };
     }
 }
 
@@ -376,20 +552,6 @@ impl Walk {
 fn without_repeats(rows: &[Spot]) -> Vec<usize> {
     let mut ids = HashSet::with_capacity(rows.len());
     (0..rows.len()).filter(|i| ids.insert(rows[*i].id.as_str())).collect()
-}
-
-fn in_order(rows: &[&Spot]) -> Result<()> {
-    match rows.windows(2).find(|pair| pair[0].at < pair[1].at) {
-        None => Ok(()),
-        Some(pair) => Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
-            .detail(format!(
-                "Row \"{}\" of {} comes before row \"{}\" of {}.",
-                pair[0].id,
-                pair[0].at.iso(),
-                pair[1].id,
-                pair[1].at.iso()
-            ))),
-    }
 }
 
 pub fn restless(detail: &str) -> Error {

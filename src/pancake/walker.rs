@@ -54,10 +54,10 @@ pub enum Walker {
 }
 
 impl Walker {
-    /// `moves`: rows may move into the chain's window while it is walked.
-    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool) -> Self {
+    /// `moves`: rows may move into the chain's window while it is walked. `now`: a time not later than the server's.
+    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, now: Micros) -> Self {
         match object.paging() {
-            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window))),
+            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window, chain.order, now))),
             Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
             Paging::Windows { batch } => Walker::Windows(Box::new(Windows::new(chain.window, batch, moves))),
             Paging::Whole => Walker::Whole(false),
@@ -74,10 +74,10 @@ impl Walker {
         }
     }
 
-    /// Takes a reply in, with the total that it tells, and says which of its rows to hand out.
-    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
+    /// Takes a reply in, with the total that it tells, and returns which of its rows to hand out.
+    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         match self {
-            Walker::Cursor(walk) => walk.reply(rows),
+            Walker::Cursor(walk) => walk.reply(rows, now),
             Walker::Thread(thread) => thread.reply(rows),
             Walker::Windows(windows) => windows.reply(rows, total),
             Walker::Whole(came) => {
@@ -115,15 +115,43 @@ impl Walker {
         self.walk()?.depth()
     }
 
+    /// In an ordered stream rows that show a later time than this can be handed out. `None`: those that came all can.
+    pub fn holds_back_below(&self) -> Option<Micros> {
+        let walk = self.walk().filter(|walk| walk.ended().is_none())?;
+        Some(walk.reached().unwrap_or(Micros(i64::MAX)))
+    }
+
+    /// Whether what is older could be left to another walk.
+    pub fn can_be_cut(&self, low: Micros) -> bool {
+        self.walk().is_some_and(|walk| walk.can_begin_below(low))
+    }
+
+    /// Whether it is a walk by time whose first anchor did not do.
+    pub fn has_no_beginning(&self) -> bool {
+        self.walk().is_some_and(Walk::has_no_beginning)
+    }
+
+    /// Whether what was left to another walk can still be taken back.
+    pub fn can_take_back(&self) -> bool {
+        self.walk().is_some_and(Walk::can_take_back)
+    }
+
+    /// Takes back what was left to a walk that found no beginning.
+    pub fn take_back(&mut self, low: Option<Micros>) {
+        if let Walker::Cursor(walk) = self {
+            walk.take_back(low);
+        }
+    }
+
     /// More rows are likely to follow.
     pub fn goes_on(&self) -> bool {
         self.walk().is_some_and(Walk::goes_on)
     }
 
-    /// Leaves what is older than `low` to another. None where this is no walk by time.
-    pub fn cut(&mut self, low: Micros) -> Option<Walker> {
+    /// Leaves what is older than `low` to another, rows being `gap` microseconds apart. None where this is no walk by time.
+    pub fn cut(&mut self, low: Micros, gap: i64) -> Option<Walker> {
         match self {
-            Walker::Cursor(walk) => Some(Walker::Cursor(Box::new(walk.cut(low)))),
+            Walker::Cursor(walk) => Some(Walker::Cursor(Box::new(walk.cut(low, gap)))),
             Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
         }
     }

@@ -60,7 +60,7 @@ impl World {
         }
         let total = (!no_total).then_some(rows.len() as u64);
         let rows = rows.into_iter().skip(((ask.number - 1) * ask.size) as usize).take(ask.size as usize);
-        (rows.map(|(at, id)| Spot { id: id.to_string(), at: Micros(at * SECOND) }).collect(), total)
+        (rows.map(|(at, id)| Spot::new(id.to_string(), Micros(at * SECOND))).collect(), total)
     }
 }
 

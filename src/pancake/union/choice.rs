@@ -1,12 +1,16 @@
 //! Which piece of a union is asked next, and which is cut in two so that more can be asked at once.
 
 use super::{SMALL_LIMIT, Union};
+use crate::place::Order;
 use crate::segment::ROWS_OF_A_BATCH;
 use crate::time::Micros;
 use crate::walk::FULL_BATCH;
 
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
 const MOST_WAITING: usize = 96 * FULL_BATCH;
+
+/// After so many cuts in vain no more are tried.
+const MOST_FOLDED: u32 = 3;
 
 pub(super) enum Choice {
     Ask(usize),
@@ -52,6 +56,10 @@ impl Union {
 
     /// The segment that has most before it is cut, of what is wanted.
     fn cut(&self) -> Option<Choice> {
+        // What shows an older time than its real one may stand on either side of a cut by `updated_at`.
+        if self.chains.iter().any(|chain| chain.order == Order::UpdatedAt) || self.folded >= MOST_FOLDED {
+            return None;
+        }
         if self.ordered && self.limit.is_some_and(|limit| limit <= SMALL_LIMIT) {
             return None;
         }

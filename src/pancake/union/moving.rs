@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
 use crate::place::Order;
 use crate::plan::bind;
-use crate::plan::worlds::{BASE, PAGE, Reading, Row, clause, lets_through, reading, row, serves};
+use crate::plan::worlds::{BASE, PAGE, Reading, Row, clause, lets_through, reading, row, serves, time_of};
 use crate::time::SECOND;
 use crate::walk;
 
@@ -22,6 +22,8 @@ const BATCH: usize = 3;
 /// The rows lie within some seconds of `BASE`; what is read from here on is settled by then.
 const START: i64 = BASE + 100 * SECOND;
 const SETTLED: i64 = BASE + 20 * SECOND;
+/// Any upper bound may be sent.
+const NOW: Micros = Micros(START + 100 * 86_400 * SECOND);
 
 type Clause = (Filterable, Comparison, Operand);
 
@@ -126,13 +128,6 @@ impl World {
     }
 }
 
-fn time_of(row: &Row, order: Order) -> i64 {
-    match order {
-        Order::UpdatedAt => row.updated_at,
-        _ => row.inserted_at,
-    }
-}
-
 fn matches(row: &Row, clauses: &[Clause]) -> bool {
     clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand))
 }
@@ -148,8 +143,8 @@ fn read(
     let moves = |chain: &Chain| chain.window.high.is_none_or(|high| high.0 > SETTLED);
     let looks =
         !plan.ordered && plan.chains.iter().any(|chain| chain.order == Order::UpdatedAt && moves(chain));
-    let terms = Terms { full_batch: BATCH, patience: 20 };
-    let mut union = Union::on(terms, Object::Conversations, plan, looks);
+    let terms = Terms { full_batch: BATCH, patience: 20, beyond: 1 };
+    let mut union = Union::on(terms, Object::Conversations, plan, looks, NOW);
     let (mut kept, mut requests) = (vec![], 0);
     while let Some(Question { asker, chain, ask }) = union.next(false) {
         assert!(requests < 3_000, "no end");
@@ -168,8 +163,8 @@ fn read(
                     decode::Row { id: row.id.clone(), at: Micros(time_of(row, chain.order)), cells }
                 };
                 let rows: Vec<_> = places.iter().map(row).collect();
-                let spots: Vec<_> = rows.iter().map(|row| Spot { id: row.id.clone(), at: row.at }).collect();
-                let fresh = union.reply(asker, &spots, None)?;
+                let spots: Vec<_> = rows.iter().map(|row| Spot::new(row.id.clone(), row.at)).collect();
+                let fresh = union.reply(asker, &spots, None, NOW)?;
                 let is_fresh = |(i, _): &(usize, _)| fresh.contains(i);
                 let fresh = rows.into_iter().enumerate().filter(is_fresh).map(|(_, row)| row);
                 union.feed(asker, fresh.collect());

@@ -35,6 +35,18 @@ pub struct Reading {
     /// A cursor row that moved is resolved by its new place; else it counts as lost.
     pub follows_moved: bool,
     pub ignores_cursor: bool,
+    pub windows: Windows,
+    /// Cursor and window act on the time that a frozen row shows; else on its real one.
+    pub acts_on_shown: bool,
+}
+
+/// What a request with `since` and `until` gets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Windows {
+    Taken,
+    Refused,
+    /// An empty list, as v1 answered one that it did not take.
+    Empty,
 }
 
 pub fn readings() -> Vec<Reading> {
@@ -49,11 +61,36 @@ pub fn readings() -> Vec<Reading> {
                 lost,
                 follows_moved: bit(3),
                 ignores_cursor: false,
+                windows: Windows::Taken,
+                acts_on_shown: false,
             });
         }
     }
     readings
 }
+
+/// The readings of a page that has been seen to refuse windows, or to act on frozen times, or not.
+pub fn loose_readings() -> Vec<Reading> {
+    let base = readings().into_iter().filter(|r| !r.strict_cursor && !r.until_inclusive && !r.whole_seconds);
+    let mut readings = vec![];
+    for reading in base {
+        for windows in [Windows::Taken, Windows::Refused, Windows::Empty] {
+            for acts_on_shown in [false, true] {
+                readings.push(Reading { windows, acts_on_shown, ..reading });
+            }
+        }
+    }
+    readings
+}
+
+/// Every choice of frozen rows of which no two stand side by side: of two rows in a row one shows its real time.
+pub fn frozen(rows: usize) -> Vec<Vec<bool>> {
+    let all = (0..1_u32 << rows).filter(|bits| bits & (bits >> 1) == 0);
+    all.map(|bits| (0..rows).map(|row| bits & (1 << row) != 0).collect()).collect()
+}
+
+/// How much older than its real time the time of a frozen row is.
+const FROZEN: i64 = 150 * SECOND;
 
 /// Every list of so many rows, as far as order, seconds and ties tell lists apart: microseconds before the start,
 /// newest first, neighbours far apart, within one second, or at the same time.
@@ -74,7 +111,11 @@ pub fn lists(rows: usize) -> Vec<Vec<i64>> {
 
 #[derive(Clone, Debug, Hash)]
 pub struct World {
+    /// Rows of a batch.
+    pub batch: usize,
     pub rows: Vec<Option<i64>>,
+    /// Rows that show an older time than their real one.
+    pub frozen: Vec<bool>,
     /// Rows that have moved since they were served.
     moved: Vec<bool>,
     pub short_next: bool,
@@ -93,7 +134,9 @@ impl World {
     /// Rows that were touched so many microseconds before the start.
     pub fn new(ages: &[i64], events: usize) -> Self {
         Self {
+            batch: BATCH,
             rows: ages.iter().map(|age| Some(START - age)).collect(),
+            frozen: vec![false; ages.len()],
             moved: vec![false; ages.len()],
             short_next: false,
             was_short: false,
@@ -108,6 +151,17 @@ impl World {
             self.rows.iter().enumerate().filter_map(|(id, at)| at.map(|at| (id, at))).collect();
         rows.sort_unstable_by_key(|(id, at)| (-at, *id));
         rows
+    }
+
+    /// Whether of two rows in a row one shows its real time.
+    pub fn is_as_assumed(&self) -> bool {
+        let is_frozen = |row: &(usize, i64)| self.frozen.get(row.0) == Some(&true);
+        !self.visible().windows(2).any(|rows| rows.iter().all(is_frozen))
+    }
+
+    /// The time that a row of this real time shows.
+    pub fn shown(&self, id: usize, at: i64) -> i64 {
+        at - if self.frozen.get(id) == Some(&true) { FROZEN } else { 0 }
     }
 
     /// What may happen. A message changes the list where its order moves.
@@ -150,6 +204,10 @@ impl World {
     fn put(&mut self, row: usize, time: i64) {
         if let Some(at) = self.rows[row].as_mut().filter(|at| **at < time) {
             (*at, self.moved[row]) = (time, true);
+            // A new message brings the row's time up to date.
+            if let Some(frozen) = self.frozen.get_mut(row) {
+                *frozen = false;
+            }
         }
     }
 
@@ -165,13 +223,20 @@ impl World {
         let until = ask.until.map_or(i64::MAX, |until| until.0 * SECOND / unit);
         let below = |at: i64| at / unit < until || (reading.until_inclusive && at / unit == until);
         let since = ask.since.map_or(i64::MIN, |since| since.0 * SECOND);
+        match reading.windows {
+            _ if ask.until.is_none() => {}
+            Windows::Taken => {}
+            Windows::Refused => return None,
+            Windows::Empty => return Some(vec![]),
+        }
+        let time = |id: usize, at: i64| if reading.acts_on_shown { self.shown(id, at) } else { at };
         let cursor = ask.cursor.as_ref().filter(|_| !reading.ignores_cursor);
         let mut from = (i64::MIN, 0);
         if let Some(cursor) = cursor {
             let id: usize = cursor.parse().ok()?;
             from = match self.rows[id].filter(|_| !self.moved[id] || reading.follows_moved) {
-                Some(at) if reading.strict_cursor => (-at, usize::MAX),
-                Some(at) => (-at, id),
+                Some(at) if reading.strict_cursor => (-time(id, at), usize::MAX),
+                Some(at) => (-time(id, at), id),
                 None => match reading.lost {
                     Lost::FirstBatch => from,
                     Lost::Empty => (i64::MAX, 0),
@@ -179,9 +244,13 @@ impl World {
                 },
             };
         }
-        let shown = |(id, at): &&(usize, i64)| *at >= since && below(*at) && (-*at, *id) > from;
-        let most = if self.short_next { 1 } else { BATCH };
-        Some(visible.iter().filter(shown).take(most).copied().collect())
+        let served = |(id, at): &&(usize, i64)| {
+            let seen = time(*id, *at);
+            seen >= since && below(seen) && (-*at, *id) > from
+        };
+        let most = if self.short_next { 1 } else { self.batch };
+        let rows = visible.iter().filter(served).take(most);
+        Some(rows.map(|(id, at)| (*id, self.shown(*id, *at))).collect())
     }
 
     /// The answers that are possible, each with the readings that give it.

@@ -17,12 +17,14 @@ use std::thread;
 
 use foldhash::quality::FixedState;
 
-use super::small_world::{BATCH, Batch, Reading, START, World, lists, readings};
+use super::small_world::{BATCH, Batch, Reading, START, World, frozen, lists, loose_readings, readings};
 use super::*;
-use crate::place::Order;
+use crate::place::{Order, Window};
 use crate::time::SECOND;
 
-const PATIENCE: u32 = 6;
+const PATIENCE: u32 = 18;
+/// Any anchor may be asked for.
+const NOW: Micros = Micros(START + 100 * 86_400 * SECOND);
 
 /// What may happen in a world, and how much of it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,11 @@ struct Limits {
     walked: Walked,
     /// What the walk takes for a full batch; the server's may be smaller.
     full_batch: usize,
+    batch: usize,
+    /// Rows beyond a bound that pass it.
+    beyond: usize,
+    /// Older rows are not wanted.
+    low: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +69,7 @@ struct Scan {
     low: Option<Micros>,
     requests: usize,
     fingerprint: u64,
+    trace: Vec<String>,
 }
 
 /// What became of all the ways that a world can go.
@@ -85,18 +93,31 @@ impl Outcome {
 }
 
 impl Moment {
-    fn begin(ages: &[i64], readings: &[Reading], limits: Limits) -> Self {
+    fn begin(ages: &[i64], frozen: &[bool], readings: &[Reading], limits: Limits) -> Self {
         let order = if limits.order_moves { Order::UpdatedAt } else { Order::InsertedAt };
-        let terms = Terms { full_batch: limits.full_batch, patience: PATIENCE };
-        let plan = RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() };
-        let mut union = Union::on(terms, Object::Conversations, &plan, limits.order_moves);
+        let terms = Terms { full_batch: limits.full_batch, patience: PATIENCE, beyond: limits.beyond };
+        let window = Window { low: limits.low.map(Micros), high: None };
+        let chain = Chain { window, ..Chain::whole(order) };
+        let plan = RequestPlan { chains: vec![chain], ..RequestPlan::default() };
+        let mut union = Union::on(terms, Object::Conversations, &plan, limits.order_moves, NOW);
         if matches!(limits.walked, Walked::Newer | Walked::Older) {
             union.looks = None;
         }
         let handed = vec![0; ages.len()];
+        let mut world = World::new(ages, limits.events);
+        world.frozen.copy_from_slice(frozen);
+        world.batch = limits.batch;
         Moment {
-            world: World::new(ages, limits.events),
-            scan: Rc::new(Scan { union, flight: vec![], handed, low: None, requests: 0, fingerprint: 0 }),
+            world,
+            scan: Rc::new(Scan {
+                union,
+                flight: vec![],
+                handed,
+                low: None,
+                requests: 0,
+                fingerprint: 0,
+                trace: vec![],
+            }),
             readings: (1 << readings.len()) - 1,
         }
     }
@@ -107,6 +128,10 @@ impl Moment {
             for change in self.world.changes(limits.order_moves) {
                 let mut moment = self.clone();
                 moment.world.change(change);
+                if !moment.world.is_as_assumed() {
+                    continue;
+                }
+                Rc::make_mut(&mut moment.scan).trace.push(format!("{change:?}"));
                 next.push(Ok(moment));
             }
         }
@@ -133,9 +158,10 @@ impl Moment {
     }
 
     fn hear(mut self, which: usize, readings: &[Reading], next: &mut Vec<Result<Moment>>) {
+        let trace = self.scan.trace.clone();
         match Rc::make_mut(&mut self.scan).hear(which) {
             Ok(()) => self.ask(readings, next),
-            Err(error) => next.push(Err(error)),
+            Err(error) => next.push(Err(error.also(trace.join("\n")))),
         }
     }
 
@@ -150,11 +176,13 @@ impl Moment {
             return next.push(Ok(self));
         };
         scan.requests += 1;
+        let asked = format!("{:?} {:?}", question.asker, question.ask);
         let answers = self.world.answers(question.ask.cursor(), self.readings, readings);
         let mut moments = std::iter::repeat_n(self, answers.len());
         for (answer, readings_left) in answers {
             let Some(mut moment) = moments.next() else { return };
             answer.iter().for_each(|batch| moment.world.served(batch));
+            Rc::make_mut(&mut moment.scan).trace.push(format!("{asked} -> {answer:?}"));
             Rc::make_mut(&mut moment.scan).flight.push((question.asker, answer));
             moment.readings = readings_left;
             moment.ask(readings, next);
@@ -201,7 +229,13 @@ impl Moment {
                 }
                 Walked::Newer | Walked::Older => handed <= 1,
                 Walked::One | Walked::Two => {
-                    handed == 1 || (handed == 0 && (id >= ages.len() || at.is_none()))
+                    let shown = at.map(|at| self.world.shown(id, at));
+                    let is_wanted = shown.is_some_and(|shown| limits.low.is_none_or(|low| shown >= low));
+                    handed == u8::from(is_wanted)
+                        || (handed == 0 && id >= ages.len())
+                        || (handed <= 1 && at.is_none())
+                        // It was wanted in another version, or is now.
+                        || (handed <= 1 && !stayed)
                 }
             };
             assert!(right, "row {id} came {handed} times: {}", told());
@@ -222,20 +256,25 @@ impl Scan {
 
     fn hear(&mut self, which: usize) -> Result<()> {
         let (asker, answer) = self.flight.remove(which);
-        let others = self.print_of_others(asker);
+        let (others, folded) = (self.print_of_others(asker), self.union.folded);
         match answer {
-            None => assert!(self.union.lost(asker)?),
+            None if self.union.lost(asker)? => {}
+            // What the request was refused with ends the scan.
+            None => return Err(Error::new(Kind::ServerFault, "refused")),
             Some(rows) => {
-                let spot = |(id, at): &(usize, i64)| Spot { id: id.to_string(), at: Micros(*at) };
+                let _ = &self.trace;
+                let spot = |(id, at): &(usize, i64)| Spot::new(id.to_string(), Micros(*at));
                 let spots: Vec<_> = rows.iter().map(spot).collect();
-                for i in self.union.reply(asker, &spots, None)? {
+                for i in self.union.reply(asker, &spots, None, NOW)? {
                     let id = rows[i].0;
                     self.handed.resize(self.handed.len().max(id + 1), 0);
                     self.handed[id] += 1;
                 }
             }
         }
-        assert_eq!(others, self.print_of_others(asker), "a reply reached a segment that had not asked");
+        // But for one that takes back what it had left to a segment without a beginning.
+        let is_alone = folded != self.union.folded || others == self.print_of_others(asker);
+        assert!(is_alone, "a reply reached a segment that had not asked");
         self.union.ready().map(drop)
     }
 
@@ -247,7 +286,7 @@ impl Scan {
     }
 
     fn print(&self) -> u64 {
-        let Scan { union, flight, handed: _, low: _, requests: _, fingerprint: _ } = self;
+        let Scan { union, flight, handed: _, low: _, requests: _, fingerprint: _, trace: _ } = self;
         let mut state = FixedState::default().build_hasher();
         flight.hash(&mut state);
         // Which ids came is known by what was handed out. Where to cut is not decided by the union here.
@@ -267,10 +306,14 @@ impl Segment {
 /// Explores everything that can become of a world. A wrong answer panics, and so does giving up where neither a batch
 /// of ties under a strict cursor nor an ignored cursor is to blame.
 fn explore(ages: &[i64], readings: &[Reading], limits: Limits) -> Outcome {
+    explore_frozen(ages, &vec![false; ages.len()], readings, limits)
+}
+
+fn explore_frozen(ages: &[i64], frozen: &[bool], readings: &[Reading], limits: Limits) -> Outcome {
     let mut outcome = Outcome::default();
     // The readings under which each state has been seen.
     let mut known: HashMap<u64, u64, _> = HashMap::with_hasher(FixedState::default());
-    let mut open = vec![Moment::begin(ages, readings, limits)];
+    let mut open = vec![Moment::begin(ages, frozen, readings, limits)];
     let mut next = vec![];
     let ties_fill_a_batch = ages.windows(BATCH).any(|rows| rows[0] == rows[BATCH - 1]);
     while let Some(moment) = open.pop() {
@@ -314,7 +357,7 @@ fn explore_all(walked: Walked, rows: usize, events: usize, stride: usize) {
     let work = || {
         let next = || left.lock().unwrap().pop();
         while let Some((list, order_moves)) = next() {
-            let limits = Limits { order_moves, events, walked, full_batch: BATCH };
+            let limits = Limits { order_moves, events, walked, ..QUIET };
             let outcome = explore(&list, &readings, limits);
             let mut done = done.lock().unwrap();
             *done = std::mem::take(&mut *done).and(outcome);
@@ -379,7 +422,55 @@ fn everything_in_two_segments() {
     }
 }
 
-const QUIET: Limits = Limits { order_moves: false, events: 0, walked: Walked::One, full_batch: BATCH };
+const QUIET: Limits = Limits {
+    order_moves: false,
+    events: 0,
+    walked: Walked::One,
+    full_batch: BATCH,
+    batch: BATCH,
+    beyond: 1,
+    low: None,
+};
+
+/// A page whose rows show older times here and there, that refuses windows or answers them with nothing, read down to
+/// every bound.
+fn explore_loose(rows: usize, events: usize, batch: usize, stride: usize) {
+    let readings = loose_readings();
+    let mut done = Outcome::default();
+    for list in lists(rows).into_iter().step_by(stride) {
+        for frozen in frozen(rows) {
+            let edges =
+                list.iter().flat_map(|age| [START - age, START - age + 1, START - age - 150 * SECOND]);
+            for low in edges.map(Some).chain([None]) {
+                let limits =
+                    Limits { order_moves: true, events, batch, full_batch: batch, beyond: 2, low, ..QUIET };
+                done = done.and(explore_frozen(&list, &frozen, &readings, limits));
+            }
+        }
+    }
+    println!("loose, {rows} rows, {events} events: {done:?}");
+}
+
+#[test]
+fn exactly_once_on_a_loose_page() {
+    for (rows, events, batch, stride) in
+        [(1, 2, 3, 1), (2, 2, 3, 1), (3, 1, 3, 1), (4, 1, 4, 1), (5, 0, 4, 1), (5, 1, 4, 7), (6, 0, 4, 1)]
+    {
+        explore_loose(rows, events, batch, stride);
+    }
+}
+
+/// The newer of two segments has seen rows of the older one before that one finds no row to begin from.
+#[test]
+fn exactly_once_in_two_segments_of_a_page_that_takes_no_windows() {
+    let readings = loose_readings();
+    for (rows, events, stride) in [(2, 2, 1), (3, 2, 1), (4, 1, 1), (5, 0, 1), (5, 1, 11), (6, 0, 7)] {
+        for list in lists(rows).into_iter().step_by(stride) {
+            let limits = Limits { events, walked: Walked::Two, full_batch: 4, batch: 4, beyond: 2, ..QUIET };
+            assert_eq!(explore(&list, &readings, limits).gave_up, 0);
+        }
+    }
+}
 
 #[test]
 fn exactly_once_where_the_server_gives_less_than_a_full_batch() {

@@ -75,7 +75,7 @@ pub fn storms() -> [(&'static str, Storm); 6] {
     [
         ("three messages a request", Storm { messages: 3.0, ..calm }),
         ("new rows and deletions", Storm { creates: 1.0, deletes: 1.0, ..calm }),
-        ("the cursor row gets messages", Storm { cursor_messages: 0.7, ..calm }),
+        ("the cursor row gets messages", Storm { cursor_messages: 0.4, ..calm }),
         ("the cursor row vanishes", Storm { cursor_deletes: 0.5, ..calm }),
         ("tags change", Storm { retags: 3.0, messages: 0.5, ..calm }),
         (
@@ -119,10 +119,14 @@ pub fn storms_with_short_batches_repeats_and_late_messages() {
             ("late", (|s| s.late = Duration::from_millis(40)) as fn(&mut Switches)),
             ("repeated rows", |s| s.repeated_rows = 0.3),
             ("until exclusive in seconds", |s| s.until = Bound::ExclusiveSeconds),
-            // So little that a batch holds all rows of a second, as on any page that people write to.
+            // So little that a batch holds all rows of a second, as on any page that people write to. There are several
+            // requests for each of another case.
             ("batches of 20", |s| {
                 s.batch = 20;
-                (s.storm.messages, s.storm.creates) = (s.storm.messages.min(0.3), s.storm.creates.min(0.3));
+                let Storm { messages, creates, deletes, cursor_messages, cursor_deletes, .. } = &mut s.storm;
+                for average in [messages, creates, deletes, cursor_messages, cursor_deletes] {
+                    *average = average.min(0.2);
+                }
             }),
             ("short batches", |s| s.short_batches = 0.2),
         ] {

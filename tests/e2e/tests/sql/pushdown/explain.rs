@@ -154,7 +154,7 @@ fn explain_analyze_says_what_could_not_be_sent() {
              PREPARE q(text) AS SELECT id FROM shop.conversations WHERE type = $1",
         )
         .unwrap();
-    let all = "post_ids=any of $4, tags=$2, order_by=updated_at, since=$3";
+    let all = "post_ids=any of $4, tags=$2, order_by=updated_at";
     let posts: Vec<_> = (0..33).map(|post| post.to_string()).collect();
     for (sql, sent, not_sent) in [
         ("EXECUTE q('INBOX')", "type=$1, order_by=inserted_at", None),
