@@ -16,7 +16,7 @@
 -- Without a head it is the newest time in the first slice that is not empty: walked down by inserted_at its newest row came
 -- first, walked up by updated_at last, and what changes later is newer either way.
 
--- One reply.
+-- One reply: it holds also the rows that show that no newer one follows.
 CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
 -- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are used (14 KB a row,
 -- measured). Each batch begins with a request alone: with fewer, more of the budget is lost on that.
