@@ -29,6 +29,7 @@ pub mod endpoint;
 pub mod error;
 pub mod fields;
 pub mod filter;
+pub mod handed;
 pub mod html;
 pub mod json;
 pub mod lane;

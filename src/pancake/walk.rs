@@ -33,8 +33,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Error, Kind, Result};
+use crate::handed::Handed;
 use crate::place::{Order, Spot, Window};
-use crate::seen::Seen;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// What to ask beside the chain's own filters.
@@ -122,8 +122,7 @@ pub struct Walk {
     state: State,
     /// The last rows that are known, in the order of the list.
     trail: VecDeque<Spot>,
-    /// The rows that were handed out.
-    known: Seen,
+    handed: Handed,
     /// The oldest time of a row so far.
     lowest: Option<Micros>,
     /// Cursors in a row that did not lead on from the trail.
@@ -176,7 +175,7 @@ impl Walk {
             window,
             state: State::Head { confirming: false },
             trail: VecDeque::new(),
-            known: Seen::default(),
+            handed: Handed::by(order, terms.full_batch),
             lowest: None,
             misses: 0,
             cursors_fail: false,
@@ -424,7 +423,7 @@ impl Walk {
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
-        let mut is_fresh = |row: &Spot| self.window.holds(row.at) && self.known.is_new(&row.id);
+        let mut is_fresh = |row: &Spot| self.window.holds(row.at) && self.handed.is_new(row);
         let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
         self.has_left_out |= rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low));
         if !fresh.is_empty() {
