@@ -187,10 +187,14 @@ impl Union {
         let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
         let (newer, older) = self.segments.split_at_mut(at);
         let (Some(newer), Some(segment)) = (newer.last_mut(), older.first()) else { return };
-        if segment.walk.has_no_beginning() && newer.chain == segment.chain && newer.walk.can_take_back() {
+        if !segment.walk.has_no_beginning() || newer.chain != segment.chain {
+            return;
+        }
+        // Counted whether or not it can be given back: a page where cuts find no beginning is not cut for ever.
+        self.folded += 1;
+        if newer.walk.can_take_back() {
             newer.walk.take_back(segment.walk.window().low);
             self.segments.remove(at);
-            self.folded += 1;
         }
     }
 
