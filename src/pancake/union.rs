@@ -192,7 +192,10 @@ impl Union {
         }
         // Counted whether or not it can be given back: a page where cuts find no beginning is not cut for ever.
         self.folded += 1;
-        if newer.walk.can_take_back() {
+        // Between them one may have stood that has been walked to its end already.
+        let is_next =
+            newer.walk.window().low.map(|low| low.0 - 1) == segment.walk.window().high.map(|high| high.0);
+        if is_next && newer.walk.can_take_back() {
             newer.walk.take_back(segment.walk.window().low);
             self.segments.remove(at);
         }
