@@ -137,6 +137,10 @@ pub struct Walk {
     more_follows: bool,
     /// The last reply was as long as a reply can be.
     was_full: bool,
+    /// The longest reply so far, and whether more was seen behind a shorter one than a reply can be: then the page's
+    /// replies are no longer than this, and it is not probed after each whether more follows.
+    longest: usize,
+    has_small_batches: bool,
     /// No `until` later than this is sent.
     latest_until: UnixSeconds,
     /// A reply showed an older row before a newer one.
@@ -183,6 +187,8 @@ impl Walk {
             fruitless: 0,
             more_follows: false,
             was_full: false,
+            longest: 0,
+            has_small_batches: false,
             latest_until,
             is_loose: false,
             has_left_out: false,
@@ -311,6 +317,7 @@ impl Walk {
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         let dated = || rows.iter().filter(|row| row.is_dated);
         self.is_loose |= dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
+        self.longest = self.longest.max(rows.len());
         self.was_full = rows.len() >= self.terms.full_batch;
         let place = self.trail.back().map(|row| row.id.clone());
         self.count();
@@ -361,6 +368,7 @@ impl Walk {
             }
             State::Probe => {
                 self.more_follows = !rows.is_empty();
+                self.has_small_batches |= self.more_follows;
                 self.step(rows.is_empty());
             }
             State::Step { from, confirming } => match joint {
@@ -435,9 +443,10 @@ impl Walk {
         let longest = (2 * self.terms.full_batch).max(4 * self.terms.beyond);
         self.trail.drain(..self.trail.len().saturating_sub(longest));
         self.more_follows = false;
+        let is_next = matches!(self.state, State::Step { .. });
         if self.is_beyond() {
             self.state = State::Ended(End::PassedBound);
-        } else if self.was_full {
+        } else if self.was_full || is_next && self.has_small_batches && rows.len() >= self.longest {
             self.step(false);
         } else {
             self.state = State::Probe;
