@@ -8,13 +8,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::clock::{Micros, floor};
+use crate::log::Endpoint;
 use crate::page::Page;
-use crate::query::{Params, last, window};
+use crate::query::{Params, last};
+use crate::readings::{CountReading, LostConversation, MessageOrder, TotalReading};
 use crate::render;
 use crate::reply::Reply;
 use crate::row::Row;
 use crate::shop::Shop;
-use crate::switches::{CountReading, LostConversation, Switches};
+use crate::switches::Switches;
+use crate::window;
 
 /// All messages of a row that were not taken back, by number, oldest first.
 fn numbers(row: &Row) -> Vec<u64> {
@@ -56,7 +59,12 @@ pub fn messages(
     let end = numbers.len().saturating_sub(skipped);
     let start = end.saturating_sub(size);
     let batch = numbers.get(start..end).unwrap_or_default();
-    messages_reply(id, batch.iter().map(|number| render::message(row, &page.shop, *number)).collect())
+    let mut messages: Vec<Value> =
+        batch.iter().map(|number| render::message(row, &page.shop, *number)).collect();
+    if switches.message_order == MessageOrder::Descending {
+        messages.reverse();
+    }
+    messages_reply(id, messages)
 }
 
 /// How many messages a `current_count` skips.
@@ -102,22 +110,31 @@ pub fn all_posts(page: &Page) -> Vec<(Micros, Value)> {
     posts.map(|post| (post.inserted, post.json(&page.shop, count(&post.id)))).collect()
 }
 
-pub fn posts(page: &Page, params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> Reply {
+pub fn posts(
+    page: &Page,
+    params: &Params,
+    switches: &Switches,
+    now: Micros,
+    complaints: &mut Vec<String>,
+) -> Reply {
     if let Some(refusal) = required(params, &["since", "until", "page_number", "page_size"], complaints) {
         return refusal;
     }
-    let (lowest, highest, nothing) = window(params, switches, complaints);
+    let window = match window::read(params, Endpoint::Posts, switches, now, complaints) {
+        Ok(window) => window,
+        Err(refusal) => return refusal.reply(),
+    };
     let kind = last(params, "type");
     if kind.is_some_and(|kind| !["video", "photo", "text", "livestream"].contains(&kind)) {
         complaints.push("`type` is no type of post".to_owned());
     }
     let inside: Vec<Value> = all_posts(page)
         .into_iter()
-        .filter(|(time, _)| !nothing && (lowest..=highest).contains(time))
+        .filter(|(time, _)| window.lets_in(*time))
         .filter(|(_, post)| kind.is_none_or(|kind| post["type"] == kind))
         .map(|(_, post)| post)
         .collect();
-    numbered(inside, |post| post, "posts", params, 30, complaints)
+    numbered(inside, |post| post, Numbering { key: "posts", most: 30 }, params, switches, complaints)
 }
 
 /// Someone who wrote to the page: when first and last, and in which row of the inbox.
@@ -169,12 +186,16 @@ pub fn customers(
     page: &mut Page,
     params: &Params,
     switches: &Switches,
+    now: Micros,
     complaints: &mut Vec<String>,
 ) -> Reply {
     if let Some(refusal) = required(params, &["since", "until", "page_number"], complaints) {
         return refusal;
     }
-    let (lowest, highest, nothing) = window(params, switches, complaints);
+    let window = match window::read(params, Endpoint::Customers, switches, now, complaints) {
+        Ok(window) => window,
+        Err(refusal) => return refusal.reply(),
+    };
     let order = last(params, "order_by");
     if !matches!(order, None | Some("updated_at" | "inserted_at")) {
         complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
@@ -184,11 +205,10 @@ pub fn customers(
         _ => writer.first,
     };
     let writers = writers(page);
-    let mut inside: Vec<&Writer> =
-        writers.iter().filter(|writer| !nothing && (lowest..=highest).contains(&time(writer))).collect();
+    let mut inside: Vec<&Writer> = writers.iter().filter(|writer| window.lets_in(time(writer))).collect();
     inside.sort_by_key(|writer| Reverse((time(writer), writer.person)));
     let customer = |writer: &Writer| customer(page, writer);
-    numbered(inside, customer, "customers", params, 100, complaints)
+    numbered(inside, customer, Numbering { key: "customers", most: 100 }, params, switches, complaints)
 }
 
 /// The refusal where a required parameter is missing.
@@ -201,15 +221,22 @@ fn required(params: &Params, names: &[&str], complaints: &mut Vec<String>) -> Op
     ))
 }
 
+/// The key of a numbered list, and the most rows of a batch.
+struct Numbering {
+    key: &'static str,
+    most: usize,
+}
+
 /// One numbered page of a list, with the total of its window.
 fn numbered<T>(
     rows: Vec<T>,
     write: impl Fn(T) -> Value,
-    key: &str,
+    numbering: Numbering,
     params: &Params,
-    most: usize,
+    switches: &Switches,
     complaints: &mut Vec<String>,
 ) -> Reply {
+    let Numbering { key, most } = numbering;
     let mut read = |name: &str, usual: usize, most: usize| {
         let Some(text) = last(params, name) else { return usual };
         let number = text.parse::<usize>().ok().filter(|number| (1..=most).contains(number));
@@ -220,11 +247,17 @@ fn numbered<T>(
     };
     let size = read("page_size", most, most);
     let number = read("page_number", 1, usize::MAX);
+    let number = if switches.page_number_ignored { 1 } else { number };
     let total = rows.len();
     let first = (number - 1).saturating_mul(size);
     let batch: Vec<Value> = rows.into_iter().skip(first).take(size).map(write).collect();
     let count = batch.len();
-    let mut body = json!({"success": true, "total": total});
+    let mut body = json!({"success": true});
+    match switches.total {
+        TotalReading::Exact => body["total"] = json!(total),
+        TotalReading::OfBatch => body["total"] = json!(count),
+        TotalReading::Missing => {}
+    }
     body[key] = Value::Array(batch);
     Reply::list(body, count)
 }

@@ -93,6 +93,21 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, doy - (153 * mp + 2) / 5 + 1)
 }
 
+/// Returns the same day and time of the next month in UTC, or the last day of a month that has no
+/// such day.
+pub fn month_later(time: Micros) -> Micros {
+    let (year, month, day) = civil(time.div_euclid(DAY));
+    let (year, month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    let first = days(year, month, 1);
+    let after = if month == 12 { days(year + 1, 1, 1) } else { days(year, month + 1, 1) };
+    (first + day.min(after - first) - 1).saturating_mul(DAY).saturating_add(time.rem_euclid(DAY))
+}
+
+/// Returns when the day of `time` ends in the zone that is `zone` ahead of UTC.
+pub fn end_of_day(time: Micros, zone: Micros) -> Micros {
+    ((time + zone).div_euclid(DAY) + 1) * DAY - zone
+}
+
 /// Day number of a date (Hinnant's `days_from_civil`).
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let y = if month <= 2 { year - 1 } else { year };

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use crate::readings::{AuthForm, RateForm, RateWindow, RetryAfter};
 use crate::reply::Reply;
 use crate::settings::PageSettings;
-use crate::switches::{AuthForm, RateForm, RateWindow, RetryAfter, Switches};
+use crate::switches::Switches;
 
 /// Why a whole page is closed, whatever the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Shows a test the truth of one page, and lets it change that truth.
 //! How the change is done is left to the page.
 
+mod times;
+
 use std::sync::{MutexGuard, PoisonError};
 
 use serde_json::Value;

@@ -7,11 +7,13 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::clock::Micros;
 use crate::page::{Page, Place, Tie};
+use crate::readings::{CursorReading, FrozenReading, LostCursor};
 use crate::reply::{JSON, Reply};
 use crate::row::Row;
-use crate::switches::{CursorReading, LostCursor, Switches};
+use crate::switches::Switches;
+use crate::times::TimeColumn;
+use crate::window::Window;
 
 /// A conversations request as the server has understood it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,11 +26,9 @@ pub struct Ask {
     /// `None`: all; an empty list: none.
     pub posts: Option<Vec<String>>,
     pub by_inserted: bool,
-    /// Bounds of the sort column, both included.
-    pub lowest: Micros,
-    pub highest: Micros,
+    /// Bounds of the sort column.
+    pub window: Window,
     pub unread_first: bool,
-    pub nothing: bool,
 }
 
 /// Replies remembered while nothing changes, up to so many bytes.
@@ -64,8 +64,10 @@ pub fn reply(page: &mut Page, ask: &Ask, gzip: bool, switches: &Switches) -> Rep
     {
         return known.clone();
     }
-    // A moved cursor row counts as served once it comes again: such a reply must not be remembered.
-    let passing = by_chance || moved(page, ask);
+    // A moved cursor row counts as served once it comes again, and one of the middle may end a
+    // later batch: such replies must not be remembered.
+    let in_middle = switches.middle_cursor != LostCursor::Continue && in_middle(page, ask);
+    let passing = by_chance || in_middle || moved(page, ask);
     let batch = match batch(page, ask, switches) {
         Ok(batch) => batch,
         Err(lost) => return *lost,
@@ -79,6 +81,9 @@ pub fn reply(page: &mut Page, ask: &Ask, gzip: bool, switches: &Switches) -> Rep
         if let Some(row) = page.rows.get_mut(*index) {
             row.served = Some(row.updated);
         }
+    }
+    if let Some(row) = batch.last().and_then(|index| page.rows.get_mut(*index)) {
+        row.ended = true;
     }
     body.extend_from_slice(b"],\"success\":true}");
     let mut reply = Reply { rows: batch.len(), ..Reply::new(200, JSON, body.freeze()) };
@@ -99,7 +104,7 @@ fn moved(page: &Page, ask: &Ask) -> bool {
 /// The rows of the next batch, or the reply to a cursor that is refused.
 fn batch(page: &mut Page, ask: &Ask, switches: &Switches) -> Result<Vec<usize>, Box<Reply>> {
     let Some(cursor) = start(page, ask, switches)? else { return Ok(Vec::new()) };
-    if ask.nothing || ask.lowest > ask.highest {
+    if ask.window.nothing {
         return Ok(Vec::new());
     }
     let mut rows = match ask.unread_first {
@@ -129,6 +134,7 @@ fn start(page: &Page, ask: &Ask, switches: &Switches) -> Result<Option<Option<us
         None => switches.lost_cursor,
         Some(index) if !page.shows(index) => switches.lost_cursor,
         Some(_) if moved(page, ask) => switches.moved_cursor,
+        Some(_) if in_middle(page, ask) => switches.middle_cursor,
         Some(_) => LostCursor::Continue,
     };
     match lost {
@@ -140,27 +146,27 @@ fn start(page: &Page, ask: &Ask, switches: &Switches) -> Result<Option<Option<us
     }
 }
 
+/// Whether the cursor row was not the last one of any batch so far.
+fn in_middle(page: &Page, ask: &Ask) -> bool {
+    let row = ask.cursor.as_deref().and_then(|id| page.find(id)).and_then(|index| page.rows.get(index));
+    row.is_some_and(|row| !row.ended)
+}
+
 fn in_order(page: &Page, ask: &Ask, cursor: Option<usize>, switches: &Switches) -> Vec<usize> {
     let list = if ask.by_inserted { &page.by_inserted } else { &page.by_updated };
-    let top = (Reverse(ask.highest), Tie::Least, 0);
-    let from = match cursor {
-        None => Included(top),
-        Some(index) => {
-            let place = place(page, ask, index);
-            let below = match switches.cursor {
-                CursorReading::AfterRow => Excluded(place),
-                CursorReading::StrictlyBelow => Included((Reverse(place.0.0 - 1), Tie::Least, 0)),
-            };
-            match &below {
-                Excluded(place) | Included(place) if *place < top => Included(top),
-                _ => below,
-            }
-        }
+    let from = cursor.map_or(Unbounded, |index| Excluded(after(page, ask, index, switches)));
+    let top = (Reverse(ask.window.highest), Tie::Least, 0);
+    // Rows out of order may be let in wherever they stand.
+    let range = !page.out_of_order;
+    let from = match from {
+        Excluded(place) if !range || place >= top => Excluded(place),
+        _ if range => Included(top),
+        from => from,
     };
     list.range((from, Unbounded::<Place>))
-        .take_while(|(Reverse(time), ..)| *time >= ask.lowest)
+        .take_while(|(Reverse(time), ..)| !range || *time >= ask.window.lowest)
         .map(|place| place.2)
-        .filter(|index| page.rows.get(*index).is_some_and(|row| matches(row, ask)))
+        .filter(|index| page.rows.get(*index).is_some_and(|row| matches(page, row, ask, switches)))
         .take(switches.batch)
         .collect()
 }
@@ -168,38 +174,49 @@ fn in_order(page: &Page, ask: &Ask, cursor: Option<usize>, switches: &Switches) 
 fn unread_first(page: &Page, ask: &Ask, cursor: Option<usize>, switches: &Switches) -> Vec<usize> {
     let list: &BTreeSet<Place> = if ask.by_inserted { &page.by_inserted } else { &page.by_updated };
     let seen = |index: usize| page.rows.get(index).is_some_and(|row| row.seen);
-    let after = cursor.map(|index| (seen(index), place(page, ask, index)));
+    let after = cursor.map(|index| (seen(index), after(page, ask, index, switches)));
     let mut places: Vec<(bool, &Place)> = list
         .iter()
-        .filter(|place| (ask.lowest..=ask.highest).contains(&place.0.0))
-        .filter(|place| page.rows.get(place.2).is_some_and(|row| matches(row, ask)))
+        .filter(|place| page.rows.get(place.2).is_some_and(|row| matches(page, row, ask, switches)))
         .map(|place| (seen(place.2), place))
-        .filter(|(seen, place)| match (&after, switches.cursor) {
-            (None, _) => true,
-            (Some((cursor_seen, cursor)), CursorReading::AfterRow) => {
-                (*seen, *place) > (*cursor_seen, cursor)
-            }
-            (Some((cursor_seen, cursor)), CursorReading::StrictlyBelow) => {
-                (*seen, place.0) > (*cursor_seen, cursor.0)
-            }
-        })
+        .filter(|(seen, place)| after.as_ref().is_none_or(|after| (*seen, *place) > (after.0, &after.1)))
         .collect();
     places.sort_unstable();
     places.into_iter().take(switches.batch).map(|(_, place)| place.2).collect()
 }
 
-fn place(page: &Page, ask: &Ask, index: usize) -> Place {
-    if ask.by_inserted { page.inserted_place(index) } else { page.updated_place(index) }
+/// Returns the place behind which a cursor continues.
+fn after(page: &Page, ask: &Ask, index: usize, switches: &Switches) -> Place {
+    let place = match switches.frozen_cursor {
+        _ if ask.by_inserted => page.inserted_place(index),
+        FrozenReading::Hidden => page.updated_place(index),
+        FrozenReading::Shown => page.shown_place(index),
+    };
+    match switches.cursor {
+        CursorReading::AfterRow => place,
+        CursorReading::StrictlyBelow => (place.0, Tie::Greatest, 0),
+    }
 }
 
-fn matches(row: &Row, ask: &Ask) -> bool {
+/// Whether `since` and `until` let a row in. One without a time passes only if there are no bounds.
+fn in_window(page: &Page, row: &Row, ask: &Ask, switches: &Switches) -> bool {
+    let (column, time) = match switches.frozen_time {
+        _ if ask.by_inserted => (TimeColumn::InsertedAt, row.inserted),
+        FrozenReading::Hidden => (TimeColumn::UpdatedAt, row.updated),
+        FrozenReading::Shown => (TimeColumn::UpdatedAt, row.shown(TimeColumn::UpdatedAt)),
+    };
+    if page.has_time(row, column) { ask.window.lets_in(time) } else { ask.window.is_open() }
+}
+
+fn matches(page: &Page, row: &Row, ask: &Ask, switches: &Switches) -> bool {
     let has = |tag: &i64| row.has_tag(*tag);
     let of_type = |wanted: &String| match wanted.as_str() {
         "POST" => row.post_id.is_some(),
         "COMMENT_LIVESTREAM" => row.kind == "LIVESTREAM" || row.kind == *wanted,
         other => row.kind == other,
     };
-    (ask.types.is_empty() || ask.types.iter().any(of_type))
+    in_window(page, row, ask, switches)
+        && (ask.types.is_empty() || ask.types.iter().any(of_type))
         && (ask.tags.is_empty()
             || if ask.any_tag { ask.tags.iter().any(has) } else { ask.tags.iter().all(has) })
         && ask

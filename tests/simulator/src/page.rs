@@ -1,7 +1,8 @@
 //! Knows the conversations of one page in both orders, and changes them: messages, tags, deletions, new rows.
 //! Which of them a request gets is left to `listing`.
 
-use std::cmp::Reverse;
+mod order;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -14,24 +15,16 @@ use crate::dice::{Dice, number_of};
 use crate::door::Door;
 use crate::listing::Cache;
 use crate::population::Population;
+use crate::readings::{Ties, Undated};
 use crate::render;
 use crate::row::Row;
 use crate::settings::{PageSettings, Shape};
 use crate::shop::Shop;
 use crate::storm::Script;
-use crate::switches::{Switches, Ties};
+use crate::switches::Switches;
+use crate::times::TimeColumn;
 
-/// How rows of one sort value are told apart; `Least` stands before all of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tie {
-    Least,
-    Ascending(Arc<str>),
-    Descending(Reverse<Arc<str>>),
-    Insertion(u64),
-}
-
-/// A row's place in a list: newest first.
-pub type Place = (Reverse<Micros>, Tie, usize);
+pub use order::{Place, Tie};
 
 /// A message or a new row that has a time already but does not show yet.
 #[derive(Debug)]
@@ -58,6 +51,10 @@ pub struct Page {
     /// The people who wrote, as of a version.
     pub writers: Option<(u64, Arc<Vec<Writer>>)>,
     ties: Ties,
+    undated: Undated,
+    /// Some rows are listed out of the order of their times, so that a window is no range of the
+    /// list.
+    pub out_of_order: bool,
     late: Vec<Late>,
     people: Population,
     /// Grows with every change.
@@ -65,7 +62,7 @@ pub struct Page {
 }
 
 impl Page {
-    pub fn new(settings: &PageSettings, seed: u64, now: Micros, ties: Ties) -> Page {
+    pub fn new(settings: &PageSettings, seed: u64, now: Micros, switches: &Switches) -> Page {
         let shop = Shop::open(settings, seed, now);
         let mut people = Population::default();
         let rows = people.settle(&shop, settings.conversations, now);
@@ -82,7 +79,9 @@ impl Page {
             message_script: Script::default(),
             list_script: Script::default(),
             writers: None,
-            ties,
+            ties: switches.ties,
+            undated: switches.undated,
+            out_of_order: false,
             late: Vec::new(),
             people,
             version: 0,
@@ -90,25 +89,8 @@ impl Page {
         for row in rows {
             page.add(row, true);
         }
+        page.freeze_share(settings.frozen);
         page
-    }
-
-    fn place(&self, time: Micros, index: usize) -> Place {
-        let tie = match (self.ties, self.rows.get(index)) {
-            (_, None) => Tie::Least,
-            (Ties::IdAscending, Some(row)) => Tie::Ascending(row.id.clone()),
-            (Ties::IdDescending, Some(row)) => Tie::Descending(Reverse(row.id.clone())),
-            (Ties::Insertion, Some(row)) => Tie::Insertion(row.ordinal),
-        };
-        (Reverse(time), tie, index)
-    }
-
-    pub fn updated_place(&self, index: usize) -> Place {
-        self.place(self.rows.get(index).map_or(0, |row| row.updated), index)
-    }
-
-    pub fn inserted_place(&self, index: usize) -> Place {
-        self.place(self.rows.get(index).map_or(0, |row| row.inserted), index)
     }
 
     fn changed(&mut self) {
@@ -121,6 +103,7 @@ impl Page {
         if let Some(old) = self.by_id.insert(row.id.clone(), index) {
             self.hide(old);
         }
+        self.out_of_order |= row.is_out_of_order();
         self.rows.push(row);
         if visible {
             self.show(index);
@@ -164,9 +147,12 @@ impl Page {
         self.rows.get(index).map(write).unwrap_or_default()
     }
 
-    /// The time of something new: later than everything on the page.
+    /// The time of something new: later than everything on the page, rows dated ahead of now
+    /// excepted.
     fn newest(&self, now: Micros) -> Micros {
-        let head = self.by_updated.first().map_or(Micros::MIN, |(Reverse(time), ..)| *time);
+        let mut rows = self.by_updated.iter().filter_map(|place| self.rows.get(place.2));
+        let head = rows.find(|row| !row.times.ahead && self.has_time(row, TimeColumn::UpdatedAt));
+        let head = head.map_or(Micros::MIN, |row| row.updated);
         let late = self.late.iter().map(|late| late.time).max().unwrap_or(Micros::MIN);
         now.max(head.max(late).saturating_add(1))
     }
@@ -199,12 +185,7 @@ impl Page {
     }
 
     fn arrive(&mut self, index: usize, time: Micros) {
-        self.by_updated.remove(&self.updated_place(index));
-        if let Some(row) = self.rows.get_mut(index) {
-            row.message(time);
-        }
-        self.by_updated.insert(self.updated_place(index));
-        self.changed();
+        self.move_row(index, |row| row.message(time));
     }
 
     /// Shows what is due by now.
@@ -272,17 +253,5 @@ impl Page {
         }
         let drawn = self.dice.index(self.by_updated.len());
         self.by_updated.iter().nth(drawn).map(|place| place.2)
-    }
-
-    /// Follows the switches: another order of ties, and nothing remembered.
-    pub fn obey(&mut self, switches: &Switches) {
-        self.cache.clear();
-        if self.ties == switches.ties {
-            return;
-        }
-        self.ties = switches.ties;
-        let visible: Vec<usize> = self.by_updated.iter().map(|place| place.2).collect();
-        self.by_updated = visible.iter().map(|index| self.updated_place(*index)).collect();
-        self.by_inserted = visible.iter().map(|index| self.inserted_place(*index)).collect();
     }
 }

@@ -8,6 +8,7 @@ use crate::dice::Dice;
 use crate::row::{Row, Talk};
 use crate::settings::Shape;
 use crate::shop::{Post, Shop, about};
+use crate::times::RowTimes;
 use crate::words;
 
 /// Makes rows with ordinals counting up; remembers who wrote inbox messages, for some of them comment as well.
@@ -81,6 +82,8 @@ impl Population {
             ordinal,
             person,
             gone: false,
+            times: RowTimes::default(),
+            ended: false,
             served: None,
             whole_seconds,
             talk: Talk {

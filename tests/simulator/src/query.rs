@@ -1,22 +1,14 @@
 //! Reads a conversations request as Pancake would under the present switches, and says what is wrong with it.
 //! Which rows it gets is left to `listing`.
 
-use crate::clock::{Micros, SECOND};
+use crate::clock::Micros;
 use crate::listing::Ask;
 use crate::log::Endpoint;
-use crate::switches::{Bound, PostIdsReading, RepeatedType, Switches, TagsReading, UnlistedType};
+use crate::readings::{PostIdsReading, RepeatedType, TagsReading, UnlistedType};
+use crate::switches::Switches;
+use crate::window::{self, Refusal, Window};
 
 pub type Params = [(String, String)];
-
-/// What a request comes to: a question, or a failure of the server.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Reading {
-    Ask(Ask),
-    Http500,
-}
-
-/// From here on a number of seconds can only be milliseconds (year 5138).
-const MILLISECONDS: i64 = 100_000_000_000;
 
 /// The last value: `a=1&a=2` is 2.
 pub fn last<'a>(params: &'a Params, name: &str) -> Option<&'a str> {
@@ -37,32 +29,21 @@ pub fn review(params: &Params, endpoint: Endpoint) -> Vec<String> {
     complaints
 }
 
-pub fn read(params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> Reading {
+pub fn read(
+    params: &Params,
+    switches: &Switches,
+    now: Micros,
+    complaints: &mut Vec<String>,
+) -> Result<Ask, Refusal> {
     if params.iter().any(|(name, _)| name.ends_with("[]")) {
         complaints.push("a parameter with `[]`: HTTP 500".to_owned());
-        return Reading::Http500;
+        return Err(Refusal::Http500);
     }
-    let (lowest, highest, mut nothing) = window(params, switches, complaints);
-    let types = match read_types(params, switches) {
-        Types::Of(types) => types,
-        Types::Nothing => {
-            nothing = true;
-            Vec::new()
-        }
-        Types::Http500 => return Reading::Http500,
-    };
-    let last_type = last(params, "type");
-    let posts = match (last(params, "post_ids").filter(|ids| !ids.is_empty()), switches.post_ids) {
-        (None, _) | (_, PostIdsReading::Ignored) => None,
-        (Some(ids), PostIdsReading::SingleOnly) => Some(vec![ids.to_owned()]),
-        (Some(_), PostIdsReading::NeedsComment) if last_type != Some("COMMENT") => None,
-        (Some(_), PostIdsReading::NeedsPost) if last_type != Some("POST") => None,
-        (Some(_), PostIdsReading::Http500WithoutPost) if last_type != Some("POST") => {
-            return Reading::Http500;
-        }
-        (Some(_), PostIdsReading::NothingWithoutPost) if last_type != Some("POST") => Some(Vec::new()),
-        (Some(ids), _) => Some(ids.split(',').map(|id| id.trim().to_owned()).collect()),
-    };
+    let window = window::read(params, Endpoint::Conversations, switches, now, complaints)?;
+    let cursor = last(params, "last_conversation_id");
+    if cursor == Some("") {
+        complaints.push("`last_conversation_id` is empty: ignored".to_owned());
+    }
     let order = last(params, "order_by");
     if !matches!(order, None | Some("updated_at" | "inserted_at")) {
         complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
@@ -71,22 +52,55 @@ pub fn read(params: &Params, switches: &Switches, complaints: &mut Vec<String>) 
     if !matches!(unread, None | Some("true" | "false")) {
         complaints.push("`unread_first` is neither true nor false: ignored".to_owned());
     }
-    let cursor = last(params, "last_conversation_id");
-    if cursor == Some("") {
-        complaints.push("`last_conversation_id` is empty: ignored".to_owned());
-    }
-    Reading::Ask(Ask {
+    let ask = Ask {
         cursor: cursor.filter(|id| !id.is_empty() && !switches.ignore_cursor).map(str::to_owned),
-        types,
-        tags: if switches.ignore_tags { Vec::new() } else { read_tags(params, complaints) },
+        types: Vec::new(),
+        tags: Vec::new(),
         any_tag: switches.tags == TagsReading::Any,
-        posts,
+        posts: None,
         by_inserted: order == Some("inserted_at") && !switches.ignore_order_by,
-        lowest,
-        highest,
+        window,
         unread_first: unread == Some("true") && !switches.ignore_unread_first,
-        nothing,
-    })
+    };
+    if ask.cursor.is_some() && switches.cursor_forgets_filters {
+        return Ok(ask);
+    }
+    filter(ask, params, switches, complaints)
+}
+
+/// Adds the filters by type, tag and post to a request.
+fn filter(
+    ask: Ask,
+    params: &Params,
+    switches: &Switches,
+    complaints: &mut Vec<String>,
+) -> Result<Ask, Refusal> {
+    let (types, none_of_type) = match read_types(params, switches) {
+        Types::Of(types) => (types, false),
+        Types::Nothing => (Vec::new(), true),
+        Types::Http500 => return Err(Refusal::Http500),
+    };
+    let posts = read_posts(params, switches)?;
+    let tags = if switches.ignore_tags { Vec::new() } else { read_tags(params, complaints) };
+    let window = Window { nothing: ask.window.nothing || none_of_type, ..ask.window };
+    Ok(Ask { types, tags, posts, window, ..ask })
+}
+
+/// Returns the post ids of a request, `None` for all.
+fn read_posts(params: &Params, switches: &Switches) -> Result<Option<Vec<String>>, Refusal> {
+    let last_type = last(params, "type");
+    let posts = match (last(params, "post_ids").filter(|ids| !ids.is_empty()), switches.post_ids) {
+        (None, _) | (_, PostIdsReading::Ignored) => None,
+        (Some(ids), PostIdsReading::SingleOnly) => Some(vec![ids.to_owned()]),
+        (Some(_), PostIdsReading::NeedsComment) if last_type != Some("COMMENT") => None,
+        (Some(_), PostIdsReading::NeedsPost) if last_type != Some("POST") => None,
+        (Some(_), PostIdsReading::Http500WithoutPost) if last_type != Some("POST") => {
+            return Err(Refusal::Http500);
+        }
+        (Some(_), PostIdsReading::NothingWithoutPost) if last_type != Some("POST") => Some(Vec::new()),
+        (Some(ids), _) => Some(ids.split(',').map(|id| id.trim().to_owned()).collect()),
+    };
+    Ok(posts)
 }
 
 enum Types {
@@ -130,43 +144,4 @@ fn read_tags(params: &Params, complaints: &mut Vec<String>) -> Vec<i64> {
         complaints.push("`tags` is not a list of numbers: the filter is ignored".to_owned());
         Vec::new()
     })
-}
-
-/// since and until as the lowest and the highest time they let in, and whether they let in nothing.
-pub fn window(params: &Params, switches: &Switches, complaints: &mut Vec<String>) -> (Micros, Micros, bool) {
-    let mut read = |name: &str| {
-        let text = last(params, name)?;
-        let number = text.parse::<i64>().ok();
-        match number {
-            None => complaints.push(format!("`{name}` is not a number: ignored")),
-            Some(number) if number >= MILLISECONDS => {
-                complaints.push(format!("`{name}` is in milliseconds: no rows"));
-            }
-            Some(_) => {}
-        }
-        number
-    };
-    let (since, until) = (read("since"), read("until"));
-    let milliseconds = since.max(until).is_some_and(|number| number >= MILLISECONDS);
-    let reversed = matches!((since, until), (Some(since), Some(until)) if since > until);
-    if reversed && !milliseconds {
-        complaints.push("`since` is later than `until`: no rows".to_owned());
-    }
-    let lowest = since.filter(|_| !switches.ignore_since).map_or(Micros::MIN, |since| {
-        let start = since.saturating_mul(SECOND);
-        match switches.since {
-            Bound::Inclusive | Bound::InclusiveSeconds => start,
-            Bound::Exclusive => start.saturating_add(1),
-            Bound::ExclusiveSeconds => start.saturating_add(SECOND),
-        }
-    });
-    let highest = until.filter(|_| !switches.ignore_until).map_or(Micros::MAX, |until| {
-        let start = until.saturating_mul(SECOND);
-        match switches.until {
-            Bound::Inclusive => start,
-            Bound::InclusiveSeconds => start.saturating_add(SECOND - 1),
-            Bound::Exclusive | Bound::ExclusiveSeconds => start.saturating_sub(1),
-        }
-    });
-    (lowest, highest, milliseconds || reversed)
 }

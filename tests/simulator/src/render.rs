@@ -8,6 +8,7 @@ use crate::dice::Dice;
 use crate::row::Row;
 use crate::settings::Shape;
 use crate::shop::{Person, Shop, about};
+use crate::times::TimeColumn;
 
 /// A conversation as its list serves it.
 pub fn conversation(row: &Row, shop: &Shop) -> Value {
@@ -18,6 +19,7 @@ pub fn conversation(row: &Row, shop: &Shop) -> Value {
         Shape::Observed => observed(row, shop),
         Shape::Article => article(row, shop),
     };
+    row.write_forms(&mut value);
     if let Some(bytes) = shop.row_bytes {
         pad(&mut value, bytes, shop, row);
     }
@@ -49,7 +51,7 @@ fn observed(row: &Row, shop: &Shop) -> Value {
         "id": row.id.as_ref(), "type": row.kind, "page_id": shop.id, "post_id": row.post_id,
         "snippet": row.talk.words(last), "seen": row.seen, "message_count": row.talk.total(),
         "has_phone": person.phone.is_some(),
-        "inserted_at": time(row, row.inserted), "updated_at": time(row, row.updated),
+        "inserted_at": time(row, row.inserted), "updated_at": time(row, row.shown(TimeColumn::UpdatedAt)),
         "from": {"id": person.psid, "name": person.name, "email": format!("{}@facebook.com", person.psid)},
         "last_sent_by": sender(row, shop, &person, last),
         "customer_id": person.customer_id,
@@ -80,7 +82,7 @@ fn article(row: &Row, shop: &Shop) -> Value {
     let by_page = row.talk.staff(last, shop.staff.len()).is_some();
     json!({
         "id": row.id.as_ref(), "type": row.kind, "page_uid": shop.id,
-        "updated_at": zulu(row.updated), "inserted_at": zulu(row.inserted),
+        "updated_at": zulu(row.shown(TimeColumn::UpdatedAt)), "inserted_at": zulu(row.inserted),
         "tags": row.tags.iter().flatten().map(ToString::to_string).collect::<Vec<_>>(),
         "last_message": {
             "text": row.talk.words(last), "sender": if by_page { "page" } else { "customer" },

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 
+use crate::readings::WordsUnder;
+
 pub const JSON: &str = "application/json; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
 
@@ -54,6 +56,24 @@ impl Reply {
 
     pub fn server_error() -> Reply {
         Reply::json(500, serde_json::json!({"errors": {"detail": "Internal Server Error"}}))
+    }
+
+    /// Moves the text of a refusal from `message` to this key.
+    pub fn with_words_under(self, words_under: WordsUnder) -> Reply {
+        let key = match words_under {
+            WordsUnder::Message => return self,
+            WordsUnder::Error => "error",
+            WordsUnder::Reason => "reason",
+        };
+        let body = (self.rows == 0).then(|| serde_json::from_slice(&self.body).ok()).flatten();
+        let Some(Value::Object(mut cells)) = body else { return self };
+        if cells.get("success") != Some(&Value::Bool(false)) {
+            return self;
+        }
+        if let Some(words) = cells.remove("message") {
+            cells.insert(key.to_owned(), words);
+        }
+        Reply { body: Value::Object(cells).to_string().into(), ..self }
     }
 
     pub fn unsuccessful(message: &str) -> Reply {

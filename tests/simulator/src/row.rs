@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::clock::{Micros, SECOND, floor, naive, parse, zulu};
+use crate::clock::{Micros, floor};
 use crate::dice::Dice;
 use crate::shop::{Shop, about};
+use crate::times::{RowTimes, TimeColumn, TimeForm};
 use crate::words;
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Row {
     pub kind: String,
     pub post_id: Option<String>,
     pub inserted: Micros,
+    /// The time of the last message; a frozen row shows another.
     pub updated: Micros,
     pub seen: bool,
     /// `None`: a removed tag, served as `null`.
@@ -27,9 +29,12 @@ pub struct Row {
     /// Whose conversation it is: the ordinal of the person.
     pub person: u64,
     pub gone: bool,
+    pub times: RowTimes,
+    /// It was the last row of a batch.
+    pub ended: bool,
     /// The `updated` it had when it was last served in a batch.
     pub served: Option<Micros>,
-    /// Times only to the second, as on COMMENT and RATING rows.
+    /// RowTimes only to the second, as on COMMENT and RATING rows.
     pub whole_seconds: bool,
     pub talk: Talk,
     /// A row placed by hand, served verbatim.
@@ -87,8 +92,9 @@ impl Row {
     /// A row placed by hand; what it does not say is taken from `now`.
     pub fn by_hand(value: Value, ordinal: u64, now: Micros) -> Row {
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-        let time = |key: &str| text(key).and_then(|text| parse(&text)).unwrap_or(now);
-        let (inserted, updated) = (time("inserted_at"), time("updated_at"));
+        let (inserted_form, inserted) = TimeForm::read(&value, TimeColumn::InsertedAt);
+        let (updated_form, updated) = TimeForm::read(&value, TimeColumn::UpdatedAt);
+        let (inserted, updated) = (inserted.unwrap_or(now), updated.unwrap_or(now));
         let count = value.get("message_count").and_then(Value::as_u64).unwrap_or(1).max(1);
         let kind = text("type").unwrap_or_default();
         Row {
@@ -101,6 +107,8 @@ impl Row {
             ordinal,
             person: ordinal,
             gone: false,
+            times: RowTimes { inserted_form, updated_form, ..RowTimes::default() },
+            ended: false,
             served: None,
             whole_seconds: matches!(kind.as_str(), "COMMENT" | "RATING"),
             talk: Talk {
@@ -117,24 +125,21 @@ impl Row {
         }
     }
 
-    /// A new message at `time`.
+    /// A new message at `time`. A frozen row goes on showing its old time.
     pub fn message(&mut self, time: Micros) {
         self.talk.later.push(time);
         self.updated = self.updated.max(time);
         self.seen = false;
         self.text = OnceCell::new();
         let words = self.talk.words(self.talk.total() - 1);
-        let (updated, count) = (self.updated, self.talk.total());
+        let count = self.talk.total();
+        if self.times.shown.is_none() {
+            if !self.times.updated_form.is_time() {
+                self.times.updated_form = TimeForm::Text;
+            }
+            self.rewrite(TimeColumn::UpdatedAt);
+        }
         if let Some(Value::Object(cells)) = &mut self.verbatim {
-            // A time keeps its row's own form.
-            let zone =
-                cells.get("updated_at").and_then(Value::as_str).is_some_and(|text| text.ends_with('Z'));
-            let time = match zone {
-                true if updated % SECOND == 0 => zulu(updated),
-                true => format!("{}Z", naive(updated)),
-                false => naive(updated),
-            };
-            cells.insert("updated_at".to_owned(), json!(time));
             cells.insert("message_count".to_owned(), json!(count));
             cells.insert("seen".to_owned(), json!(false));
             cells.insert("snippet".to_owned(), json!(words));

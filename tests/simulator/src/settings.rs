@@ -25,6 +25,8 @@ pub struct PageSettings {
     pub row_bytes: Option<usize>,
     /// The conversations began within so many days before now.
     pub days: u32,
+    /// The share of the conversations that show an older `updated_at` than their real one.
+    pub frozen: f64,
     /// This page's requests per second; `None`: as the switch `rate` says.
     pub rate: Option<f64>,
 }
@@ -40,6 +42,7 @@ impl PageSettings {
             shape: Shape::Observed,
             row_bytes: None,
             days: 90,
+            frozen: 0.0,
             rate: None,
         }
     }

@@ -16,6 +16,7 @@ pub mod about {
     pub const ROW: u64 = 4;
     pub const CELLS: u64 = 5;
     pub const MESSAGE: u64 = 6;
+    pub const FROZEN: u64 = 7;
 }
 
 #[derive(Debug, Clone)]

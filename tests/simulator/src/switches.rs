@@ -1,152 +1,10 @@
-//! Knows every behaviour of Pancake that is disputed or unknown, one switch each; the default is the likeliest reading.
-//! What a switch does is left to the code that answers.
+//! This module holds every behaviour of Pancake that is disputed or unknown, one switch each; the default is the
+//! likeliest reading of the documents.
 
 use std::time::Duration;
 
-/// `type=A&type=B`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RepeatedType {
-    LastWins,
-    Or,
-    /// Observed once: success and no rows.
-    NoRows,
-}
-
-/// A `type` that no document lists as a parameter value (LIVESTREAM, RATING, nonsense).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnlistedType {
-    Compared,
-    Ignored,
-    Nothing,
-    Http500,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TagsReading {
-    All,
-    Any,
-}
-
-/// How `post_ids` is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PostIdsReading {
-    /// A comma-separated list, whatever the type.
-    CommaList,
-    /// A list that acts only beside `type=COMMENT`, else ignored.
-    NeedsComment,
-    /// A list that acts only beside `type=POST`, else ignored.
-    NeedsPost,
-    /// One id; a comma is part of it, so a list matches nothing.
-    SingleOnly,
-    Ignored,
-    /// Without `type=POST`: HTTP 500.
-    Http500WithoutPost,
-    /// Without `type=POST`: no rows.
-    NothingWithoutPost,
-}
-
-/// Whether a bound holds its own second, and how finely it is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// `time >= since`, `time <= until`, to the microsecond.
-    Inclusive,
-    /// The row's time cut to whole seconds, then as `Inclusive`.
-    InclusiveSeconds,
-    /// `time > since`, `time < until`, to the microsecond.
-    Exclusive,
-    /// The row's time cut to whole seconds, then as `Exclusive`.
-    ExclusiveSeconds,
-}
-
-/// From where `last_conversation_id` continues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorReading {
-    /// After the row itself, at its present place.
-    AfterRow,
-    /// Strictly below the row's present value: ties are lost.
-    StrictlyBelow,
-}
-
-/// What a cursor gets that cannot be followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostCursor {
-    FirstPage,
-    Empty,
-    Http500,
-    SuccessFalse,
-    /// Continue from the row's place: a deleted row's last one, a moved row's present one; unknown ids: first page.
-    Continue,
-}
-
-/// The order of rows of one sort value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ties {
-    IdAscending,
-    IdDescending,
-    Insertion,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateWindow {
-    Sliding,
-    Fixed,
-}
-
-/// The form of a refusal for its rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateForm {
-    Http429,
-    Body200,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryAfter {
-    None,
-    Seconds(u64),
-    /// An HTTP date so many seconds from now.
-    Date(u64),
-}
-
-/// The form of an authentication error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthForm {
-    Body200,
-    Http401,
-}
-
-/// What the deprecated `/v1/…/conversations` gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum V1Conversations {
-    Http404,
-    Answers,
-}
-
-/// How `current_count` is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CountReading {
-    /// That many messages are skipped.
-    Exact,
-    /// It is rounded to whole batches (`message_batch`) first.
-    RoundDown,
-    RoundUp,
-    Nearest,
-}
-
-/// What messages of an unknown or deleted conversation are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostConversation {
-    Empty,
-    SuccessFalse,
-    Http404,
-}
-
-/// The reply of `GET /api/v1/pages`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PagesForm {
-    Categorized,
-    Flat,
-    Data,
-}
+use crate::log::Endpoint;
+use crate::readings::*;
 
 /// What happens on the page with each conversations request, before it is answered: averages, so 0.5 is every other time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -171,6 +29,19 @@ pub struct Switches {
     pub post_ids: PostIdsReading,
     pub since: Bound,
     pub until: Bound,
+    /// `since` without `until`, or the reverse, for conversations.
+    pub lone_bound: FormReading,
+    /// An `until` that is not before `since` plus one month of the UTC calendar.
+    pub wide_window: FormReading,
+    /// The lists that `wide_window` acts on.
+    pub wide_window_of: Vec<Endpoint>,
+    /// An `until` later than the end of the current day in UTC+7, for conversations.
+    pub late_until: FormReading,
+    /// The time of a frozen row that `since` and `until` compare.
+    pub frozen_time: FrozenReading,
+    /// The time of a frozen row from which its cursor continues.
+    pub frozen_cursor: FrozenReading,
+    pub undated: Undated,
     pub ignore_type: bool,
     pub ignore_tags: bool,
     pub ignore_since: bool,
@@ -183,6 +54,10 @@ pub struct Switches {
     pub lost_cursor: LostCursor,
     /// A cursor row whose `updated_at` changed since it was served (only in that order).
     pub moved_cursor: LostCursor,
+    /// A cursor row that was not the last row of any batch so far.
+    pub middle_cursor: LostCursor,
+    /// Beside a cursor, `type`, `tags` and `post_ids` are ignored.
+    pub cursor_forgets_filters: bool,
     pub ties: Ties,
     pub batch: usize,
     /// The probability that a batch ends early (never empty).
@@ -193,10 +68,17 @@ pub struct Switches {
     /// The size of a batch of messages if any are skipped, `None` for the same.
     pub message_batch_later: Option<usize>,
     pub current_count: CountReading,
+    pub message_order: MessageOrder,
     pub lost_conversation: LostConversation,
+    /// `total` of posts and customers.
+    pub total: TotalReading,
+    /// Posts and customers: every `page_number` gets the first batch.
+    pub page_number_ignored: bool,
     pub pages_form: PagesForm,
     pub v1_conversations: V1Conversations,
     pub auth: AuthForm,
+    /// The key of the text in refusals, armed faults excepted.
+    pub words_under: WordsUnder,
     pub latency: Duration,
     /// Up to this much is added to the latency.
     pub jitter: Duration,
@@ -225,6 +107,13 @@ impl Default for Switches {
             post_ids: PostIdsReading::CommaList,
             since: Bound::Inclusive,
             until: Bound::Inclusive,
+            lone_bound: FormReading::Taken,
+            wide_window: FormReading::Taken,
+            wide_window_of: vec![Endpoint::Conversations, Endpoint::Posts, Endpoint::Customers],
+            late_until: FormReading::Taken,
+            frozen_time: FrozenReading::Hidden,
+            frozen_cursor: FrozenReading::Hidden,
+            undated: Undated::Placed,
             ignore_type: false,
             ignore_tags: false,
             ignore_since: false,
@@ -235,6 +124,8 @@ impl Default for Switches {
             cursor: CursorReading::AfterRow,
             lost_cursor: LostCursor::FirstPage,
             moved_cursor: LostCursor::Continue,
+            middle_cursor: LostCursor::Continue,
+            cursor_forgets_filters: false,
             ties: Ties::IdDescending,
             batch: 60,
             short_batches: 0.0,
@@ -242,10 +133,14 @@ impl Default for Switches {
             message_batch: 30,
             message_batch_later: None,
             current_count: CountReading::Exact,
+            message_order: MessageOrder::Ascending,
             lost_conversation: LostConversation::Empty,
+            total: TotalReading::Exact,
+            page_number_ignored: false,
             pages_form: PagesForm::Categorized,
             v1_conversations: V1Conversations::Http404,
             auth: AuthForm::Body200,
+            words_under: WordsUnder::Message,
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
             rate: None,

@@ -14,13 +14,14 @@ use crate::fault::{Fault, Faults};
 use crate::listing;
 use crate::log::{Endpoint, Entry, Log};
 use crate::page::Page;
-use crate::query::{self, Reading};
+use crate::query;
+use crate::readings::{PagesForm, V1Conversations};
 use crate::render;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::settings::Settings;
 use crate::storm;
-use crate::switches::{PagesForm, Switches, V1Conversations};
+use crate::switches::Switches;
 
 #[derive(Debug)]
 pub struct World {
@@ -52,7 +53,7 @@ impl World {
         let clock = Clock::start(settings.now);
         let now = clock.now();
         let page = |page: &crate::PageSettings| {
-            (page.id.clone(), Page::new(page, settings.seed, now, settings.switches.ties))
+            (page.id.clone(), Page::new(page, settings.seed, now, &settings.switches))
         };
         World {
             pages: settings.pages.iter().map(page).collect(),
@@ -87,6 +88,7 @@ impl World {
             Some(refusal) => refusal,
             None => self.inside(request, now, &mut complaints),
         };
+        let reply = reply.with_words_under(self.switches.words_under);
         let request_id = format!("F{:016x}", self.dice.roll());
         let status = match &fault {
             None => reply.status,
@@ -147,18 +149,18 @@ impl World {
             Endpoint::Users => catalogue::users(page),
             Endpoint::Posts => {
                 storm::shift(page, now, switches);
-                catalogue::posts(page, &request.params, switches, complaints)
+                catalogue::posts(page, &request.params, switches, now, complaints)
             }
             Endpoint::Customers => {
                 storm::shift(page, now, switches);
-                catalogue::customers(page, &request.params, switches, complaints)
+                catalogue::customers(page, &request.params, switches, now, complaints)
             }
             _ => {
                 let cursor = query::last(&request.params, "last_conversation_id");
                 storm::blow(page, cursor, now, switches);
-                match query::read(&request.params, switches, complaints) {
-                    Reading::Ask(ask) => listing::reply(page, &ask, request.gzip && switches.gzip, switches),
-                    Reading::Http500 => Reply::server_error(),
+                match query::read(&request.params, switches, now, complaints) {
+                    Ok(ask) => listing::reply(page, &ask, request.gzip && switches.gzip, switches),
+                    Err(refusal) => refusal.reply(),
                 }
             }
         }

@@ -35,6 +35,9 @@ fn messages_come_newest_batch_first_and_ascend_inside() {
         read.splice(0..0, batch);
     }
     assert_eq!(read, truth);
+    shop.simulator.switches(|switches| switches.message_order = MessageOrder::Descending);
+    let newest = shop.v1(&format!("conversations/{id}/messages"), "").json()["messages"].clone();
+    assert!(newest.as_array().unwrap().iter().eq(truth.iter().rev().take(30)));
     let last = truth.last().unwrap();
     assert_eq!(last["inserted_at"], row["updated_at"]);
     // Some messages have no plain text.
@@ -194,6 +197,8 @@ fn the_pages_of_the_user_in_both_forms() {
     let pages = get("user-token-SECRET");
     let page = &pages["categorized"]["activated"][2];
     assert_eq!(page["settings"]["page_access_token"], "page-token-SECRET-3");
+    let ids = pages["categorized"]["activated_page_ids"].as_array().unwrap();
+    assert_eq!(*ids, ["100000000000001", "100000000000002", "100000000000003"]);
     shop.simulator.switches(|switches| switches.pages_form = PagesForm::Flat);
     assert_eq!(get("user-token-SECRET")["pages"].as_array().unwrap().len(), 3);
     assert_eq!(get("page-token-SECRET-1")["error_code"], 102);

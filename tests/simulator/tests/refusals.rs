@@ -41,6 +41,8 @@ fn unknown_pages_and_paths() {
     let shop = shop(5);
     assert_eq!(shop.get("/public_api/v2/pages/7/conversations?").unwrap().status, 404);
     assert_eq!(shop.get("/public_api/v3/pages?").unwrap().status, 406);
+    let page = shop.raw("/public_api/v3/pages?", "").unwrap();
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     assert_eq!(shop.v1("conversations", "").status, 404);
     shop.simulator.switches(|switches| switches.v1_conversations = V1Conversations::Answers);
     assert_eq!(shop.v1("conversations", "").ids().len(), 5);
