@@ -16,6 +16,9 @@
 //! A request's way: `server` → `request` (what was asked) → `world` → `door` (token, rate) → `storm` (what happens
 //! meanwhile) → `query` (what it means under the switches) → `listing` or `catalogue` (what it gets) → `wire`.
 //! A page is `shop` (its people, posts, tags) and `row`s, made by `population`, kept in order by `page`, written by `render`.
+//!
+//! Switches are by default [as documented](Switches::as_documented). [`Simulator::as_seen`] sets
+//! those in which the live API differs, and freezes some rows.
 
 mod catalogue;
 mod certificate;

@@ -20,6 +20,8 @@ usage: pancake-simulator [flags]
   --latency-ms N --jitter-ms N
   --batch N                   rows of a batch (60)
   --messages-per-request X    random rows that get a message with each request (0)
+  --as-seen                   frozen rows, and refusals of windows and lone bounds, as clients met them (default)
+  --as-documented             neither
   --late-seconds N            messages show up to so much later (0)
   --token TOKEN               the first page's token
   --tls --ca-file PATH        serve https, write the authority's certificate there
@@ -30,7 +32,7 @@ usage: pancake-simulator [flags]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut settings = Settings { keep_log: false, ..Settings::default() };
     let mut page = PageSettings::default();
-    let (mut pages, mut ca_file, mut token_file) = (1, None, None);
+    let (mut pages, mut ca_file, mut token_file, mut as_seen) = (1, None, None, true);
     let mut words: VecDeque<String> = std::env::args().skip(1).collect();
     while let Some(flag) = words.pop_front() {
         let switches = &mut settings.switches;
@@ -49,6 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--batch" => switches.batch = value()?.parse()?,
             "--messages-per-request" => switches.storm.messages = value()?.parse()?,
             "--late-seconds" => switches.late = Duration::from_secs(value()?.parse()?),
+            "--as-seen" => as_seen = true,
+            "--as-documented" => as_seen = false,
             "--token" => page.token = value()?,
             "--tls" => settings.tls = true,
             "--ca-file" => ca_file = Some(value()?),
@@ -68,6 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         PageSettings { id, token, name, ..page.clone() }
     };
     settings.pages = (0..pages).map(numbered).collect();
+    if as_seen {
+        settings.apply_seen();
+    }
 
     let simulator = Simulator::start(settings)?;
     for id in simulator.page_ids() {

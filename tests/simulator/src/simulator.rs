@@ -10,7 +10,7 @@ use crate::fault::{Fault, Only, Times};
 use crate::handle::PageHandle;
 use crate::log::Entry;
 use crate::server::{Server, Shared};
-use crate::settings::Settings;
+use crate::settings::{SEEN_FROZEN, Settings};
 use crate::switches::Switches;
 use crate::world::World;
 
@@ -81,6 +81,18 @@ impl Simulator {
         change(switches);
         for page in pages.values_mut() {
             page.obey(switches);
+        }
+    }
+
+    /// Sets the switches in which the live API differs from the documents (see
+    /// [`Switches::as_seen`]), leaves the others, and freezes 2 % of the conversations of every
+    /// page.
+    ///
+    /// A test that sets all switches back calls it again; rows that are frozen already count.
+    pub fn as_seen(&self) {
+        self.switches(Switches::apply_seen);
+        for id in self.page_ids() {
+            self.page(&id).freeze_share(SEEN_FROZEN);
         }
     }
 

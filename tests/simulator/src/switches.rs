@@ -1,5 +1,6 @@
-//! This module holds every behaviour of Pancake that is disputed or unknown, one switch each; the default is the
-//! likeliest reading of the documents.
+//! This module holds every behaviour of Pancake that is disputed or unknown, one switch each; the
+//! default is the likeliest reading of the documents. [`Switches::as_seen`] is what clients met
+//! since.
 
 use std::time::Duration;
 
@@ -153,5 +154,35 @@ impl Default for Switches {
             storm: Storm::default(),
             gzip: true,
         }
+    }
+}
+
+impl Switches {
+    /// Returns the readings of the documents, which are the defaults.
+    pub fn as_documented() -> Switches {
+        Switches::default()
+    }
+
+    /// Returns what clients met at the live API from April to October 2026, other switches by
+    /// default.
+    ///
+    /// The rest of what they met is served in any case: batches of messages ascend, 16 % of the
+    /// messages have an empty `original_message`, `categorized` holds the strings
+    /// `activated_page_ids`, and an unknown path gets HTTP 406. Frozen rows are not a switch: see
+    /// [`PageSettings::frozen`](crate::PageSettings::frozen).
+    pub fn as_seen() -> Switches {
+        let mut switches = Switches::default();
+        switches.apply_seen();
+        switches
+    }
+
+    /// Sets the switches in which the live API differs from the documents, and leaves the others.
+    pub fn apply_seen(&mut self) {
+        self.lone_bound = FormReading::Refused;
+        self.wide_window = FormReading::Refused;
+        // Never measured: no client sends such an `until`.
+        self.late_until = FormReading::Refused;
+        self.message_order = MessageOrder::Ascending;
+        self.pages_form = PagesForm::Categorized;
     }
 }

@@ -1,7 +1,9 @@
-//! Tests rows that are not where the times that they show would put them, and rows whose times are odd.
-//! Rows in order are left to `listing`.
+//! Tests rows that are not where the times that they show would put them, and rows whose times are
+//! odd. Rows in order are left to `listing`.
 
 mod client;
+
+use std::collections::HashSet;
 
 use client::{Shop, shop};
 use pancake_simulator::TimeColumn::{InsertedAt, UpdatedAt};
@@ -206,4 +208,17 @@ fn times_as_numbers() {
         assert!(shop.page.conversation(&ids[2]).unwrap()["updated_at"].as_i64().unwrap() >= 1000 * MARCH);
         assert_eq!(shop.list("").ids()[0], ids[2]);
     }
+}
+
+/// Everything at once does not lose a row for a walk from the top by `inserted_at` without windows.
+#[test]
+fn a_walk_by_inserted_at_over_odd_rows() {
+    let shop = shop(300);
+    shop.simulator.as_seen();
+    for id in shop.page.ids().iter().step_by(9) {
+        shop.page.swap(id);
+    }
+    let ids = shop.walk("order_by=inserted_at");
+    assert_eq!(ids.len(), 300);
+    assert_eq!(ids.into_iter().collect::<HashSet<_>>(), shop.page.ids().into_iter().collect());
 }
