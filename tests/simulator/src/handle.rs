@@ -4,6 +4,7 @@
 mod times;
 
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -36,6 +37,17 @@ impl PageHandle {
         let Some(page) = pages.get_mut(&self.id) else { return T::default() };
         page.surface(now);
         act(page, now, switches)
+    }
+
+    /// The same, after which the clock shows the time of whatever is new: no row is dated ahead of it unless a test sets
+    /// that.
+    fn news<T: Default>(&self, act: impl FnOnce(&mut Page, i64, &Switches) -> T) -> T {
+        let (done, ahead) = self.with(|page, now, switches| {
+            let done = act(page, now, switches);
+            (done, page.newest(now) - now)
+        });
+        self.lock().clock.advance(Duration::from_micros(ahead.max(0).unsigned_abs()));
+        done
     }
 
     fn on_row(&self, id: &str, act: impl FnOnce(&mut Page, usize, i64, &Switches)) -> bool {
@@ -101,7 +113,10 @@ impl PageHandle {
 
     /// The row gets a message now and moves to the head; `false`: there is no such row.
     pub fn message(&self, id: &str) -> bool {
-        self.on_row(id, |page, index, now, switches| page.message(index, now, switches, true))
+        self.news(|page, now, switches| {
+            let row = page.find(id).filter(|index| page.shows(*index));
+            row.map(|index| page.message(index, now, switches, true)).is_some()
+        })
     }
 
     /// Takes back a message, by its place from the oldest (0): later ones move up.
@@ -111,7 +126,7 @@ impl PageHandle {
 
     /// A new conversation of this type (`INBOX`, `COMMENT`, `LIVESTREAM`, `RATING`) at the head; gives its id.
     pub fn create(&self, kind: &str) -> String {
-        self.with(|page, now, switches| page.create(kind, now, switches, true).to_string())
+        self.news(|page, now, switches| page.create(kind, now, switches, true).to_string())
     }
 
     /// The row vanishes without a trace.

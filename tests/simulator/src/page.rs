@@ -149,7 +149,7 @@ impl Page {
 
     /// The time of something new: later than everything on the page, rows dated ahead of now
     /// excepted.
-    fn newest(&self, now: Micros) -> Micros {
+    pub fn newest(&self, now: Micros) -> Micros {
         let mut rows = self.by_updated.iter().filter_map(|place| self.rows.get(place.2));
         let head = rows.find(|row| !row.times.ahead && self.has_time(row, TimeColumn::UpdatedAt));
         let head = head.map_or(Micros::MIN, |row| row.updated);

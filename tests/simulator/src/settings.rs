@@ -24,6 +24,8 @@ pub struct PageSettings {
     pub token: String,
     pub name: String,
     pub conversations: usize,
+    /// The number of posts; `None`: one for 40 conversations, from 3 to 300.
+    pub posts: Option<usize>,
     pub shape: Shape,
     /// Rows are padded (in `tag_histories`) to about this many bytes.
     pub row_bytes: Option<usize>,
@@ -43,6 +45,7 @@ impl PageSettings {
             token: token.to_owned(),
             name: "Shop Hoa Nắng".to_owned(),
             conversations: 3_000,
+            posts: None,
             shape: Shape::Observed,
             row_bytes: None,
             days: 90,

@@ -67,7 +67,7 @@ impl Shop {
     pub fn open(page: &PageSettings, seed: u64, now: Micros) -> Shop {
         let key = Dice::of(&[seed, number_of(&page.id)]).roll();
         let opened = now - i64::from(page.days.max(1)) * DAY;
-        let count = (page.conversations / 40).clamp(3, 300);
+        let count = page.posts.unwrap_or_else(|| (page.conversations / 40).clamp(3, 300));
         let posts = (0..count)
             .map(|ordinal| {
                 post(&page.id, key, ordinal, opened + (now - opened) * ordinal as i64 / count as i64)

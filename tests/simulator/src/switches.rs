@@ -38,6 +38,8 @@ pub struct Switches {
     pub wide_window_of: Vec<Endpoint>,
     /// An `until` later than the end of the current day in UTC+7, for conversations.
     pub late_until: FormReading,
+    /// `since` beside `until`, however close, for conversations.
+    pub windows: FormReading,
     /// The time of a frozen row that `since` and `until` compare.
     pub frozen_time: FrozenReading,
     /// The time of a frozen row from which its cursor continues.
@@ -112,6 +114,7 @@ impl Default for Switches {
             wide_window: FormReading::Taken,
             wide_window_of: vec![Endpoint::Conversations, Endpoint::Posts, Endpoint::Customers],
             late_until: FormReading::Taken,
+            windows: FormReading::Taken,
             frozen_time: FrozenReading::Hidden,
             frozen_cursor: FrozenReading::Hidden,
             undated: Undated::Placed,

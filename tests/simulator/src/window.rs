@@ -18,6 +18,9 @@ const WIDE_WINDOW: &str = "date range must be less than 1 month!";
 /// Never met: clients send no time after the end of the day. The words are ours.
 const LATE_UNTIL: &str = "Until must not be after the end of today";
 
+/// Never met: clients send windows of days. The words are ours.
+const WINDOWS: &str = "Since and until are not supported";
+
 /// Shops and clients live in UTC+7.
 const ZONE: Micros = 7 * 3600 * SECOND;
 
@@ -112,10 +115,12 @@ fn form(
         && since.zip(until).is_some_and(|(since, until)| is_wide(since, until));
     let late =
         conversations && until.is_some_and(|until| until.saturating_mul(SECOND) > end_of_day(now, ZONE));
+    let window = conversations && since.is_some() && until.is_some();
     [
         (lone, switches.lone_bound, LONE_BOUND),
         (wide, switches.wide_window, WIDE_WINDOW),
         (late, switches.late_until, LATE_UNTIL),
+        (window, switches.windows, WINDOWS),
     ]
     .into_iter()
     .find(|(holds, reading, _)| *holds && *reading != FormReading::Taken)

@@ -123,6 +123,25 @@ fn an_until_after_today_in_every_reading() {
 }
 
 #[test]
+fn two_bounds_together_in_every_reading() {
+    let shop = in_march();
+    let ask = |reading, params: &str| {
+        shop.simulator.switches(|switches| switches.windows = reading);
+        outcome(&shop.list(params))
+    };
+    for (reading, expected) in [
+        (FormReading::Taken, "rows"),
+        (FormReading::Refused, "\"Since and until are not supported\""),
+        (FormReading::Empty, "empty"),
+        (FormReading::Http500, "HTTP 500"),
+    ] {
+        assert_eq!(ask(reading, &format!("since={}&until={}", NOW - DAY, NOW)), expected);
+        assert_eq!(ask(reading, &format!("since={}", NOW - DAY)), "rows");
+        assert_eq!(ask(reading, ""), "rows");
+    }
+}
+
+#[test]
 fn the_words_of_refusals_under_three_keys() {
     let shop = shop(5);
     shop.simulator.switches(|switches| switches.lone_bound = FormReading::Refused);
