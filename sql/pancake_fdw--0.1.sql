@@ -66,7 +66,7 @@ CREATE FUNCTION doctor_json(server name, pages text[]) RETURNS text
 COMMENT ON FUNCTION doctor_json(name, text[]) IS 'internal: what doctor() shows, given the pages that tables of the server name';
 
 CREATE FUNCTION doctor(server name, OUT item text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
-    LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE ROWS 16
+    LANGUAGE sql STRICT VOLATILE PARALLEL UNSAFE ROWS 26
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT f.item, f.status, f.detail, f.hint
@@ -77,7 +77,7 @@ CREATE FUNCTION doctor(server name, OUT item text, OUT status text, OUT detail t
             ORDER BY 1
         ))::jsonb) AS f (item text, status text, detail text, hint text)
     $$;
-COMMENT ON FUNCTION doctor(name) IS 'examines token, page and filters of a server with some twenty requests; changes nothing';
+COMMENT ON FUNCTION doctor(name) IS 'examines token, page and filters of a server with at most 40 requests; changes nothing';
 
 GRANT USAGE ON SCHEMA pancake TO PUBLIC;
 GRANT SELECT ON request_stats, progress TO PUBLIC;

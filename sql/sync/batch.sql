@@ -4,7 +4,8 @@
 -- threads.sql.
 
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
--- the other writer's if it wrote after the statement that read ours had started. A row that does not differ is not
+-- the other writer's if it wrote after the statement that read ours had started. A stored time that is ahead of the reply's
+-- proves no newer version, and in a full rescan none does: there the later reading wins, if the target has synced_at. A row that does not differ is not
 -- written: no dead tuple, and synced_at says when it changed. Rows are compared by their images, for which no type
 -- needs an operator. They come in the order of the key, so that two runs cannot wait for each other's rows.
 CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text
@@ -31,9 +32,11 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
                 'OR t.page_id::pg_catalog.text OPERATOR(pg_catalog.=) EXCLUDED.page_id::pg_catalog.text '
                 'OR pancake.sync_clash(t.id, t.page_id::pg_catalog.text, EXCLUDED.page_id::pg_catalog.text)) AND ' END,
             '(',
-            CASE WHEN shape.version IS NOT NULL THEN
+            CASE WHEN shape.version IS NOT NULL AND NOT (job.kind = 'full' AND shape.has_synced) THEN
                 format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
-                       'OR t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I AND ', shape.version) END,
+                       'OR (t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I%2$s) AND ', shape.version,
+                       CASE WHEN shape.has_synced THEN format(
+                           ' OR t.%I OPERATOR(pg_catalog.>) pancake.sync_server_time()', shape.version) END) END,
             CASE WHEN shape.has_synced THEN
                 format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::pg_catalog.timestamptz)', read_at)
                 ELSE 'true' END,
@@ -66,8 +69,9 @@ CREATE FUNCTION sync_clash(id text, page_id text, other_page_id text) RETURNS bo
 COMMENT ON FUNCTION sync_clash(text, text, text) IS 'internal: raises where two pages have rows of one id';
 
 -- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch before ended, ties
--- included; of a list without times, all.
-CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, latest timestamptz) RETURNS text
+-- included; of a list without times, all. A row dated ahead of the reply is not the newest: the mark would stay up there,
+-- and hide all that comes after it.
+CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
@@ -79,7 +83,7 @@ CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, lates
         RETURN concat(
             format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, '
                    'pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
-                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<) %2$L::pg_catalog.timestamptz) AS newest, '
+                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<=) r.now) AS newest, '
                    'pg_catalog.count(*) AS walked, NULL::pg_catalog.text[] AS seam ',
                 -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless
                 -- it has changed since.
@@ -87,15 +91,15 @@ CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text, lates
                     format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz%s)',
                         job.first_since,
                         CASE WHEN job.kind = 'delta' THEN
-                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz', job.since) END) END,
-                latest),
-            format('FROM (SELECT ROW(%s)::%s AS row, s.id, %s AS at%s FROM %2$s AS s%5$s', row_of_source,
+                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz', job.since) END) END),
+            format('FROM (SELECT ROW(%s)::%s AS row, s.id, %s AS at, pancake.sync_server_time() AS now%s '
+                   'FROM %2$s AS s%5$s', row_of_source,
                 pancake.sync_name(job.source), at, CASE WHEN is_head THEN ', s.inserted_at' END,
                 pancake.sync_bounds('s', "column", CASE walk.walk WHEN 'slices' THEN job.edge ELSE job.low END, job.high)),
             CASE WHEN walk.walk <> 'whole' THEN format(' ORDER BY %s DESC', at) END,
             CASE WHEN walk.walk = 'rows' THEN format(' LIMIT %s', job.batch) END, ') r');
     END $$;
-COMMENT ON FUNCTION sync_rows(sync_job, text, text, timestamptz) IS 'internal: the query of a batch';
+COMMENT ON FUNCTION sync_rows(sync_job, text, text) IS 'internal: the query of a batch';
 
 -- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own. Its rows are read
 -- before the first one is written: rows of the target are locked for milliseconds, not for as long as the network takes.
@@ -106,15 +110,13 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
     DECLARE
         shape record;
         read_at CONSTANT timestamptz := clock_timestamp();
-        -- A row dated ahead of time would hold the mark up there, and hide all that comes after it.
-        latest CONSTANT timestamptz := read_at + interval '1 day';
     BEGIN
         SELECT * INTO shape FROM pancake.sync_shape(job);
         RETURN format(
             'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
             'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::pg_catalog.text[], %L, %L) w',
-            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape.row_of_source, latest)
-                ELSE pancake.sync_threads(job, "column", shape, latest) END,
+            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape.row_of_source)
+                ELSE pancake.sync_threads(job, "column", shape) END,
             witnesses,
             -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.
             format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '

@@ -152,6 +152,10 @@ CREATE FUNCTION sync_requests() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests';
 COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';
 
+CREATE FUNCTION sync_server_time() RETURNS timestamptz
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time';
+COMMENT ON FUNCTION sync_server_time() IS 'internal: when the last reply left Pancake; a row of a later time is dated ahead';
+
 -- ---------------------------------------------------------------------------------------------------------------
 -- Marks and runs: who may change them, and how
 -- ---------------------------------------------------------------------------------------------------------------

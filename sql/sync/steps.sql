@@ -2,8 +2,9 @@
 --
 --   Lists that are walked by rows:
 --   backfill   head → past …             down by inserted_at, which never changes: backfilled_to is a true frontier
---   delta      head → changed … → begun   what changed since the mark; what began since, whatever its updated_at
---   reread     again …                    the last days once more: tags, assignees, seen move no time
+--   delta      head                       what changed since the mark, where one reply holds it; else
+--              head → changed … → begun   the rest of it, and what began since, whatever its updated_at
+--   reread     again … → begun            the last days once more: tags, assignees, seen move no time
 --   full       census → head → all … → gone
 --   Those walked by slices have no head, and what began is what changed:
 --   backfill   past …            delta   changed …            reread, full   as above
@@ -125,6 +126,9 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.high := NULL;
         job.seam := NULL;
         job.since := pancake.sync_since(job, marks);
+        IF job.kind = 'reread' THEN
+            job.since := least(job.since, coalesce(marks.last_reread_at, job.since) - interval '2 minutes');
+        END IF;
         job.known_to := coalesce(marks.known_to, job.since);
         IF marks.mark IS NOT NULL THEN
             job.first_since := marks.first_since;
@@ -359,7 +363,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             job.phase := 'enter';
             RETURN job;
         END IF;
-        IF step IN ('head', 'past') THEN
+        IF step IN ('head', 'past') OR marks.witnesses IS NULL THEN
             kept := pancake.sync_kept(job, result.ids);
         END IF;
         marks.source := job.source;
@@ -382,18 +386,23 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.witnesses[1] := kept[1];
                 END IF;
                 IF job.kind = 'backfill' THEN
-                    marks.mark := result.newest;
+                    -- Where all of them are dated ahead, the time of the reply is earlier than theirs.
+                    marks.mark := coalesce(result.newest, CASE WHEN result.seen > 0 THEN
+                        least(job.began_at, pancake.sync_server_time()) END);
                 END IF;
                 job.phase := CASE
                     WHEN job.kind = 'full' THEN CASE WHEN is_all THEN 'gone' ELSE 'all' END
                     WHEN is_all THEN 'over'
                     WHEN job.kind = 'backfill' THEN 'past'
-                    WHEN result.lowest < job.since THEN 'begun'
+                    WHEN result.lowest < job.since THEN 'over'
                     ELSE 'changed' END;
                 IF walk.walk = 'threads' AND job.kind = 'delta' THEN
                     marks.known_to := CASE job.phase WHEN 'changed' THEN job.known_to END;
                 END IF;
             WHEN 'changed' THEN
+                IF marks.witnesses IS NULL AND kept IS NOT NULL THEN
+                    marks.witnesses := ARRAY[kept[1], NULL, NULL];
+                END IF;
                 job.phase := CASE WHEN NOT is_last THEN 'changed' WHEN walk.walk = 'slices' THEN 'over' ELSE 'begun' END;
             WHEN 'begun' THEN
                 job.phase := 'over';
@@ -420,7 +429,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                 END IF;
                 job.phase := CASE WHEN is_last THEN 'over' ELSE 'past' END;
             WHEN 'again' THEN
-                job.phase := CASE WHEN is_last THEN 'over' ELSE 'again' END;
+                job.phase := CASE WHEN NOT is_last THEN 'again' WHEN walk.walk = 'slices' THEN 'over' ELSE 'begun' END;
             WHEN 'all' THEN
                 job.phase := CASE WHEN NOT is_last THEN 'all' WHEN job.kind = 'backfill' THEN 'over' ELSE 'gone' END;
             WHEN 'gone' THEN
@@ -453,6 +462,11 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             WHEN 'delta' THEN
                 marks.last_success_at := clock_timestamp();
             WHEN 'backfill' THEN
+                IF walk.walk = 'slices' THEN
+                    -- What comes to an empty list is newer than this.
+                    marks.mark := coalesce(marks.mark,
+                        least(job.began_at, pancake.sync_server_time()) - interval '10 minutes');
+                END IF;
                 marks.backfill_done := true;
                 marks.last_success_at := clock_timestamp();
                 marks.last_reread_at := coalesce(marks.last_reread_at, job.began_at);

@@ -71,7 +71,7 @@ COMMENT ON FUNCTION sync_wanted(sync_job) IS 'internal: whose messages a step re
 -- Those from before the delta's window do: the runs before have read the threads of all that had changed by then. Not so
 -- a run of several batches, for a conversation that moved up meanwhile may have been in none of them: then `known_to`
 -- stays where it was, until the head of a delta holds all that changed.
-CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest timestamptz) RETURNS text
+CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
@@ -94,7 +94,8 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest t
                 CASE WHEN shape.has_removed THEN ' AND t.removed_at IS NULL' END);
         END IF;
         RETURN concat(
-            format('WITH c AS MATERIALIZED (SELECT c.id, c.%1$I AS at, %2$s AS wanted FROM %3$s c%4$s '
+            format('WITH c AS MATERIALIZED (SELECT c.id, c.%1$I AS at, %2$s AS wanted, '
+                   'pancake.sync_server_time() AS now FROM %3$s c%4$s '
                    'ORDER BY c.%1$I DESC LIMIT %5$s), ',
                 "column", pancake.sync_wanted(job), pancake.sync_name(job.list),
                 pancake.sync_bounds('c', "column", job.low, job.high), job.batch),
@@ -110,10 +111,9 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record, latest t
             ') SELECT r.*, l.* FROM (SELECT pg_catalog.array_agg(d.row) AS rows, '
             'pg_catalog.array_agg(d.id ORDER BY d.inserted_at DESC) AS ids, pg_catalog.count(*) AS seen '
             'FROM (SELECT DISTINCT ON (m.id) m.row, m.id, m.inserted_at FROM m ORDER BY m.id) d) r, ',
-            format('(SELECT pg_catalog.min(c.at) AS lowest, '
-                   'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<) %L::pg_catalog.timestamptz) '
-                   'AS newest, '
-                   'pg_catalog.count(*) AS walked, (SELECT pg_catalog.array_agg(c.id) FROM c '
-                   'WHERE c.at OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(c.at) FROM c)) AS seam FROM c) l', latest));
+            '(SELECT pg_catalog.min(c.at) AS lowest, '
+            'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<=) c.now) AS newest, '
+            'pg_catalog.count(*) AS walked, (SELECT pg_catalog.array_agg(c.id) FROM c '
+            'WHERE c.at OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(c.at) FROM c)) AS seam FROM c) l');
     END $$;
-COMMENT ON FUNCTION sync_threads(sync_job, text, record, timestamptz) IS 'internal: the query of a batch of threads';
+COMMENT ON FUNCTION sync_threads(sync_job, text, record) IS 'internal: the query of a batch of threads';

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pancake::catalogue::Object;
-use pancake::doctor::{Finding, PAGES, Status, prescribe};
+use pancake::doctor::{Examination, Finding, PAGES, prescribe};
 use pancake::error::{Error, Kind, Result};
 use pancake::options::{ServerOptions, TableOptions};
 use pancake::outlet::Outlet;
@@ -104,14 +104,14 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Resu
         prepare(&table, user, RequestPlan::default(), &[], Arc::default(), outlet).map_err(told(SERVER))?;
     let pushdown = table.table.pushdown.clone();
     let examination = async move { scan.examine(&pushdown).await };
-    let mut findings = Worker::get().and_then(|worker| worker.finish(examination)).map_err(told(SERVER))?;
+    let Examination { mut findings, is_cut_short } =
+        Worker::get().and_then(|worker| worker.finish(examination)).map_err(told(SERVER))?;
     if let Some(page) = findings.iter_mut().find(|finding| finding.item == "page")
         && let Some(whose) = whose
     {
         *page = page.clone().also(whose);
     }
-    // What fails on the way is the last line.
-    if findings.last().is_none_or(|last| last.status != Status::Fail) {
+    if !is_cut_short {
         findings.push(pages_of(&table, user));
     }
     prescribe(&mut findings, &identifier(name), &table.table.pushdown, is_set("pushdown"));

@@ -26,6 +26,8 @@ pub struct Envelope {
     pub columns: Vec<i16>,
     pub requests: u64,
     pub chains: u64,
+    /// Why the scan takes a longer way than most.
+    pub detour: Option<String>,
     /// Rows that the query wants at most, if it says so: a cap on what is fetched ahead, and nothing else.
     pub limit: Option<u64>,
     /// All rows are wanted for sure, or as many as a limit says that is not small.

@@ -103,6 +103,7 @@ fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) ->
         "Pancake Estimate",
         format!("{requests} {noun}{chains}, at least {seconds:.1} s at {rate}/s"),
     ));
+    lines.extend(envelope.detour.clone().map(|detour| ("Pancake Detour", detour)));
     if envelope.ordered && envelope.order == Order::UpdatedAt {
         lines.push(("Pancake Order", "updated_at DESC, each batch as of its own request".to_owned()));
     }

@@ -2,7 +2,7 @@
 //! and it shows how far it is. What becomes of the rows is `scan`'s matter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pancake::decode::{Row, Source, Wanted};
@@ -29,6 +29,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Requests of this backend's scans that are over.
 pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
+
+/// When the last reply to this backend left its server, in microseconds since 1970; 0 before the first one.
+pub static REPLIED_AT: AtomicI64 = AtomicI64::new(0);
 
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,7 @@ impl Fetch {
             self.news.store(false, SeqCst);
             match self.outlet.take() {
                 Some(Event::Batch(rows)) => {
+                    self.note_reply();
                     self.ordered = false;
                     self.batches += 1;
                     self.batch_size = rows.len();
@@ -149,6 +153,7 @@ impl Fetch {
                     }
                 }
                 Some(Event::Ended(end)) => {
+                    self.note_reply();
                     self.over = Some(end.map_or(Stopped::NothingCanMatch, Stopped::Ended));
                     self.finish();
                 }
@@ -166,6 +171,12 @@ impl Fetch {
                         .wait(settings::progress_interval().map_or(HEARTBEAT, |every| every.min(HEARTBEAT)));
                 }
             }
+        }
+    }
+
+    fn note_reply(&self) {
+        if let Some(replied_at) = self.tally.replied_at.get() {
+            REPLIED_AT.store(replied_at.0, Relaxed);
         }
     }
 

@@ -7,7 +7,7 @@ use pancake::time::Micros;
 use pgrx::{IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
-use crate::fdw::fetch::REQUESTS;
+use crate::fdw::fetch::{REPLIED_AT, REQUESTS};
 use crate::pg::report::OrRaise;
 use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};
 use crate::pg::shared::{CLOCKS, shared};
@@ -19,6 +19,7 @@ sql_function!(pg_finfo_pancake_fdw_request_stats_reset);
 sql_function!(pg_finfo_pancake_fdw_progress);
 sql_function!(pg_finfo_pancake_fdw_may_commit);
 sql_function!(pg_finfo_pancake_fdw_requests);
+sql_function!(pg_finfo_pancake_fdw_server_time);
 
 /// `pancake.version()` is made of this: library, Postgres it was built for, pgrx.
 #[unsafe(no_mangle)]
@@ -126,6 +127,21 @@ pub extern "C-unwind" fn pancake_fdw_may_commit(_call: pg_sys::FunctionCallInfo)
 pub extern "C-unwind" fn pancake_fdw_requests(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     pg_sys::Datum::from(REQUESTS.load(Relaxed) as i64)
 }
+
+/// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or now by our clock. A row
+/// of a later time is dated ahead.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_server_time(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let replied_at = match REPLIED_AT.load(Relaxed) {
+        0 => (CLOCKS.wall_micros)(),
+        replied_at => replied_at,
+    };
+    pg_sys::Datum::from(replied_at - MICROS_OF_2000)
+}
+
+/// Postgres counts from 2000-01-01.
+const MICROS_OF_2000: i64 = 946_684_800_000_000;
 
 fn time(at: Option<Micros>) -> Value {
     at.map_or(Value::Null, |at| Value::from(at.iso()))

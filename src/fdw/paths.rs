@@ -4,10 +4,14 @@
 use std::collections::BTreeSet;
 
 use pancake::catalogue::{Object, Paging};
-use pancake::filter::{Filter, Filterable, Operand, Slack, Verdict, verdict};
+use pancake::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use pancake::place::Order;
-use pancake::plan::{RequestPlan, bind, choose_order, fate};
+use pancake::plan::{Chain, RequestPlan, bind, choose_order, fate};
 use pancake::sent::unsent;
+use pancake::time::Micros;
+use pancake::verdicts::Known;
+use pancake::walk::WIDTH_SECONDS;
+use pancake::windows::FLOOR;
 use pgrx::pg_sys;
 
 use crate::fdw::bound::constant;
@@ -16,6 +20,7 @@ use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::compat;
 use crate::pg::nodes::{list, to_list};
+use crate::pg::shared::{CLOCKS, shared};
 
 /// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
 const COST_OF_A_REQUEST: f64 = 100.0;
@@ -51,6 +56,22 @@ pub fn rows_of_a_request(object: Object) -> f64 {
     }
 }
 
+/// Whether a clause bounds the time of the order from above.
+fn is_upper(filter: &Filter, order: Order) -> bool {
+    Some(filter.column.column()) == order.column()
+        && !matches!(filter.comparison, Comparison::Greater | Comparison::GreaterOrEqual)
+}
+
+/// Requests for the slices of a page that takes no window of a month.
+fn slices(plan: &RequestPlan, now: Micros) -> f64 {
+    let of = |chain: &Chain| {
+        let low = chain.window.low.map_or(FLOOR, |low| low.floor_second().0.max(FLOOR));
+        let high = chain.window.high.map_or(now, |high| high.min(now)).floor_second().0;
+        (high.saturating_sub(low).max(0) as f64 / WIDTH_SECONDS as f64).ceil()
+    };
+    plan.chains.iter().map(of).sum()
+}
+
 /// One way to scan: by these clauses, walked in this order.
 pub struct Way {
     pub order: Order,
@@ -59,6 +80,8 @@ pub struct Way {
     pub chains: usize,
     /// Of each filter, why it is not sent although its column has a parameter.
     pub unsent: Vec<Option<&'static str>>,
+    /// Why it is longer than it would be on most pages.
+    pub detour: Option<&'static str>,
     /// Nothing says whose messages are wanted.
     impossible: bool,
 }
@@ -108,18 +131,37 @@ impl Relation<'_> {
             true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
             false => rows_of_a_request(object),
         };
+        let has_upper_bound = filters.iter().any(|filter| is_upper(filter, order));
+        let of_page = self.known(page_id, order);
+        let detour = of_page.detour(object, has_upper_bound).filter(|_| chains > 0);
+        // Where a walk cannot begin at an upper bound it comes down to it.
+        let starts_above = detour.is_some() && object.paging() == Paging::Cursor;
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, &plan, order) / rows_of_a_request)
+            n => (self.fetched(clauses, &filters, &known, &plan, order, starts_above) / rows_of_a_request)
                 .ceil()
                 .max(n as f64),
         };
+        let requests = match detour {
+            Some(_) if !starts_above => requests.max(slices(&plan, of_page.now)),
+            _ => requests,
+        };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
-        Way { order, requests, chains, unsent, impossible }
+        Way { order, requests, chains, unsent, detour, impossible }
     }
 
-    /// Rows that come over the network.
+    /// What is known of the page by all sessions.
+    fn known(&self, page_id: &str, order: Order) -> Known {
+        let server = &self.table.server;
+        let now = Micros((CLOCKS.wall_micros)());
+        let page = shared()
+            .ok()
+            .and_then(|shared| shared.memory.page(&server.base_url, page_id, server.requests_per_second));
+        page.map_or(now.into(), |page| page.verdicts.known(self.object(), order, now, false))
+    }
+
+    /// Rows that come over the network. `starts_above`: an upper bound is not sent.
     fn fetched(
         &self,
         clauses: &[Clause],
@@ -127,12 +169,15 @@ impl Relation<'_> {
         known: &[Option<Operand>],
         plan: &RequestPlan,
         order: Order,
+        starts_above: bool,
     ) -> f64 {
         let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
         let unsent = unsent(object, filters, known, plan);
         let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
-            unsent.is_none() && fate(object, filter, order) == Verdict::Superset
+            unsent.is_none()
+                && fate(object, filter, order) == Verdict::Superset
+                && !(starts_above && is_upper(filter, order))
         });
         // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
         // only the run knows. Two types count, and any other that a join brings means all rows.

@@ -121,6 +121,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         columns: needed(relation, &planned.table, &checked),
         requests: requests as u64,
         chains: way.chains as u64,
+        detour: way.detour.map(str::to_owned),
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
         whole: match limit > 0.0 {

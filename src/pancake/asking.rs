@@ -14,8 +14,9 @@ use crate::url::Address;
 /// What a request came to.
 pub(crate) enum Answer<'a> {
     Rows(&'a Reply, &'a Listed<'a>),
-    /// A failure that may be the cursor's: nothing in it speaks of the token, the page or the rate.
-    Suspect,
+    /// A failure that may be due to the form of the request: nothing in it is about the token, the page or the rate.
+    /// Whether its words are about the times that were sent.
+    Suspect(bool),
 }
 
 impl Scan {
@@ -54,7 +55,7 @@ impl Scan {
                 Err(failure) => failure,
             };
             if failure.cursor_suspect
-                && let Some(taken) = take(Answer::Suspect)?
+                && let Some(taken) = take(Answer::Suspect(failure.names_times))?
             {
                 return Ok(taken);
             }

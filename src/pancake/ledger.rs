@@ -208,6 +208,8 @@ pub struct Tally {
     pub limit_wait: Spent,
     pub retry_wait: Spent,
     pub oldest_row: Moment,
+    /// When the last reply left the server, by its `Date`; the second that this leaves open is counted in.
+    pub replied_at: Moment,
     /// 1 where `post_ids` was not sent because it does not filter on this page.
     pub post_ids_refused: Count,
     /// The most rows that were here before the backend took them.

@@ -63,6 +63,7 @@ pub mod tls;
 pub mod token;
 pub mod union;
 pub mod url;
+pub mod verdicts;
 pub mod waiters;
 pub mod walk;
 pub mod walker;

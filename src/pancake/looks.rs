@@ -90,7 +90,7 @@ impl Looks {
     }
 
     pub fn lost(&mut self) -> Result<bool> {
-        self.current.as_mut().map_or(Ok(false), |look| look.lost())
+        self.current.as_mut().map_or(Ok(false), |look| look.lost(false))
     }
 
     /// Takes a reply in: the rows to hand out, if they are new.

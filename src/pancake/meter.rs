@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::ledger::{PageStats, Tally, Waiting};
 pub use crate::pace::{LONGEST_PAUSE, Pace};
 use crate::url::BaseUrl;
+use crate::verdicts::Verdicts;
 use crate::waiters::{Waiter, ready_at};
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
@@ -32,6 +33,7 @@ pub struct Clocks {
 pub struct Memory {
     pub paces: &'static [Pace],
     pub stats: &'static [PageStats],
+    pub verdicts: &'static [Verdicts],
     pub clocks: Clocks,
 }
 
@@ -40,6 +42,7 @@ pub struct Memory {
 pub struct PageMeter {
     pace: &'static Pace,
     pub stats: &'static PageStats,
+    pub verdicts: &'static Verdicts,
     pub clocks: Clocks,
     period_ns: u64,
 }
@@ -51,9 +54,10 @@ impl Memory {
         let key = page_key(base_url, page_id);
         let pace = claim(self.paces, |pace| &pace.key, key)?;
         let stats = claim(self.stats, |stats| &stats.key, key)?;
+        let verdicts = claim(self.verdicts, |verdicts| &verdicts.key, key)?;
         stats.name(page_id, (self.clocks.wall_micros)());
         let period_ns = (SPACING_NS / requests_per_second) as u64;
-        Some(PageMeter { pace, stats, clocks: self.clocks, period_ns: period_ns.max(1) })
+        Some(PageMeter { pace, stats, verdicts, clocks: self.clocks, period_ns: period_ns.max(1) })
     }
 }
 
@@ -190,7 +194,8 @@ mod tests {
         let clocks = Clocks { monotonic_ns: now, wall_micros: || 0 };
         let paces = (0..slots).map(|_| Pace::default()).collect::<Vec<_>>().leak();
         let stats = (0..slots).map(|_| PageStats::default()).collect::<Vec<_>>().leak();
-        Memory { paces, stats, clocks }
+        let verdicts = (0..slots).map(|_| Verdicts::default()).collect::<Vec<_>>().leak();
+        Memory { paces, stats, verdicts, clocks }
     }
 
     impl Memory {

@@ -48,7 +48,7 @@ impl Scan {
         let ask = Ask::Cursor(walk::Ask { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);
         let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(Some(Vec::new())),
+            Answer::Suspect(_) => Ok(Some(Vec::new())),
             Answer::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))

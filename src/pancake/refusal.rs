@@ -77,11 +77,18 @@ impl Refusal {
                 ),
                 Again::Refused,
             )
-            .maybe_cursor(),
-            Matter::UnknownCode => {
-                Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor()
-            }
+            .maybe_cursor()
+            .about_times(self.names_times()),
+            Matter::UnknownCode => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request"))
+                .maybe_cursor()
+                .about_times(self.names_times()),
         })
+    }
+
+    /// "Since must be provided with until", "date range must be less than 1 month!" (API notes, section I).
+    fn names_times(&self) -> bool {
+        let words = self.words.to_lowercase();
+        ["since", "until", "date range", "month"].iter().any(|word| words.contains(word))
     }
 
     fn has_known_code(&self) -> bool {

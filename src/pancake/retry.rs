@@ -19,6 +19,8 @@ pub struct Failure {
     pub again: Again,
     /// The failure may be the cursor's: nothing in it speaks of the token, the page or the rate.
     pub cursor_suspect: bool,
+    /// Its words are about the times that were sent.
+    pub names_times: bool,
 }
 
 /// Whether the same request may succeed later.
@@ -103,11 +105,15 @@ impl Failure {
     }
 
     pub fn new(error: Error, again: Again) -> Self {
-        Self { error, again, cursor_suspect: false }
+        Self { error, again, cursor_suspect: false, names_times: false }
     }
 
     pub fn maybe_cursor(self) -> Self {
         Self { cursor_suspect: true, ..self }
+    }
+
+    pub fn about_times(self, names_times: bool) -> Self {
+        Self { names_times, ..self }
     }
 
     /// How long all sessions of the page pause after a refusal for its rate, if this request has its own pause or none.

@@ -1,23 +1,30 @@
 //! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
-//! growing distance. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
+//! growing distance, of 27 days each. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
 
 use std::sync::Mutex;
 
 use crate::asking::Answer;
+use crate::catalogue::Paging;
 use crate::decode::{Row, spots};
 use crate::endpoint::address;
 use crate::error::Result;
 use crate::plan::{Chain, RequestPlan};
 use crate::scan::{Scan, lock};
-use crate::time::{Micros, UnixSeconds};
+use crate::time::{Micros, SECOND, UnixSeconds};
 use crate::union::Union;
-use crate::walk;
+use crate::walk::{self, FULL_BATCH, WIDTH_SECONDS};
 use crate::walker::Ask;
 
-/// Requests that ANALYZE spends at most: four seconds of a page's budget.
-pub const BUDGET: usize = 20;
-/// Of these, the requests that read the newest rows one after the other.
-const WALKED: usize = 10;
+/// Requests that read the newest rows one after the other: a thousand rows are counted, and the end is proven. Where
+/// batches are small, more of them.
+const WALKED: usize = 20;
+const COUNTED: usize = 1_000;
+/// Requests that look for older rows beyond them.
+const PROBES: usize = 10;
+/// Requests that ANALYZE spends at most: six seconds of a page's budget.
+pub const BUDGET: usize = WALKED + PROBES;
+/// Where the end of the list is known to this part of its length, no more are sent.
+const PRECISION: i64 = 16;
 
 /// Rows that stand for the page, and how many there are.
 #[derive(Debug, Default)]
@@ -38,65 +45,141 @@ impl Scan {
         let chain = Chain::whole(self.object.order());
         let ordered = self.object.comes_in_order();
         let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
-        let union = Mutex::new(Union::new(self.object, &plan, false, self.now(None)));
+        let union = Mutex::new(Union::new(self.object, &plan, false, self.known(chain.order)));
         let mut newest = Vec::new();
-        for _ in 0..WALKED {
+        let mut requests = 0;
+        while requests < WALKED || (requests < BUDGET && newest.len() < COUNTED) {
             let Some(question) = lock(&union).next(false) else { break };
             self.ask(&union, question, None).await?;
             newest.extend(lock(&union).ready()?);
+            requests += 1;
         }
         let whole = lock(&union).is_over();
         if let Some(total) = lock(&union).total().filter(|_| !whole) {
             return Ok(Sample { rows: newest, total: total as f64 });
         }
+        let is_list = self.object.paging() == Paging::Cursor;
         let (first, last) = match (newest.first(), newest.last()) {
-            (Some(first), Some(last)) if !whole => (first.at, last.at),
+            (Some(first), Some(last)) if !whole && is_list => (first.at, last.at),
             _ => return Ok(Sample { total: newest.len() as f64, rows: newest }),
         };
-        let mut stretches = vec![Stretch { count: newest.len() as f64, rows: newest }];
-        stretches.extend(self.probes(&chain, first, last).await?);
-        Ok(weigh(stretches))
-    }
-
-    /// Batches at twice the distance each, until there is nothing so old.
-    async fn probes(&self, chain: &Chain, first: Micros, last: Micros) -> Result<Vec<Stretch>> {
-        let mut stretches: Vec<Stretch> = Vec::new();
-        let mut span = first.0.saturating_sub(last.0).max(crate::time::SECOND);
-        let mut above = last;
-        for _ in WALKED..BUDGET {
-            span = span.saturating_mul(2);
-            let until = Micros(first.0.saturating_sub(span));
-            let rows = self.at(chain, until).await?;
-            let (Some(top), Some(bottom)) = (rows.first().map(|r| r.at), rows.last().map(|r| r.at)) else {
-                // Nothing is so old. What lies between is as dense as the stretch above, on half of the way.
-                if let Some(nearest) = stretches.last_mut() {
-                    nearest.count *= 1.5;
-                }
-                break;
-            };
-            let density = rows.len() as f64 / top.0.saturating_sub(bottom.0).max(crate::time::SECOND) as f64;
-            let count = (density * above.0.saturating_sub(bottom.0).max(0) as f64).max(rows.len() as f64);
-            above = bottom;
-            stretches.push(Stretch { rows, count });
+        let density = newest.len() as f64 / first.0.saturating_sub(last.0).max(SECOND) as f64;
+        let mut probes = Probes { first, last, density, batches: Vec::new(), nothing: None };
+        let probed = if self.known(chain.order).takes_windows { requests..BUDGET } else { 0..0 };
+        for _ in probed {
+            let until = probes.next();
+            match self.at(&chain, until).await? {
+                Some(rows) => probes.take(until, rows),
+                None => break,
+            }
         }
-        Ok(stretches)
+        Ok(weigh(probes.stretches(newest)))
     }
 
-    /// The batch that begins at a time.
-    async fn at(&self, chain: &Chain, until: Micros) -> Result<Vec<Row>> {
+    /// The batch that begins at a time; none on a page that takes no such window.
+    async fn at(&self, chain: &Chain, until: Micros) -> Result<Option<Vec<Row>>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
         let ask = walk::Ask::up_to(until);
         let take = |answer: Answer| match answer {
-            // A page that takes no such window has no such probe.
-            Answer::Suspect => Ok(Some(Vec::new())),
+            Answer::Suspect(_) => Ok(Some(None)),
             Answer::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let context = self.context(chain);
                 let rows = served.iter().map(|row| row.cells(&self.wanted, &context));
-                rows.collect::<Result<Vec<_>>>().map(Some)
+                rows.collect::<Result<Vec<_>>>().map(|rows| Some(Some(rows)))
             }
         };
         self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), None, take).await
+    }
+}
+
+/// Batches of older rows.
+struct Probes {
+    /// The newest row, and the oldest that was not read by a probe.
+    first: Micros,
+    last: Micros,
+    /// Rows a microsecond in between.
+    density: f64,
+    /// Newest first.
+    batches: Vec<Batch>,
+    /// There is no row so old.
+    nothing: Option<Micros>,
+}
+
+struct Batch {
+    rows: Vec<Row>,
+    top: Micros,
+    bottom: Micros,
+    density: f64,
+}
+
+impl Probes {
+    fn oldest(&self) -> Micros {
+        self.batches.last().map_or(self.last, |batch| batch.bottom)
+    }
+
+    /// Where the next one begins: at twice the distance until there is nothing so old, then between the oldest row and
+    /// there, then where most rows are to be expected in a gap.
+    fn next(&self) -> Micros {
+        let (oldest, length) = (self.oldest(), self.first.0.saturating_sub(self.oldest().0).max(SECOND));
+        match self.nothing {
+            None => Micros(self.first.0.saturating_sub(length.saturating_mul(2))),
+            Some(nothing) if oldest.0.saturating_sub(nothing.0) > length / PRECISION => {
+                Micros(oldest.0.midpoint(nothing.0))
+            }
+            Some(_) => {
+                let most = self.gaps().max_by(|(_, one), (_, other)| one.total_cmp(other));
+                most.map_or(oldest, |(middle, _)| middle)
+            }
+        }
+    }
+
+    /// The middle of each gap, and the rows in it by estimate: as densely as on both sides on average.
+    fn gaps(&self) -> impl Iterator<Item = (Micros, f64)> {
+        let above = std::iter::once((self.last, self.density))
+            .chain(self.batches.iter().map(|batch| (batch.bottom, batch.density)));
+        above.zip(&self.batches).map(|((above, density), batch)| {
+            let length = above.0.saturating_sub(batch.top.0).max(0) as f64;
+            (Micros(above.0.midpoint(batch.top.0)), length * (density + batch.density) / 2.0)
+        })
+    }
+
+    fn take(&mut self, until: Micros, rows: Vec<Row>) {
+        let (Some(top), Some(bottom)) = (rows.first().map(|row| row.at), rows.last().map(|row| row.at))
+        else {
+            self.nothing = Some(until);
+            return;
+        };
+        // Less than a batch is all that the window holds.
+        let length = match rows.len() < FULL_BATCH {
+            true => WIDTH_SECONDS * SECOND,
+            false => until.0.saturating_sub(bottom.0).max(SECOND),
+        };
+        let density = rows.len() as f64 / length as f64;
+        let place = self.batches.partition_point(|batch| batch.bottom > bottom);
+        self.batches.insert(place, Batch { rows, top, bottom, density });
+    }
+
+    /// The newest rows, and each batch with the gap above it; a few rows stand for nothing alone.
+    fn stretches(self, newest: Vec<Row>) -> Vec<Stretch> {
+        let tail = self.nothing.map_or(0, |nothing| self.oldest().0.saturating_sub(nothing.0)).max(0) as f64;
+        let tail = tail / 2.0 * self.batches.last().map_or(self.density, |batch| batch.density);
+        let gaps: Vec<_> = self.gaps().map(|(_, rows)| rows).collect();
+        let mut stretches = vec![Stretch { count: newest.len() as f64, rows: newest }];
+        for (batch, gap) in self.batches.into_iter().zip(gaps) {
+            let count = gap + batch.rows.len() as f64;
+            match stretches.last_mut() {
+                Some(nearest) if batch.rows.len() < FULL_BATCH => {
+                    nearest.count += count;
+                    nearest.rows.extend(batch.rows);
+                }
+                _ => stretches.push(Stretch { rows: batch.rows, count }),
+            }
+        }
+        if let Some(oldest) = stretches.last_mut() {
+            oldest.count += tail;
+        }
+        stretches
     }
 }
 

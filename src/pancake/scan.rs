@@ -27,6 +27,7 @@ use crate::room;
 use crate::secret::Secret;
 use crate::time::{Micros, SECOND};
 use crate::union::{Question, Union};
+use crate::verdicts::Known;
 use crate::walk::{End, FULL_BATCH};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
@@ -80,7 +81,8 @@ impl Scan {
             true => &self.plan.clone().without_posts(),
             false => &self.plan,
         };
-        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan), self.now(None)));
+        let order = plan.chains.first().map_or(self.object.order(), |chain| chain.order);
+        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan), self.known(order)));
         let mut asked = FuturesUnordered::new();
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
@@ -119,6 +121,23 @@ impl Scan {
                 () = tokio::time::sleep_until(left + SOON), if !soon => {}
                 changed = wanted.changed() => if changed.is_err() { return Ok(None) },
             }
+        }
+    }
+
+    /// What is known of the page by all sessions.
+    pub(crate) fn known(&self, order: Order) -> Known {
+        self.meter.verdicts.known(self.object, order, self.now(None), true)
+    }
+
+    /// Lets all sessions know what the walks have shown.
+    fn remember(&self, union: &Mutex<Union>, order: Order) {
+        let now = self.now(None);
+        let (window, is_loose) = lock(union).findings();
+        if let Some(window) = window {
+            self.meter.verdicts.saw(self.object, order, window, now);
+        }
+        if is_loose {
+            self.meter.verdicts.saw_disorder(order, now);
         }
     }
 
@@ -164,11 +183,19 @@ impl Scan {
     ) -> Result<()> {
         let Question { asker, chain, ask } = question;
         let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(lock(union).lost(asker)?.then_some(())),
+            Answer::Suspect(is_named) => {
+                let has_other_form = lock(union).lost(asker, is_named)?;
+                self.remember(union, chain.order);
+                Ok(has_other_form.then_some(()))
+            }
             Answer::Rows(reply, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let fresh = lock(union).reply(asker, &spots, listed.total, self.now(reply.date))?;
+                let now = self.now(reply.date);
+                self.tally.replied_at.set(now.0);
+                let fresh = lock(union).reply(asker, &spots, listed.total, now);
+                self.remember(union, chain.order);
+                let fresh = fresh?;
                 let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.

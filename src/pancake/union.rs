@@ -19,6 +19,7 @@ use crate::plan::{Chain, RequestPlan};
 use crate::seen::Seen;
 use crate::segment::Segment;
 use crate::time::Micros;
+use crate::verdicts::{self, Known};
 use crate::walk::{End, TERMS, Terms};
 use crate::walker::{Ask, Walker};
 use choice::Choice;
@@ -46,6 +47,8 @@ pub struct Union {
     begun_at: Option<Micros>,
     /// Ids that came, where a row may come by two ways.
     came: Option<Seen>,
+    /// Ids of rows that came without the time of the order: they may stand in the pieces of several walks.
+    undated: Seen,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
     /// Rows that were handed out.
@@ -54,6 +57,7 @@ pub struct Union {
     replies: u32,
     /// Segments that found no row to begin from.
     folded: u32,
+    found: (Option<verdicts::Window>, bool),
 }
 
 /// Who asks.
@@ -73,14 +77,20 @@ pub struct Question {
 }
 
 impl Union {
-    /// `moves`: the order is `updated_at`, and rows may still move into the window. `now`: a time not later than the
-    /// server's.
-    pub fn new(object: Object, plan: &RequestPlan, moves: bool, now: Micros) -> Self {
-        Self::on(TERMS, object, plan, moves, now)
+    /// `moves`: the order is `updated_at`, and rows may still move into the window.
+    pub fn new(object: Object, plan: &RequestPlan, moves: bool, known: impl Into<Known>) -> Self {
+        Self::on(TERMS, object, plan, moves, known)
     }
 
-    pub fn on(terms: Terms, object: Object, plan: &RequestPlan, moves: bool, now: Micros) -> Self {
-        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves, now);
+    pub fn on(
+        terms: Terms,
+        object: Object,
+        plan: &RequestPlan,
+        moves: bool,
+        known: impl Into<Known>,
+    ) -> Self {
+        let known = known.into();
+        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves, known);
         // Other walkers know by themselves what to do about it.
         let looks = moves && object.paging() == Paging::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
@@ -98,10 +108,12 @@ impl Union {
             last: None,
             begun_at: None,
             came: twice.then(Seen::default),
+            undated: Seen::default(),
             missing: plan.ids.clone(),
             handed: 0,
             replies: 0,
             folded: 0,
+            found: (None, !known.is_in_order),
         }
     }
 
@@ -157,8 +169,11 @@ impl Union {
         now: Micros,
     ) -> Result<Vec<usize>> {
         self.replies += 1;
-        let came = &mut self.came;
-        let mut is_new = |row: &Spot| came.as_mut().is_none_or(|came| came.is_new(&row.id));
+        let (came, undated) = (&mut self.came, &mut self.undated);
+        let mut is_new = |row: &Spot| match came.as_mut() {
+            Some(came) => came.is_new(&row.id),
+            None => row.is_dated || undated.is_new(&row.id),
+        };
         let Asker::Segment(number) = asker else {
             self.look_is_asked = false;
             return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, now, is_new));
@@ -170,7 +185,7 @@ impl Union {
         segment.saw(rows);
         let mut fresh = segment.walk.reply(rows, total, now)?;
         fresh.retain(|i| is_new(&rows[*i]));
-        if self.begun.insert(segment.chain) {
+        if !rows.is_empty() && self.begun.insert(segment.chain) {
             self.begun_at = [self.begun_at, newest(rows, now)].into_iter().flatten().min();
             if let Some(looks) = &mut self.looks {
                 looks.note(rows, now);
@@ -193,16 +208,30 @@ impl Union {
         // Counted whether or not it can be given back: a page where cuts find no beginning is not cut for ever.
         self.folded += 1;
         // Between them one may have stood that has been walked to its end already.
-        let is_next =
-            newer.walk.window().low.map(|low| low.0 - 1) == segment.walk.window().high.map(|high| high.0);
+        let is_next = newer.walk.window().low.map(|low| low.0.saturating_sub(1))
+            == segment.walk.window().high.map(|high| high.0);
         if is_next && newer.walk.can_take_back() {
             newer.walk.take_back(segment.walk.window().low);
             self.segments.remove(at);
         }
     }
 
-    /// A request failed in a way that may be the cursor's. False where it was not, and the failure is one.
-    pub fn lost(&mut self, asker: Asker) -> Result<bool> {
+    /// What the walks have shown of the page since the last call: whether it takes the form of request that it may
+    /// refuse, and whether its list is out of order.
+    pub fn findings(&mut self) -> (Option<verdicts::Window>, bool) {
+        let shown = self.segments.iter().find_map(|segment| segment.walk.verdict());
+        let is_loose = self.segments.iter().any(|segment| segment.walk.is_loose());
+        let (window, loose) = &mut self.found;
+        let is_news = shown.is_some() && *window != shown;
+        (
+            shown.filter(|_| is_news).inspect(|shown| *window = Some(*shown)),
+            is_loose && !std::mem::replace(loose, is_loose),
+        )
+    }
+
+    /// A request failed in a way that may be due to its form, which the refusal may name. False where it was not, and the
+    /// failure is one.
+    pub fn lost(&mut self, asker: Asker, is_named: bool) -> Result<bool> {
         match asker {
             Asker::Look => {
                 let lost = self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?;
@@ -211,7 +240,7 @@ impl Union {
             }
             Asker::Segment(number) => {
                 let Some(segment) = self.segment(number) else { return Ok(false) };
-                let lost = segment.walk.lost()?;
+                let lost = segment.walk.lost(is_named)?;
                 segment.busy &= !lost;
                 self.fold(number);
                 Ok(lost)

@@ -36,6 +36,7 @@ use crate::error::{Error, Kind, Result};
 use crate::handed::Handed;
 use crate::place::{Order, Spot, Window};
 use crate::time::{Micros, SECOND, UnixSeconds};
+use crate::verdicts::{self, Known};
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
 const ROWS_ABOVE: i64 = 4;
 /// Anchors that are tried before the head.
 const ANCHORS: u32 = 3;
+/// Replies whose last rows are remembered.
+const ENDS: usize = 4;
 /// Cursors that are tried before an anchor, or before the walk begins anew: on a busy page a row can move away while it is
 /// asked from.
 const CURSORS: u32 = 6;
@@ -122,6 +125,12 @@ pub struct Walk {
     state: State,
     /// The last rows that are known, in the order of the list.
     trail: VecDeque<Spot>,
+    /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
+    in_a_row: usize,
+    /// Rows that were taken into the trail since the walk began at the head.
+    since_head: usize,
+    /// The last rows of the last replies.
+    ends: VecDeque<String>,
     handed: Handed,
     /// The oldest time of a row so far.
     lowest: Option<Micros>,
@@ -143,10 +152,28 @@ pub struct Walk {
     has_small_batches: bool,
     /// No `until` later than this is sent.
     latest_until: UnixSeconds,
-    /// A reply showed an older row before a newer one.
+    anchors: Anchors,
+    /// A reply showed an older row before a newer one, or one without a time.
     is_loose: bool,
+    has_undated: bool,
     /// A row below the window was not handed out.
     has_left_out: bool,
+}
+
+/// What became of the anchors that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+struct Anchors {
+    are_taken: bool,
+    /// One was answered with rows.
+    were_taken: bool,
+    failed: u32,
+    /// A request without times has succeeded since.
+    were_replaced: bool,
+    /// The refusal named the form, or a row has come that an empty reply left out.
+    are_refused: bool,
+    /// The times of the last one that was answered empty.
+    empty: Option<(Micros, Micros)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,15 +197,17 @@ enum State {
 }
 
 impl Walk {
-    /// `now`: a time that is not later than the server's.
-    pub fn on(terms: Terms, window: Window, order: Order, now: Micros) -> Self {
-        let latest_until = UnixSeconds(now.floor_second().0 - RECENT_SECONDS);
+    pub fn on(terms: Terms, window: Window, order: Order, known: Known) -> Self {
+        let latest_until = UnixSeconds(known.now.floor_second().0 - RECENT_SECONDS);
         let mut walk = Self {
             terms,
             order,
             window,
             state: State::Head { confirming: false },
             trail: VecDeque::new(),
+            in_a_row: 0,
+            since_head: 0,
+            ends: VecDeque::new(),
             handed: Handed::by(order, terms.full_batch),
             lowest: None,
             misses: 0,
@@ -190,10 +219,20 @@ impl Walk {
             longest: 0,
             has_small_batches: false,
             latest_until,
-            is_loose: false,
+            anchors: Anchors {
+                are_taken: known.takes_windows,
+                were_taken: false,
+                failed: 0,
+                were_replaced: false,
+                are_refused: false,
+                empty: None,
+            },
+            is_loose: !known.is_in_order,
+            has_undated: false,
             has_left_out: false,
         };
-        if let Some(high) = window.high {
+        // What shows an older time than its real one may stand any distance above an upper bound.
+        if let Some(high) = window.high.filter(|_| known.is_in_order) {
             let margin = if order == Order::UpdatedAt { MOVING_MARGIN_SECONDS } else { 1 };
             walk.anchor(UnixSeconds(high.ceil_second().0.saturating_add(margin)), 0);
         }
@@ -203,7 +242,7 @@ impl Walk {
     /// A walk that begins at the head whatever its upper bound is.
     pub fn from_head(terms: Terms, window: Window, order: Order) -> Self {
         let state = State::Head { confirming: false };
-        Self { state, ..Self::on(terms, window, order, Micros(0)) }
+        Self { state, ..Self::on(terms, window, order, Micros(0).into()) }
     }
 
     /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to the next, in
@@ -212,7 +251,8 @@ impl Walk {
         let window = Window { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
-        let mut older = Self::on(self.terms, window, Order::InsertedAt, now);
+        let known = Known { takes_windows: self.anchors.are_taken, ..now.into() };
+        let mut older = Self::on(self.terms, window, Order::InsertedAt, known);
         let above = gap.max(0).saturating_mul(ROWS_ABOVE) / SECOND + 1;
         older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
         older
@@ -237,7 +277,7 @@ impl Walk {
 
     /// Whether what is older than `low` could be found without walking down to it.
     pub fn can_begin_below(&self, low: Micros) -> bool {
-        low.ceil_second().0 < self.latest_until.0
+        self.anchors.are_taken && low.ceil_second().0 < self.latest_until.0
     }
 
     pub fn window(&self) -> Window {
@@ -259,9 +299,13 @@ impl Walk {
         (tail.len() == rows).then(|| tail.into_iter().max()).flatten()
     }
 
-    /// Whether the list was seen out of order.
+    /// Whether rows were seen that may stand any distance above the time that they show.
     pub fn is_loose(&self) -> bool {
-        self.is_loose
+        // By `inserted_at` neighbours may be swapped, and an upper bound is passed by more than one.
+        match self.order {
+            Order::UpdatedAt => self.is_loose,
+            Order::InsertedAt | Order::Served => self.has_undated,
+        }
     }
 
     /// The last reply was full: more rows are likely to follow.
@@ -288,8 +332,19 @@ impl Walk {
         }
     }
 
-    /// A request failed in a way that may be due to its form. False if there is no other form left.
-    pub fn lost(&mut self) -> Result<bool> {
+    /// Whether the page takes anchors, if this walk has shown it.
+    pub fn verdict(&self) -> Option<verdicts::Window> {
+        match self.anchors {
+            Anchors { are_refused: true, .. } => Some(verdicts::Window::Refused),
+            Anchors { were_taken: true, .. } => Some(verdicts::Window::Taken),
+            Anchors { failed: 1.., were_replaced: true, .. } => Some(verdicts::Window::Failed),
+            _ => None,
+        }
+    }
+
+    /// A request failed in a way that may be due to its form, which the refusal may name. False if there is no other form
+    /// left.
+    pub fn lost(&mut self, is_named: bool) -> Result<bool> {
         // All that is left then is what has been tried before.
         self.count();
         if self.fruitless > self.terms.patience {
@@ -297,17 +352,21 @@ impl Walk {
         }
         match self.state {
             State::Head { .. } | State::Ended(_) => return Ok(false),
-            State::Anchor { .. } => self.anchor_further_up(&[]),
+            State::Anchor { .. } => {
+                self.anchors.failed += 1;
+                self.anchors.are_refused |= is_named;
+                self.anchors.are_taken &= !is_named;
+                self.anchor_further_up(&[]);
+            }
             State::Step { from, confirming } => self.miss(from, confirming),
             State::Probe => self.miss(self.trail.len().saturating_sub(1), false),
         }
         Ok(true)
     }
 
-    /// Counts a request, but for anchors, of which there are few for each start at the head, and for probes, each of which
-    /// is followed by a step.
+    /// Counts a request, but for probes, each of which is followed by a step.
     fn count(&mut self) {
-        self.fruitless += u32::from(matches!(self.state, State::Head { .. } | State::Step { .. }));
+        self.fruitless += u32::from(self.state != State::Probe);
     }
 
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
@@ -316,19 +375,46 @@ impl Walk {
         let unique = without_repeats(rows);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         let dated = || rows.iter().filter(|row| row.is_dated);
-        self.is_loose |= dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
+        self.has_undated |= rows.iter().any(|row| !row.is_dated);
+        self.is_loose |= self.has_undated || dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
         self.longest = self.longest.max(rows.len());
         self.was_full = rows.len() >= self.terms.full_batch;
-        let place = self.trail.back().map(|row| row.id.clone());
+        self.note_anchor(&rows);
+        self.ends.extend(rows.last().map(|row| row.id.clone()));
+        self.ends.drain(..self.ends.len().saturating_sub(ENDS));
+        let place = self.trail.back().cloned();
+        let is_step = matches!(self.state, State::Step { .. });
         self.count();
         self.in_order(&rows)?;
         let fresh = self.take(&rows);
-        if self.trail.back().map(|row| &row.id) != place.as_ref() {
+        let goes_down = |old: Spot| {
+            self.trail.back().is_some_and(|new| new.id != old.id && (new.at <= old.at || !new.is_dated))
+        };
+        if is_step && place.is_some_and(goes_down) {
             self.fruitless = self.fruitless.saturating_sub(1);
         } else if self.fruitless > self.terms.patience && self.ended().is_none() {
             return Err(restless("The cursor did not lead on from the last row, asked in every form."));
         }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
+    }
+
+    /// Notes what a reply shows of anchors.
+    fn note_anchor(&mut self, rows: &[&Spot]) {
+        let anchors = &mut self.anchors;
+        match self.state {
+            State::Anchor { until, .. } if rows.is_empty() => {
+                let since = until.0 - WIDTH_SECONDS;
+                anchors.empty = Some((Micros((since + 1) * SECOND), Micros((until.0 - 1) * SECOND)));
+            }
+            State::Anchor { .. } => anchors.were_taken = true,
+            _ => {
+                anchors.were_replaced |= anchors.failed > 0 && !rows.is_empty();
+                let is_hidden = |row: &&Spot| {
+                    row.is_dated && anchors.empty.is_some_and(|(low, high)| (low..=high).contains(&row.at))
+                };
+                anchors.are_refused |= rows.iter().any(is_hidden);
+            }
+        }
     }
 
     fn take(&mut self, rows: &[&Spot]) -> Vec<usize> {
@@ -342,24 +428,29 @@ impl Walk {
                 self.state = State::Ended(End::ListEnded);
             }
             State::Head { .. } => {
-                self.trail.clear();
+                self.forget_all();
+                self.since_head = 0;
                 return self.settle(rows, 0);
             }
             State::Anchor { .. } => {
                 let sought = if self.trail.is_empty() { self.window.high } else { self.place() };
-                let is_above = rows.first().zip(sought).is_some_and(|(first, sought)| first.at > sought);
+                let above = sought.map_or(0, |sought| rows.iter().take_while(|row| row.at > sought).count());
+                let is_above = above > 0;
+                // The window leaves out what is newer than it. Below so many of its rows nothing so new stands.
+                let beyond = self.terms.beyond_by(self.order);
+                let is_whole = self.trail.is_empty() || joint.map_or(above, |(row, _)| row + 1) >= beyond;
                 match joint {
-                    Some((row, known)) if !self.is_loose => {
-                        self.trail.truncate(known + 1);
+                    Some((row, known)) if is_whole && !self.is_loose => {
+                        self.forget_below(known);
                         return self.settle(rows, row + 1);
                     }
-                    None if is_above && !self.is_loose => {
-                        self.trail.clear();
+                    None if is_above && is_whole && !self.is_loose => {
+                        self.forget_all();
                         return self.settle(rows, 0);
                     }
                     // A window may leave out rows that show an older time: its reply gives a cursor, and no piece.
                     _ if rows.len() > 1 && (is_above || joint.is_some()) => {
-                        self.trail.clear();
+                        self.forget_all();
                         self.was_full = true;
                         return self.settle(&rows[..2], 0);
                     }
@@ -385,12 +476,15 @@ impl Walk {
                 Some((row, known)) if row + 1 == rows.len() => {
                     // What stood below in the trail is gone, or comes again.
                     let is_place = known + 1 == self.trail.len();
-                    self.trail.truncate(known + 1);
-                    (self.misses, self.cursors_fail) = (0, false);
+                    self.forget_below(known);
+                    // A full batch up to there may be one that the cursor had no part in.
+                    if !self.was_full {
+                        (self.misses, self.cursors_fail) = (0, false);
+                    }
                     self.nothing_behind(from, confirming && is_place);
                 }
                 Some((row, known)) => {
-                    self.trail.truncate(known + 1);
+                    self.forget_below(known);
                     (self.misses, self.cursors_fail) = (0, false);
                     return self.settle(rows, row + 1);
                 }
@@ -418,7 +512,13 @@ impl Walk {
                 row.id,
                 row.at.iso()
             ))
-            .hint("The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how loose."))
+            .hint(match self.order {
+                Order::UpdatedAt => {
+                    "The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how \
+                     loose. Bound inserted_at, or order by it."
+                }
+                _ => "The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how loose.",
+            }))
     }
 
     /// The last row of a reply that is a row of the trail, and its index there.
@@ -439,9 +539,12 @@ impl Walk {
         }
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
+        self.since_head += rows.len() - new;
+        self.in_a_row += rows.len() - new;
         self.trail.extend(rows[new..].iter().map(|row| (*row).clone()));
         let longest = (2 * self.terms.full_batch).max(4 * self.terms.beyond);
         self.trail.drain(..self.trail.len().saturating_sub(longest));
+        self.in_a_row = self.in_a_row.min(self.trail.len());
         self.more_follows = false;
         let is_next = matches!(self.state, State::Step { .. });
         if self.is_beyond() {
@@ -454,14 +557,34 @@ impl Walk {
         fresh
     }
 
-    /// The last rows of the trail that show a time, from below.
+    /// Takes the rows below this one out of the trail.
+    fn forget_below(&mut self, known: usize) {
+        self.in_a_row = self.in_a_row.saturating_sub(self.trail.len() - (known + 1));
+        self.trail.truncate(known + 1);
+    }
+
+    fn forget_all(&mut self) {
+        self.in_a_row = 0;
+        self.trail.clear();
+    }
+
+    /// The last rows of the trail that show a time, from below, as far as they were seen in a row.
     fn tail(&self) -> impl Iterator<Item = &Spot> {
-        self.trail.iter().rev().filter(|row| row.is_dated).take(self.terms.beyond)
+        self.trail.iter().rev().take(self.in_a_row).filter(|row| row.is_dated).take(self.terms.beyond)
+    }
+
+    /// The newest time of the last rows of the trail, whatever was taken out between them.
+    fn newest_above(&self) -> Option<Micros> {
+        let above = self.trail.iter().rev().filter(|row| row.is_dated).take(4 * self.terms.beyond);
+        above.map(|row| row.at).max()
     }
 
     /// A time not older than that of the place: of the last rows one shows its real time.
     fn place(&self) -> Option<Micros> {
-        self.tail().map(|row| row.at).max()
+        match self.tail().count() == self.terms.beyond {
+            true => self.tail().map(|row| row.at).max(),
+            false => self.newest_above(),
+        }
     }
 
     fn is_beyond(&self) -> bool {
@@ -504,18 +627,27 @@ impl Walk {
         if from + 1 < self.trail.len() {
             // It moved or vanished; if not, there are others.
             self.trail.remove(from);
+            self.in_a_row = self.in_a_row.min(self.trail.len() - from);
         }
         let nearest = self.trail.len().checked_sub(2);
+        // Of a page out of order an anchor shows no piece, so the head is as good.
+        let from_head = self.since_head.min(if self.is_loose { self.trail.len() } else { usize::MAX });
+        // A server may take no cursor but the last row of a batch. That of an earlier one shows the place again.
+        let last = self.trail.len().saturating_sub(1);
+        let end = self.trail.iter().take(last).rposition(|row| self.ends.contains(&row.id));
+        if let Some(end) = end.filter(|_| self.cursors_fail && self.misses == 1) {
+            self.state = State::Step { from: end, confirming };
+            return;
+        }
         let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
         match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
             Some(from) => self.state = State::Step { from, confirming },
             // What one batch holds is read as fast from the head.
-            None if self.is_anchored || self.trail.len() < self.terms.full_batch => {
-                self.begin_anew(confirming)
-            }
+            None if self.is_anchored || from_head < self.terms.full_batch => self.begin_anew(confirming),
             None => {
                 (self.cursors_fail, self.is_anchored) = (true, true);
-                let place = self.place().unwrap_or(Micros(0));
+                // Some rows above the place are wanted as well.
+                let place = self.newest_above().unwrap_or(Micros(0));
                 self.anchor(UnixSeconds(place.floor_second().0.saturating_add(1)), 0);
                 if let State::Head { .. } = self.state {
                     self.begin_anew(confirming);
@@ -526,7 +658,8 @@ impl Walk {
 
     /// Asks for an anchor, or at the head if it would be too recent.
     fn anchor(&mut self, until: UnixSeconds, tried: u32) {
-        self.state = match until.0 <= self.latest_until.0 && until.0 > 0 && tried < ANCHORS {
+        let is_taken = self.anchors.are_taken && until.0 <= self.latest_until.0 && until.0 > 0;
+        self.state = match is_taken && tried < ANCHORS {
             true => State::Anchor { until, tried },
             false => State::Head { confirming: false },
         };
@@ -565,3 +698,7 @@ fn without_repeats(rows: &[Spot]) -> Vec<usize> {
 pub fn restless(detail: &str) -> Error {
     Error::new(Kind::NotUnderstood, "cursor of the conversations list never ends").detail(detail)
 }
+
+#[cfg(test)]
+#[path = "walk_worlds.rs"]
+mod worlds;

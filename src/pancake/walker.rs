@@ -9,6 +9,7 @@ use crate::place::{Spot, Window};
 use crate::plan::Chain;
 use crate::thread::Thread;
 use crate::time::Micros;
+use crate::verdicts::{self, Known};
 use crate::walk::{self, End, Terms, Walk};
 use crate::windows::{Numbered, Windows};
 
@@ -54,12 +55,14 @@ pub enum Walker {
 }
 
 impl Walker {
-    /// `moves`: rows may move into the chain's window while it is walked. `now`: a time not later than the server's.
-    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, now: Micros) -> Self {
+    /// `moves`: rows may move into the chain's window while it is walked.
+    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, known: Known) -> Self {
         match object.paging() {
-            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window, chain.order, now))),
+            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window, chain.order, known))),
             Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
-            Paging::Windows { batch } => Walker::Windows(Box::new(Windows::new(chain.window, batch, moves))),
+            Paging::Windows { batch } => {
+                Walker::Windows(Box::new(Windows::new(chain.window, batch, moves, known)))
+            }
             Paging::Whole => Walker::Whole(false),
         }
     }
@@ -79,7 +82,7 @@ impl Walker {
         match self {
             Walker::Cursor(walk) => walk.reply(rows, now),
             Walker::Thread(thread) => thread.reply(rows),
-            Walker::Windows(windows) => windows.reply(rows, total),
+            Walker::Windows(windows) => windows.reply(rows, total, now),
             Walker::Whole(came) => {
                 *came = true;
                 let mut ids = HashSet::with_capacity(rows.len());
@@ -88,12 +91,27 @@ impl Walker {
         }
     }
 
-    /// A request failed in a way that says nothing of the page. True where it can be asked in another form.
-    pub fn lost(&mut self) -> Result<bool> {
+    /// A request failed in a way that may be due to its form, which the refusal may name. False if there is no other form.
+    pub fn lost(&mut self, is_named: bool) -> Result<bool> {
         match self {
-            Walker::Cursor(walk) => walk.lost(),
-            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => Ok(false),
+            Walker::Cursor(walk) => walk.lost(is_named),
+            Walker::Windows(windows) => Ok(windows.lost(is_named)),
+            Walker::Thread(_) | Walker::Whole(_) => Ok(false),
         }
+    }
+
+    /// Whether the page takes the form of request that it may refuse, if this walk has shown it.
+    pub fn verdict(&self) -> Option<verdicts::Window> {
+        match self {
+            Walker::Cursor(walk) => walk.verdict(),
+            Walker::Windows(windows) => windows.verdict(),
+            Walker::Thread(_) | Walker::Whole(_) => None,
+        }
+    }
+
+    /// Whether the list was seen out of order.
+    pub fn is_loose(&self) -> bool {
+        self.walk().is_some_and(Walk::is_loose)
     }
 
     pub fn ended(&self) -> Option<End> {

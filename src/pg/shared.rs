@@ -1,7 +1,8 @@
-//! Memory that all backends of the cluster share, without shared_preload_libraries: two files in `pg_stat_tmp`,
-//! mapped. What the words mean is said in `pancake::meter` and `pancake::ledger`.
+//! Memory that all backends of the cluster share, without shared_preload_libraries: three files in `pg_stat_tmp`,
+//! mapped. `pancake::meter`, `pancake::ledger` and `pancake::verdicts` define the words.
 //!
-//! The meter's file has a frozen layout, so that two releases may meet in it; statistics and progress have another.
+//! The meter's file has a frozen layout, so that two releases may meet in it; statistics and progress have another, and
+//! so have verdicts on pages.
 //! `pg_stat_tmp` exists in all supported majors, is writable on a standby and left out of base backups.
 
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 use pancake::error::{Error, Kind, Result};
 use pancake::ledger::{Count, Moment, PageStats, SharedText, Tally};
 use pancake::meter::{Clocks, Memory, Pace};
+use pancake::verdicts::Verdicts;
 
 const DIRECTORY: &str = "pg_stat_tmp";
 const PAGES: usize = 1024;
@@ -53,6 +55,7 @@ pub fn shared() -> Result<&'static Shared> {
     let stats_size = PAGES * size_of::<PageStats>();
     let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Pace>())?;
     let ledger = map("pancake_fdw.stats", 1, stats_size + SCANS * size_of::<Progress>())?;
+    let verdicts = map("pancake_fdw.verdicts", 1, PAGES * size_of::<Verdicts>())?;
     // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind their header, and
     // only ever seen through atomics, for which zeroed memory is a valid value.
     let shared = unsafe {
@@ -60,6 +63,7 @@ pub fn shared() -> Result<&'static Shared> {
             memory: Memory {
                 paces: std::slice::from_raw_parts(meter.cast(), PAGES),
                 stats: std::slice::from_raw_parts(ledger.cast(), PAGES),
+                verdicts: std::slice::from_raw_parts(verdicts.cast(), PAGES),
                 clocks: CLOCKS,
             },
             scans: std::slice::from_raw_parts(ledger.add(stats_size).cast(), SCANS),

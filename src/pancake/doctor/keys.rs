@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 
 use super::finding::Finding;
 use super::known::Known;
+use super::requests::{Listing, Row};
 
-/// A row of `posts` or `users`: its id, and the id at the platform where it has one.
-pub struct Keyed {
-    pub id: String,
-    pub fb_id: Option<String>,
-}
+pub const USERS: &str = "users.id";
 
 /// `posts.id = conversations.post_id`. `whole`: there are no posts but these.
-pub fn posts(posts: &[Keyed], whole: bool, known: &[Known]) -> Finding {
+pub fn posts(posts: &[Row], whole: bool, known: &[Known]) -> Finding {
     const ITEM: &str = "posts.id";
     let commented = known.iter().filter(|row| row.kind.as_deref() == Some("COMMENT"));
     let named: BTreeSet<_> = commented.filter_map(|row| row.post_id.as_deref()).collect();
     let found = posts.iter().filter(|post| named.contains(post.id.as_str())).count();
-    let tail = |post: &Keyed| named.iter().any(|id| id.ends_with(&format!("_{}", post.id)));
+    let tail = |post: &Row| named.iter().any(|id| id.ends_with(&format!("_{}", post.id)));
     match found {
         _ if named.is_empty() => Finding::untried(ITEM, "no comment among the newest conversations"),
         _ if posts.is_empty() => Finding::untried(ITEM, "no post"),
@@ -38,8 +35,12 @@ pub fn posts(posts: &[Keyed], whole: bool, known: &[Known]) -> Finding {
 }
 
 /// `users.id` = `last_staff_id`, `from_staff_id`, `assignee_ids`.
-pub fn users(users: &[Keyed], known: &[Known]) -> Finding {
-    const ITEM: &str = "users.id";
+pub fn users(users: &Listing, known: &[Known]) -> Finding {
+    const ITEM: &str = USERS;
+    let Listing::Rows { rows: users, .. } = users else {
+        return Finding::fail(ITEM, "the list of users is refused: a scan of it ends in an error")
+            .hint("Ask again; please report it if it lasts.");
+    };
     let named: BTreeSet<_> = known.iter().flat_map(|row| &row.staff).map(String::as_str).collect();
     let is = |id: Option<&String>| id.is_some_and(|id| named.contains(id.as_str()));
     let found = users.iter().filter(|user| is(Some(&user.id))).count();
@@ -68,9 +69,11 @@ mod tests {
     use super::super::Status;
     use super::super::reading::tests::row;
     use super::*;
+    use crate::time::Micros;
 
-    fn keyed(ids: &[&str]) -> Vec<Keyed> {
-        ids.iter().map(|id| Keyed { id: (*id).into(), fb_id: Some(format!("fb-{id}")) }).collect()
+    fn keyed(ids: &[&str]) -> Vec<Row> {
+        let row = |id: &&str| Row { id: (*id).into(), at: Micros(0), fb_id: Some(format!("fb-{id}")) };
+        ids.iter().map(row).collect()
     }
 
     #[test]
@@ -87,11 +90,14 @@ mod tests {
     #[test]
     fn users_join_by_their_id_or_by_the_platforms() {
         let mut known = [row(1, "INBOX", "-", "-")];
-        assert!(users(&keyed(&["a"]), &known).detail.starts_with("could not be tried"));
+        let users =
+            |ids: &[&str], known: &[Known]| users(&Listing::Rows { rows: keyed(ids), total: None }, known);
+        assert!(users(&["a"], &known).detail.starts_with("could not be tried"));
         known[0].staff.insert("a".into());
-        assert_eq!(users(&keyed(&["a", "b"]), &known).status, Status::Ok);
-        assert_eq!(users(&keyed(&["b"]), &known).status, Status::Warn);
+        assert_eq!(users(&["a", "b"], &known).status, Status::Ok);
+        assert_eq!(users(&["b"], &known).status, Status::Warn);
         known[0].staff.insert("fb-b".into());
-        assert!(users(&keyed(&["b"]), &known).hint.is_some_and(|hint| hint.contains("u.fb_id")));
+        assert!(users(&["b"], &known).hint.is_some_and(|hint| hint.contains("u.fb_id")));
+        assert_eq!(super::users(&Listing::Refused, &known).status, Status::Fail);
     }
 }

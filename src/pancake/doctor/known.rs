@@ -1,24 +1,18 @@
-//! What the doctor knows of a conversation, and the questions that it asks about them. What the answers prove is
-//! decided by the experiments.
+//! This module reads of a conversation what the experiments need. What they prove is decided in a file for each.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use crate::asking::Answer;
+use super::rows::{self, Oddity};
 use crate::catalogue::Object;
 use crate::cell::Cell;
 use crate::column::Context;
-use crate::decode::{Source, Wanted, spots};
-use crate::endpoint::address;
+use crate::decode::{Served, Source, Wanted, spots};
 use crate::error::Result;
+use crate::fields::Fields;
 use crate::place::Order;
-use crate::plan::Chain;
-use crate::reply::{Listed, Reply};
-use crate::scan::Scan;
+use crate::reply::Listed;
 use crate::time::Micros;
-use crate::url::Address;
-use crate::walk;
-use crate::walker::Ask;
 
 /// A conversation as far as the experiments look at it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,11 +26,32 @@ pub struct Known {
     pub staff: BTreeSet<String>,
     pub inserted_at: Micros,
     pub updated_at: Micros,
+    /// The times are the row's own; else it shows another one there.
+    pub has_inserted_at: bool,
+    pub has_updated_at: bool,
+    pub messages: Option<i64>,
+    pub oddities: Vec<Oddity>,
 }
 
 impl Known {
     pub fn time(&self, order: Order) -> Micros {
         if order == Order::UpdatedAt { self.updated_at } else { self.inserted_at }
+    }
+
+    pub fn is_dated(&self, order: Order) -> bool {
+        if order == Order::UpdatedAt { self.has_updated_at } else { self.has_inserted_at }
+    }
+
+    /// Whether nothing that a filter compares has changed; a message that came since changes none of it.
+    pub fn is_still(&self, now: &Known) -> bool {
+        let then = Known {
+            updated_at: now.updated_at,
+            has_updated_at: now.has_updated_at,
+            messages: now.messages,
+            oddities: now.oddities.clone(),
+            ..self.clone()
+        };
+        then == *now
     }
 }
 
@@ -44,11 +59,11 @@ impl Known {
 #[derive(Clone, Debug)]
 pub enum Seen {
     Rows(Vec<Known>),
-    /// By an error that speaks neither of the token nor of the page or the rate, twice.
+    /// By an error that is about neither the token nor the page nor the rate.
     Refused,
 }
 
-const CELLS: [(&str, Option<&str>); 7] = [
+const CELLS: [(&str, Option<&str>); 8] = [
     ("page_id", Some("/page_id")),
     ("page_uid", Some("/page_uid")),
     ("type", None),
@@ -56,6 +71,7 @@ const CELLS: [(&str, Option<&str>); 7] = [
     ("tags", None),
     ("assignee_ids", None),
     ("last_staff_id", None),
+    ("message_count", None),
 ];
 
 /// Reads the rows of a list of conversations.
@@ -69,12 +85,13 @@ pub fn read(listed: &Listed) -> Result<Vec<Known>> {
         })
         .collect();
     let by = |order| spots(CONVERSATIONS, &listed.rows, order);
-    let row = |(served, updated): (crate::decode::Served, crate::decode::Served)| {
+    let row = |((served, updated), fields): ((Served, Served), &Fields)| {
         let row = served.cells(&wanted, &Context { page_id: "", conversation_id: None })?;
         let mut cells = row.cells.into_iter().map(texts);
         let mut next = || cells.next().unwrap_or_default();
         let (page_id, page_uid) = (next(), next());
         let (kind, post_id, tags, assignees, staff) = (next(), next(), next(), next(), next());
+        let messages = next();
         Ok(Known {
             id: row.id,
             page_id: page_id.into_iter().chain(page_uid).next(),
@@ -84,9 +101,14 @@ pub fn read(listed: &Listed) -> Result<Vec<Known>> {
             staff: assignees.into_iter().chain(staff).collect(),
             inserted_at: row.at,
             updated_at: updated.spot.at,
+            has_inserted_at: served.spot.is_dated,
+            has_updated_at: updated.spot.is_dated,
+            messages: messages.first().and_then(|count| count.parse().ok()),
+            oddities: rows::oddities(fields),
         })
     };
-    by(Order::InsertedAt)?.into_iter().zip(by(Order::UpdatedAt)?).map(row).collect()
+    let both = by(Order::InsertedAt)?.into_iter().zip(by(Order::UpdatedAt)?);
+    both.zip(&listed.rows).map(row).collect()
 }
 
 /// The texts of a cell.
@@ -97,48 +119,5 @@ pub fn texts(cell: Cell) -> Vec<String> {
         Cell::Int(number) => vec![number.to_string()],
         Cell::Texts(texts) => texts.into_iter().flatten().map(Cow::into_owned).collect(),
         Cell::Null | Cell::Bool(_) | Cell::Time(_) => Vec::new(),
-    }
-}
-
-impl Scan {
-    /// The address of a chain's first batch.
-    pub(crate) fn beginning(&self, chain: &Chain) -> Address {
-        self.window(chain, None, None)
-    }
-
-    pub(crate) fn window(&self, chain: &Chain, since: Option<Micros>, until: Option<Micros>) -> Address {
-        let second = |time: Option<Micros>| time.map(Micros::floor_second);
-        let ask = walk::Ask { cursor: None, since: second(since), until: second(until) };
-        address(Object::Conversations, &self.page_id, chain, &Ask::Cursor(ask))
-    }
-
-    /// Asks for conversations. Where the server only errs it is asked once more: such an error may pass.
-    pub(crate) async fn look(&self, address: &Address) -> Result<Seen> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(Some(Seen::Refused)),
-            Answer::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
-        };
-        match self.answer(address, None, take).await? {
-            Seen::Refused => self.answer(address, None, take).await,
-            seen => Ok(seen),
-        }
-    }
-
-    /// The same where an error is one: tried again as any request, and told.
-    pub(crate) async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(None),
-            Answer::Rows(reply, listed) => self.note(reply, listed).map(Some),
-        };
-        self.answer(address, None, take).await
-    }
-
-    fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
-        let rows = read(listed)?;
-        self.tally.rows.add(rows.len());
-        self.tally.bytes.add(reply.body.len());
-        self.meter.stats.rows.add(rows.len());
-        self.meter.stats.bytes.add(reply.body.len());
-        Ok(rows)
     }
 }

@@ -1,17 +1,17 @@
-//! What the list itself shows: the shape of a reply, the clocks, the order, and where a cursor goes on.
+//! This module judges what the first replies show: the page that rows are of, their shape, the clocks, and the order.
 
 use std::time::Duration;
 
-use super::finding::{Finding, Status};
-use super::known::{Known, Seen};
+use super::finding::Finding;
+use super::known::Known;
+use super::places::Disorder;
 use crate::cell::is_same_page;
 use crate::place::Order;
-use crate::walk::{FULL_BATCH, TERMS};
+use crate::walk::FULL_BATCH;
 
 pub const REPLY: &str = "reply";
 pub const CLOCK: &str = "clock";
 pub const ORDER: &str = "order";
-pub const CURSOR: &str = "cursor";
 
 /// The clocks may differ by as much as nobody notices in `now() - interval '5 minutes'`.
 const SKEW: Duration = Duration::from_secs(10);
@@ -60,15 +60,8 @@ pub fn clock(ahead: Option<i64>) -> Finding {
 }
 
 pub fn order(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
-    let descends =
-        |rows: &[Known], order| rows.windows(2).all(|two| two[0].time(order) >= two[1].time(order));
-    // A row that is newer than so many in a row above it stands lower than any that has been seen.
-    let is_loose = |rows: &[Known], order| {
-        let is_low =
-            |row: &Known, above: &[Known]| above.iter().all(|other| other.time(order) < row.time(order));
-        let beyond = TERMS.beyond_by(order);
-        rows.windows(beyond + 1).any(|rows| is_low(&rows[beyond], &rows[..beyond]))
-    };
+    let descends = |rows: &[Known], order| Disorder::of(rows, order).is_none();
+    let is_loose = |rows: &[Known], order| Disorder::of(rows, order).is_too_low(order);
     let ends = "A scan in that order ends in an error rather than miss rows; please report it.";
     let [updated, inserted] = [(by_updated, Order::UpdatedAt), (by_inserted, Order::InsertedAt)];
     match () {
@@ -88,77 +81,14 @@ pub fn order(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
     }
 }
 
-/// The row to go on from: one that shares its time with the next if there is one, for that tells more; and never so
-/// near the top that the list's beginning might be taken for what follows.
-pub fn cursor_row(rows: &[Known]) -> Option<usize> {
-    let fits = |at: &usize| *at > 1 && at + 1 < rows.len();
-    let tied = |at: &usize| rows[*at].inserted_at == rows[at + 1].inserted_at;
-    (0..rows.len()).filter(fits).find(tied).or(Some(rows.len() / 2).filter(fits))
-}
-
-/// `rows`: the list by `inserted_at`; `seen`: what came from `at` on.
-pub fn cursor(rows: &[Known], at: usize, seen: &Seen) -> Finding {
-    let bad = |what: &str| {
-        Finding::fail(CURSOR, what.to_owned())
-            .hint("A scan of more than one batch ends in an error rather than miss rows; please report it.")
-    };
-    let Seen::Rows(came) = seen else { return bad("last_conversation_id is refused") };
-    let Some(first) = came.first() else {
-        return bad("last_conversation_id gives no rows though there are more");
-    };
-    let below = rows.iter().find(|row| row.inserted_at < rows[at].inserted_at);
-    let is = |row: Option<&Known>| row.is_some_and(|row| row.id == first.id);
-    let tied = rows[at + 1].inserted_at == rows[at].inserted_at;
-    match () {
-        () if first.inserted_at > rows[at].inserted_at => {
-            bad("last_conversation_id is ignored: the list begins anew")
-        }
-        () if is(rows.get(at + 1)) && tied => {
-            Finding::ok(CURSOR, "goes on after the row itself, also among rows of one time")
-        }
-        () if is(rows.get(at + 1)) => Finding::ok(CURSOR, "goes on after the row"),
-        () if is(below) => Finding::ok(
-            CURSOR,
-            "goes on below the row's time: rows of the same time are passed over, and pancake_fdw asks from above them",
-        ),
-        () if is(rows.get(at)) => Finding::ok(CURSOR, "goes on with the row itself"),
-        () if rows.iter().any(|row| row.id == first.id) => {
-            Finding::new(CURSOR, Status::Fail, "last_conversation_id passes over rows")
-                .hint("A scan sees that and asks otherwise, or ends in an error; please report it.")
-        }
-        () => Finding::warn(CURSOR, "the rows moved while it was tried: ask again"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::reading::tests::{row, seen};
+    use super::super::Status;
+    use super::super::reading::tests::row;
     use super::*;
 
     fn rows() -> Vec<Known> {
         (0..10).rev().map(|n| row(n, "INBOX", "-", "-")).collect()
-    }
-
-    #[test]
-    fn where_a_cursor_goes_on_is_told() {
-        let mut page = rows();
-        let from = |page: &[Known], first: usize| Seen::Rows(page[first..].to_vec());
-        let at = cursor_row(&page).unwrap();
-        assert_eq!(at, 5);
-        let told = |first| cursor(&page, at, &from(&page, first));
-        assert_eq!([5, 6].map(|first| told(first).status), [Status::Ok; 2]);
-        assert!(told(0).detail.contains("ignored"));
-        assert!(told(8).detail.contains("passes over"));
-        assert_eq!(cursor(&page, at, &Seen::Refused).status, Status::Fail);
-        assert_eq!(cursor(&page, at, &seen(&page, |_| false)).status, Status::Fail);
-        for n in [3, 4] {
-            page[n].inserted_at = page[2].inserted_at;
-        }
-        let at = cursor_row(&page).unwrap();
-        assert_eq!(at, 2);
-        let told = |first| cursor(&page, at, &from(&page, first)).detail;
-        assert!(told(3).contains("row itself") && told(5).contains("below"), "{} {}", told(3), told(5));
-        assert_eq!((cursor_row(&[]), cursor_row(&page[..2])), (None, None));
     }
 
     #[test]

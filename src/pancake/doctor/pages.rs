@@ -17,7 +17,7 @@ impl Scan {
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
         let take = |answer: Answer| match answer {
-            Answer::Suspect => Ok(None),
+            Answer::Suspect(_) => Ok(None),
             Answer::Rows(_, listed) => Ok(Some(verdict(listed, page_id))),
         };
         let found = self.answer(&address(self.object, "", &chain, &Ask::Whole), None, take).await;

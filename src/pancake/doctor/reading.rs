@@ -120,6 +120,10 @@ pub(super) mod tests {
             staff: BTreeSet::new(),
             inserted_at: Micros(second * SECOND),
             updated_at: Micros(second * SECOND),
+            has_inserted_at: true,
+            has_updated_at: true,
+            messages: None,
+            oddities: Vec::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use pancake::place::Order;
 use pancake::plan::{Chain, RequestPlan};
 use pancake::scan::Scan;
 use pancake::secret::Secret;
+use pancake::verdicts::Verdicts;
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
 
 /// By how much the clock of the sessions is ahead of the machine's, in nanoseconds.
@@ -57,7 +58,12 @@ fn clocks() -> Clocks {
 }
 
 fn memory() -> Memory {
-    Memory { paces: vec![Pace::default()].leak(), stats: vec![PageStats::default()].leak(), clocks: clocks() }
+    Memory {
+        paces: vec![Pace::default()].leak(),
+        stats: vec![PageStats::default()].leak(),
+        verdicts: vec![Verdicts::default()].leak(),
+        clocks: clocks(),
+    }
 }
 
 fn scan(

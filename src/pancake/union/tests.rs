@@ -176,7 +176,7 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                 let from = cursor.flatten().map_or(0, |row| row + usize::from(!dice.one_in(9)));
                 // Windows are refused by some pages, and now and then by others.
                 if ask.until.is_some() && (seed % 4 == 3 || dice.one_in(5)) {
-                    union.lost(asker).unwrap();
+                    union.lost(asker, false).unwrap();
                     continue;
                 }
                 let rows = list.iter().skip(from).filter(|(_, at)| *at <= until);
@@ -213,4 +213,24 @@ impl Dice {
     fn one_in(&mut self, most: usize) -> bool {
         self.below(most) == 0
     }
+}
+
+/// A server that ignores cursors is refused after a number of requests that somebody can wait for.
+#[test]
+fn a_page_that_ignores_cursors_is_given_up_soon() {
+    let list: Vec<(String, i64)> = (0..200).map(|row| (row.to_string(), 10_000_000 - 7_000 * row)).collect();
+    let mut union = Union::new(Object::Conversations, &plan(1, false, None), false, NOW);
+    let mut requests = 0;
+    let error = loop {
+        let Some(Question { asker, ask, .. }) = union.next(false) else { panic!("an end after {requests}") };
+        requests += 1;
+        let until = ask.cursor().until.map_or(i64::MAX, |until| until.0);
+        let rows = list.iter().filter(|(_, at)| *at <= until).map(|(id, at)| (id.as_str(), *at));
+        let rows: Vec<_> = rows.take(FULL_BATCH).collect();
+        if let Err(error) = union.reply(asker, &batch(&rows), None, NOW) {
+            break error;
+        }
+    };
+    assert_eq!(error.sqlstate(), "HV000");
+    assert!(requests < 150, "{requests} requests");
 }

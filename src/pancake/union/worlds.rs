@@ -258,7 +258,7 @@ impl Scan {
         let (asker, answer) = self.flight.remove(which);
         let (others, folded) = (self.print_of_others(asker), self.union.folded);
         match answer {
-            None if self.union.lost(asker)? => {}
+            None if self.union.lost(asker, false)? => {}
             // What the request was refused with ends the scan.
             None => return Err(Error::new(Kind::ServerFault, "refused")),
             Some(rows) => {

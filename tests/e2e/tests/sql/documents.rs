@@ -303,7 +303,7 @@ fn the_sql_of_the_documents_runs() {
 }
 
 /// Figures differ from run to run, words do not.
-fn masked(text: &str) -> String {
+pub(super) fn masked(text: &str) -> String {
     let mut digits = false;
     let figure = |c: char| match c.is_ascii_digit() || (digits && c == '.') {
         true => (!std::mem::replace(&mut digits, true)).then_some('#'),
@@ -313,6 +313,11 @@ fn masked(text: &str) -> String {
         }
     };
     text.chars().filter_map(figure).collect()
+}
+
+/// Long lines are broken in the documents.
+pub(super) fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -338,8 +343,6 @@ fn the_quotations_are_real() {
     let (statement, _) = rest.split_once(";\n").unwrap();
     assert!(tour.contains(&format!("'{title}'")) && tour.contains(statement), "{title}");
 
-    // Long lines are broken in the document.
-    let joined = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown = quotations().find(|text| text.starts_with("server ")).unwrap();
     let told = session.rows("SELECT item, status, detail, hint FROM pancake.doctor('shop')").unwrap();
     let told: String = told.into_iter().flatten().flatten().map(|cell| cell + " ").collect();

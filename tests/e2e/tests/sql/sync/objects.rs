@@ -193,10 +193,12 @@ fn empty_and_small_pages() {
         let (shop, mut session) = open(rows);
         let page = shop.simulator.first_page();
         for object in ["customers", "posts", "tags", "users"] {
-            for _ in 0..2 {
+            // Nothing but an empty reply to each window of 27 days shows that a list is empty.
+            let first = if rows < 30 && ["customers", "posts"].contains(&object) { 200 } else { 20 };
+            for most in [first, 20] {
                 let ((), log) = shop.watch(|| session.execute(&call(object, "")).unwrap());
                 is_copied(&mut session, object, &format!("{rows} conversations"));
-                assert!(log.len() < 20, "{object}, {rows}: {} requests", log.len());
+                assert!(log.len() < most, "{object}, {rows}: {} requests", log.len());
             }
         }
         page.create("INBOX");

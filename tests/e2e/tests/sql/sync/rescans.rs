@@ -212,3 +212,26 @@ fn runs_are_kept_for_thirty_days() {
     session.execute(SYNC).unwrap();
     assert_eq!(runs(&mut session), ["delta ok", "delta ok"]);
 }
+
+/// A stored time that is ahead of the reply's own proves no newer version: a delta writes what it reads of such a row. What
+/// is only newer than what the page shows is left alone by a delta, and written by a full rescan.
+#[test]
+fn a_stored_time_that_is_ahead_hides_nothing() {
+    let (shop, mut session) = open(70);
+    let page = shop.simulator.first_page();
+    session.execute(SYNC).unwrap();
+    let ids = page.ids();
+    let set = |session: &mut Session, id: &str, time: &str| {
+        let sql = format!("UPDATE crm.conversations SET updated_at = {time} WHERE id = '{id}'");
+        session.execute(&sql).unwrap();
+    };
+    set(&mut session, &ids[3], "now() + interval '1 year'");
+    assert!(page.message(&ids[3]));
+    session.execute(SYNC).unwrap();
+    is_the_page(&mut session, "a time ahead, after a delta");
+    set(&mut session, &ids[60], "updated_at + interval '1 minute'");
+    session.execute(SYNC).unwrap();
+    assert_eq!(unlike(&mut session, "id, updated_at").len(), 2);
+    session.execute(FULL).unwrap();
+    is_the_page(&mut session, "a time that the page never showed, after a full rescan");
+}
