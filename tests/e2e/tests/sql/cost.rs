@@ -379,3 +379,47 @@ fn a_day_with_two_midnights_is_whole() {
         same(&shop, &mut session, &format!("SELECT id FROM $t WHERE {clause}"), false);
     }
 }
+
+/// What a scan costs over its rows, on the page as documented and as clients met it.
+#[test]
+fn windows_cost_a_request_for_59_rows_and_two() {
+    for is_seen in [false, true] {
+        let (shop, mut session) = open();
+        if is_seen {
+            shop.simulator.as_seen();
+            session
+                .execute("DROP TABLE copy; CREATE TABLE copy AS SELECT * FROM shop.conversations")
+                .unwrap();
+        }
+        let mut wrong = Vec::new();
+        for (clause, least) in [
+            ("updated_at > now() - interval '1 hour'", 1),
+            ("updated_at > now() - interval '20 hours'", 1),
+            ("updated_at > now() - interval '12 days'", 3),
+            ("inserted_at > now() - interval '1 day'", 1),
+            ("inserted_at BETWEEN now() - interval '40 days' AND now() - interval '39 days'", 2),
+            ("inserted_at BETWEEN now() - interval '60 days' AND now() - interval '45 days'", 3),
+        ] {
+            let log = same(&shop, &mut session, &format!("SELECT id FROM $t WHERE {clause}"), false);
+            let rows = session.one(&format!("SELECT count(*) FROM copy WHERE {clause}")).unwrap();
+            let rows: usize = rows.parse().unwrap();
+            let most = match least {
+                1 if rows <= 50 => 1,
+                _ => rows.div_ceil(59) + 2,
+            };
+            if log.len() > most {
+                wrong.push(format!("{clause}: {rows} rows, {} requests", log.len()));
+            }
+        }
+        let newest = "SELECT id FROM shop.conversations ORDER BY updated_at DESC LIMIT 10";
+        let ((), log) = shop.watch(|| session.execute(newest).unwrap());
+        assert_eq!(log.len(), 1);
+        assert!(wrong.is_empty(), "as seen: {is_seen}: {}", wrong.join("\n"));
+    }
+    // Of a list that ends there the end is proven, and the head looked at again.
+    let shop = Shop::open_with(Settings::of(40), &[ONE_CHAIN]).unwrap();
+    let mut session = shop.connect().unwrap();
+    let all = "SELECT id FROM shop.conversations WHERE updated_at > now() - interval '200 days'";
+    let (rows, log) = shop.watch(|| session.column(all).unwrap());
+    assert!(rows.len() == 40 && log.len() <= 4, "{} requests", log.len());
+}
