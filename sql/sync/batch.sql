@@ -5,7 +5,8 @@
 
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
 -- the other writer's if it wrote after the statement that read ours had started. A stored time that is ahead of the reply's
--- proves no newer version, and in a full rescan none does: there the later reading wins, if the target has synced_at. A row that does not differ is not
+-- proves no newer version, and in a full rescan none does: there the later reading wins, if the target has synced_at.
+-- A row that does not differ is not
 -- written: no dead tuple, and synced_at says when it changed. Rows are compared by their images, for which no type
 -- needs an operator. They come in the order of the key, so that two runs cannot wait for each other's rows.
 CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text

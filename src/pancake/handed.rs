@@ -17,7 +17,7 @@ const BATCHES: usize = 3;
 #[cfg_attr(test, derive(Hash))]
 pub struct Handed {
     ids: Seen,
-    /// The oldest rows, where time tells.
+    /// The oldest rows, where their times are enough.
     lowest: BTreeSet<(Micros, String)>,
     /// Rows from here on are not among them any more.
     forgotten: Option<Micros>,

@@ -160,7 +160,7 @@ impl Union {
         self.segments.iter_mut().find(|segment| segment.number == number)
     }
 
-    /// Takes a reply in, with the total that it tells, and says which of its rows are to be fed.
+    /// Takes a reply in, with its total, and returns which of its rows are to be fed.
     pub fn reply(
         &mut self,
         asker: Asker,

@@ -77,7 +77,7 @@ impl Walker {
         }
     }
 
-    /// Takes a reply in, with the total that it tells, and returns which of its rows to hand out.
+    /// Takes a reply in, with its total, and returns which of its rows to hand out.
     pub fn reply(&mut self, rows: &[Spot], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         match self {
             Walker::Cursor(walk) => walk.reply(rows, now),

@@ -6,7 +6,8 @@
 //!    that is still too full is cut again. Slices are whole seconds, asked for a second wider at both ends, and cut
 //!    exactly on our side: so they are right whether bounds are inclusive or not.
 //! 2. A window of a month may be refused, or answered empty. It is believed only if it, or one that is as wide and reaches
-//!    up to the newest rows, is answered with rows; else the list is asked for in slices of 27 days, from 13 days ahead of today down to [`FLOOR`].
+//!    up to the newest rows, is answered with rows; else the list is asked for in slices of 27 days, from 13 days ahead of
+//!    today down to [`FLOOR`].
 //! 3. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they go up: a row that
 //!    changes meanwhile goes further up, to where nobody has been yet, however late it surfaces.
 //! 4. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by

@@ -45,7 +45,7 @@ pub const KNOWN: &[Cells] = &[
     ),
     // No time before second 1 of 1970 can be asked for.
     (&["before 1971"], &["customers", "customers ANALYZE", "sync customers"]),
-    // Thirty requests read 129 of 160 posts, and nothing tells how many follow.
+    // Thirty requests read 129 of 160 posts, and no reply shows how many follow.
     (&["no total, month refused"], &["posts ANALYZE"]),
     // A row without the time of the order shows its other time, any distance below its place: looser than is assumed.
     (
