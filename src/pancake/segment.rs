@@ -63,7 +63,7 @@ impl Segment {
     }
 
     /// Takes rows in; in an ordered stream newest first, ties as they came.
-    pub fn feed(&mut self, rows: Vec<Row>, ordered: bool) {
+    pub fn feed(&mut self, rows: impl IntoIterator<Item = Row>, ordered: bool) {
         for row in rows {
             let newer = |other: &Row| other.at >= row.at;
             let place = if ordered { self.rows.partition_point(newer) } else { self.rows.len() };
@@ -115,10 +115,18 @@ impl Segment {
         oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 
-    /// The older part.
-    pub fn cut(&mut self, low: Micros, number: usize) -> Option<Segment> {
-        let gap = self.gap().unwrap_or_default();
-        let older = Segment::new(number, self.chain, self.walk.cut(low, gap as i64)?);
-        Some(Segment { inherited_gap: self.gap(), ..older })
+    /// The older part, with the rows that came ahead of it: in an ordered stream they come out among its own.
+    pub fn cut(&mut self, low: Micros, number: usize, ordered: bool) -> Option<Segment> {
+        let gap = self.gap();
+        let walk = self.walk.cut(low, gap.unwrap_or_default() as i64)?;
+        let newer = if ordered { self.rows.partition_point(|row| row.at >= low) } else { self.rows.len() };
+        let rows = self.rows.split_off(newer);
+        Some(Segment { inherited_gap: gap, rows, ..Segment::new(number, self.chain, walk) })
+    }
+
+    /// Takes back an older part that found no row to begin from.
+    pub fn take_back(&mut self, older: Segment, ordered: bool) {
+        self.walk.take_back(older.walk.window().low);
+        self.feed(older.rows, ordered);
     }
 }

@@ -145,7 +145,7 @@ impl Union {
 
     /// Leaves what is older than `low` to a segment of its own.
     fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
-        let older = self.segments[at].cut(low, self.segments_made)?;
+        let older = self.segments[at].cut(low, self.segments_made, self.ordered)?;
         self.segments_made += 1;
         self.segments.insert(at + 1, older);
         Some(())
@@ -170,9 +170,9 @@ impl Union {
     ) -> Result<Vec<usize>> {
         self.replies += 1;
         let (came, undated) = (&mut self.came, &mut self.undated);
-        let mut is_new = |row: &Spot| match came.as_mut() {
-            Some(came) => came.is_new(&row.id),
-            None => row.is_dated || undated.is_new(&row.id),
+        let mut is_new = |row: &Spot| {
+            let is_new = row.is_dated || undated.is_new(&row.id);
+            came.as_mut().map_or(is_new, |came| came.is_new(&row.id))
         };
         let Asker::Segment(number) = asker else {
             self.look_is_asked = false;
@@ -200,8 +200,8 @@ impl Union {
     /// window, is given back to the newer one, which walks on.
     fn fold(&mut self, number: usize) {
         let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
-        let (newer, older) = self.segments.split_at_mut(at);
-        let (Some(newer), Some(segment)) = (newer.last_mut(), older.first()) else { return };
+        let segment = &self.segments[at];
+        let Some(newer) = at.checked_sub(1).map(|newer| &self.segments[newer]) else { return };
         if !segment.walk.has_no_beginning() || newer.chain != segment.chain {
             return;
         }
@@ -211,8 +211,8 @@ impl Union {
         let is_next = newer.walk.window().low.map(|low| low.0.saturating_sub(1))
             == segment.walk.window().high.map(|high| high.0);
         if is_next && newer.walk.can_take_back() {
-            newer.walk.take_back(segment.walk.window().low);
-            self.segments.remove(at);
+            let older = self.segments.remove(at);
+            self.segments[at - 1].take_back(older, self.ordered);
         }
     }
 
@@ -280,7 +280,8 @@ impl Union {
         let mut ready = Vec::new();
         while let Some(row) = self.pop() {
             let is_late = self.ordered && self.last.is_some_and(|last| last < row.at);
-            if is_late && self.begun_at.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at) {
+            let is_newer = || self.begun_at.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at);
+            if is_late && is_newer() && !self.undated.has(&row.id) {
                 // It was not there, or stood elsewhere, when the scan began.
                 continue;
             }

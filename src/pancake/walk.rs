@@ -122,6 +122,9 @@ pub struct Walk {
     terms: Terms,
     order: Order,
     window: Window,
+    /// The window before parts of it were left to other walks. A row without the time of the order shows another one there,
+    /// and is handed out wherever in this it stands.
+    whole: Window,
     state: State,
     /// The last rows that are known, in the order of the list.
     trail: VecDeque<Spot>,
@@ -203,6 +206,7 @@ impl Walk {
             terms,
             order,
             window,
+            whole: window,
             state: State::Head { confirming: false },
             trail: VecDeque::new(),
             in_a_row: 0,
@@ -255,6 +259,7 @@ impl Walk {
         let mut older = Self::on(self.terms, window, Order::InsertedAt, known);
         let above = gap.max(0).saturating_mul(ROWS_ABOVE) / SECOND + 1;
         older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
+        older.whole = self.whole;
         older
     }
 
@@ -531,9 +536,11 @@ impl Walk {
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
-        let mut is_fresh = |row: &Spot| self.window.holds(row.at) && self.handed.is_new(row);
+        let is_held = |row: &Spot| if row.is_dated { self.window } else { self.whole }.holds(row.at);
+        let mut is_fresh = |row: &Spot| is_held(row) && self.handed.is_new(row);
         let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
-        self.has_left_out |= rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low));
+        self.has_left_out |=
+            rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
         if !fresh.is_empty() {
             (self.fruitless, self.misses, self.is_anchored) = (0, 0, false);
         }

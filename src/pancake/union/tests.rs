@@ -146,30 +146,51 @@ fn a_limit_is_reached_in_few_round_trips() {
 }
 
 /// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each other: each row that
-/// stays comes once.
+/// stays comes once. Of two pages in three some rows lack the time of the order and show another one: they stand on top,
+/// or where a time would put them that nobody sees, and are left out of windows or not.
 #[test]
 fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
-    for seed in 0..1_000 {
+    for seed in 0..1_500 {
         let mut dice = Dice(seed);
+        let (on_top, placed, ordered) = (seed % 3 == 1, seed % 3 == 2, seed % 2 == 0);
         let mut at = 10_000_000;
-        let mut list = Vec::new();
+        let mut list: Vec<(i64, Spot)> = Vec::new();
         for row in 0..1_500 {
             at -= 1 + if dice.one_in(40) { dice.below(100_000) } else { dice.below(60) } as i64;
-            list.push((format!("old {row}"), at));
+            let spot = Spot::new(format!("old {row}"), Micros(at * SECOND));
+            list.push(match placed && dice.one_in(100) {
+                true => (
+                    at,
+                    Spot { at: Micros((at + dice.below(300_000) as i64) * SECOND), is_dated: false, ..spot },
+                ),
+                false => (at, spot),
+            });
         }
-        let mut union = Union::new(Object::Conversations, &plan(1, seed % 2 == 0, None), false, NOW);
+        for row in 0..if on_top { 3 } else { 0 } {
+            let spot = Spot {
+                at: Micros(i64::MIN),
+                is_dated: false,
+                ..Spot::new(format!("old top {row}"), Micros(0))
+            };
+            list.insert(0, (i64::MAX, spot));
+        }
+        let mut union = Union::new(Object::Conversations, &plan(1, ordered, None), false, NOW);
         let (mut flight, mut came) = (Vec::new(), Vec::new());
-        loop {
+        let failed = 'scan: loop {
             while flight.len() < 12
                 && let Some(Question { asker, ask, .. }) = union.next(!flight.is_empty())
             {
                 let ask = ask.cursor();
-                let cursor = ask.cursor.as_ref().map(|id| list.iter().position(|(other, _)| other == id));
+                let cursor = ask.cursor.as_ref().map(|id| list.iter().position(|(_, spot)| spot.id == *id));
                 if let Some(Some(row)) = cursor.filter(|_| dice.one_in(5)) {
                     list.remove(row);
                 }
                 if dice.one_in(8) {
-                    list.insert(0, (format!("new {}", list.len()), list[0].1 + 1));
+                    let newest =
+                        list.iter().map(|(at, _)| *at).filter(|at| *at < i64::MAX).max().unwrap() + 1;
+                    let id = format!("new {}", list.len());
+                    let top = list.iter().take_while(|(at, _)| *at == i64::MAX).count();
+                    list.insert(top, (newest, Spot::new(id, Micros(newest * SECOND))));
                 }
                 let until = ask.until.map_or(i64::MAX, |until| until.0);
                 // A cursor that is gone gets the first batch.
@@ -179,25 +200,32 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                     union.lost(asker, false).unwrap();
                     continue;
                 }
-                let rows = list.iter().skip(from).filter(|(_, at)| *at <= until);
-                let rows: Vec<_> = rows.map(|(id, at)| (id.as_str(), *at)).take(FULL_BATCH).collect();
-                flight.push((asker, batch(&rows)));
+                let rows = list.iter().skip(from).filter(|(at, _)| *at <= until);
+                let rows: Vec<Spot> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
+                flight.push((asker, rows));
             }
             if flight.is_empty() {
-                break;
+                break None;
             }
             let (asker, spots) = flight.swap_remove(dice.below(flight.len()));
             let fresh = union.reply(asker, &spots, None, NOW).unwrap();
             let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
             union.feed(asker, fresh.into_iter().map(row).collect());
-            came.extend(union.ready().unwrap().into_iter().map(|row| row.id));
+            match union.ready() {
+                Ok(rows) => came.extend(rows.into_iter().map(|row| row.id)),
+                Err(error) => break 'scan Some(error),
+            }
+        };
+        if let Some(error) = failed {
+            assert!(placed && ordered, "{seed}: {error:?}");
+            continue;
         }
         assert!(union.is_over());
         let mut counts = std::collections::BTreeMap::<&str, usize>::new();
         came.iter().for_each(|id| *counts.entry(id).or_default() += 1);
         assert_eq!(counts.values().max(), Some(&1), "{seed}");
         let is_missing = |id: &str| id.starts_with("old") && !counts.contains_key(id);
-        assert_eq!(list.iter().find(|(id, _)| is_missing(id)), None, "{seed}");
+        assert_eq!(list.iter().find(|(_, spot)| is_missing(&spot.id)), None, "{seed}");
     }
 }
 

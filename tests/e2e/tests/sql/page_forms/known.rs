@@ -77,8 +77,6 @@ pub const KNOWN: &[Cells] = &[
 
 /// Cells that fail now and then, with an error.
 pub const UNSTEADY: &[Cells] = &[
-    // The rows of a walk that was cut come too late for the order.
-    (&["without times, on top"], &["sync"]),
     // Where only the last row of a batch is taken for a cursor, a walk goes on by anchors, which a page out of order, a page
     // that refuses windows and rows of the last day do not have.
     (
