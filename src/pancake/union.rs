@@ -250,8 +250,9 @@ impl Union {
 
     fn walks_may_be_over(&mut self) {
         let over = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        let is_snapshot = self.replies == 1 || self.segments.iter().all(|segment| segment.walk.is_snapshot());
         if let (true, Some(looks)) = (over, &mut self.looks)
-            && (self.replies == 1 || !looks.begin())
+            && (is_snapshot || !looks.begin())
         {
             self.looks = None;
         }

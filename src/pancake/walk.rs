@@ -21,8 +21,8 @@
 //! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further up are tried as
 //!    cursors, then an anchor above the place, then the walk begins at the head again.
 //! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond it.
-//! 4. The end of the list is proven without times: the place as cursor brings nothing, and asked from above it, it comes
-//!    again with nothing behind.
+//! 4. The end of the list is proven without times: the place as cursor brings nothing, and asked from above it, or at the
+//!    head where that is one reply, it comes again with nothing behind.
 //! 5. An upper bound begins with an anchor that shows a row above it.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
@@ -72,6 +72,9 @@ pub enum End {
 
 /// A server's batch is never larger than this (API notes, section B).
 pub const FULL_BATCH: usize = 60;
+/// Lengths of replies that may be the limit of a server. A list of such a length is not taken for whole before a cursor
+/// has been seen to work.
+const LIKELY_BATCHES: [usize; 5] = [10, 20, 25, 30, 50];
 /// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
 /// late, so a later bound is as good as none.
 pub const LAST_SECOND: i64 = 99_999_999_999;
@@ -161,6 +164,8 @@ pub struct Walk {
     has_undated: bool,
     /// A row below the window was not handed out.
     has_left_out: bool,
+    /// One reply held the whole list.
+    is_snapshot: bool,
 }
 
 /// What became of the anchors that were asked for.
@@ -234,6 +239,7 @@ impl Walk {
             is_loose: !known.is_in_order,
             has_undated: false,
             has_left_out: false,
+            is_snapshot: false,
         };
         // What shows an older time than its real one may stand any distance above an upper bound.
         if let Some(high) = window.high.filter(|_| known.is_in_order) {
@@ -323,6 +329,11 @@ impl Walk {
             State::Ended(end) => Some(end),
             _ => None,
         }
+    }
+
+    /// Whether the whole list came in its last reply: whatever moved before is in it.
+    pub fn is_snapshot(&self) -> bool {
+        self.is_snapshot
     }
 
     /// The next request. `None` at the end.
@@ -431,6 +442,8 @@ impl Walk {
                 if !self.was_full && joint == Some((rows.len() - 1, self.trail.len() - 1)) =>
             {
                 self.state = State::Ended(End::ListEnded);
+                self.is_snapshot = true;
+                return self.fresh(rows);
             }
             State::Head { .. } => {
                 self.forget_all();
@@ -465,7 +478,14 @@ impl Walk {
             State::Probe => {
                 self.more_follows = !rows.is_empty();
                 self.has_small_batches |= self.more_follows;
-                self.step(rows.is_empty());
+                // The end of a list of one reply is proven by the head, which shows what moved as well.
+                let is_one_reply = self.since_head <= self.longest
+                    && self.longest < self.terms.full_batch
+                    && !LIKELY_BATCHES.contains(&self.longest);
+                match rows.is_empty() && is_one_reply {
+                    true => self.state = State::Head { confirming: true },
+                    false => self.step(rows.is_empty()),
+                }
             }
             State::Step { from, confirming } => match joint {
                 None => self.miss(from, confirming),
@@ -536,14 +556,7 @@ impl Walk {
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
-        let is_held = |row: &Spot| if row.is_dated { self.window } else { self.whole }.holds(row.at);
-        let mut is_fresh = |row: &Spot| is_held(row) && self.handed.is_new(row);
-        let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
-        self.has_left_out |=
-            rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
-        if !fresh.is_empty() {
-            (self.fruitless, self.misses, self.is_anchored) = (0, 0, false);
-        }
+        let fresh = self.fresh(rows);
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
         self.since_head += rows.len() - new;
@@ -560,6 +573,19 @@ impl Walk {
             self.step(false);
         } else {
             self.state = State::Probe;
+        }
+        fresh
+    }
+
+    /// Which of these rows are to be handed out.
+    fn fresh(&mut self, rows: &[&Spot]) -> Vec<usize> {
+        let is_held = |row: &Spot| if row.is_dated { self.window } else { self.whole }.holds(row.at);
+        let mut is_fresh = |row: &Spot| is_held(row) && self.handed.is_new(row);
+        let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
+        self.has_left_out |=
+            rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
+        if !fresh.is_empty() {
+            (self.fruitless, self.misses, self.is_anchored) = (0, 0, false);
         }
         fresh
     }

@@ -123,6 +123,11 @@ impl Walker {
         }
     }
 
+    /// Whether the whole list came in its last reply.
+    pub fn is_snapshot(&self) -> bool {
+        self.walk().is_some_and(Walk::is_snapshot)
+    }
+
     /// The window of a walk that goes down by time, and so can be cut in two.
     pub fn window(&self) -> Window {
         self.walk().map(Walk::window).unwrap_or_default()

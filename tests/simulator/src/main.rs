@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     settings.pages = (0..pages).map(numbered).collect();
     if as_seen {
-        settings.apply_seen();
+        settings = settings.as_seen();
     }
 
     let simulator = Simulator::start(settings)?;

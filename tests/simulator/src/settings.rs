@@ -107,11 +107,12 @@ impl Default for Settings {
 impl Settings {
     /// Sets the switches in which the live API differs from the documents (see
     /// [`Switches::as_seen`]), and has 2 % of the conversations of every page frozen.
-    pub fn apply_seen(&mut self) {
+    pub fn as_seen(mut self) -> Settings {
         self.switches.apply_seen();
         for page in &mut self.pages {
             page.frozen = SEEN_FROZEN;
         }
+        self
     }
 
     /// One page of so many conversations, everything else as by default.

@@ -40,8 +40,7 @@ fn as_seen_on_a_running_simulator() {
 fn as_seen_from_the_start() {
     let mut settings = Settings::of(1_000);
     settings.switches.batch = 7;
-    settings.apply_seen();
-    let shop = with(settings);
+    let shop = with(settings.as_seen());
     assert_eq!(shop.page.frozen().len(), 20);
     assert_eq!(shop.list("").ids().len(), 7);
     assert_eq!(shop.list("since=1").json()["success"], false);

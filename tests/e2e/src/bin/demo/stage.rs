@@ -47,7 +47,7 @@ impl Stage {
         };
         let (page_id, token) = (page.id.clone(), page.token.clone());
         settings.pages = vec![page];
-        settings.apply_seen();
+        settings = settings.as_seen();
         settings.switches.latency = LATENCY;
         settings.switches.jitter = LATENCY / 2;
         // Customers write while we read.

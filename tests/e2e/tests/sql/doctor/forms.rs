@@ -260,9 +260,7 @@ fn every_form_has_its_line() {
 /// On a page as clients met it nothing fails, and what costs more is a warning.
 #[test]
 fn a_page_as_clients_met_it() {
-    let mut settings = Settings::of(3_000);
-    settings.apply_seen();
-    let shop = Shop::open(settings).unwrap();
+    let shop = Shop::open(Settings::of(3_000).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     let ((items, lines), log) = shop.watch(|| examine(&mut session));
     assert_eq!(items, ITEMS);
