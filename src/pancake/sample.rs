@@ -14,6 +14,7 @@ use crate::time::{Micros, SECOND, UnixSeconds};
 use crate::union::Union;
 use crate::walk::{self, FULL_BATCH, WIDTH_SECONDS};
 use crate::walker::Ask;
+use crate::windows::Numbered;
 
 /// Requests that read the newest rows one after the other: a thousand rows are counted, and the end is proven. Where
 /// batches are small, more of them.
@@ -58,10 +59,11 @@ impl Scan {
         if let Some(total) = lock(&union).total().filter(|_| !whole) {
             return Ok(Sample { rows: newest, total: total as f64 });
         }
+        let older = if whole { 0.0 } else { self.older(&union, &chain, BUDGET - requests).await? };
         let is_list = self.object.paging() == Paging::Cursor;
         let (first, last) = match (newest.first(), newest.last()) {
             (Some(first), Some(last)) if !whole && is_list => (first.at, last.at),
-            _ => return Ok(Sample { total: newest.len() as f64, rows: newest }),
+            _ => return Ok(Sample { total: newest.len() as f64 + older, rows: newest }),
         };
         let density = newest.len() as f64 / first.0.saturating_sub(last.0).max(SECOND) as f64;
         let mut probes = Probes { first, last, density, batches: Vec::new(), nothing: None };
@@ -74,6 +76,36 @@ impl Scan {
             }
         }
         Ok(weigh(probes.stretches(newest)))
+    }
+
+    /// How many rows the windows hold that have not been read, by estimate: windows at growing distance, up to an empty one.
+    async fn older(&self, union: &Mutex<Union>, chain: &Chain, requests: usize) -> Result<f64> {
+        let (mut sum, mut last): (f64, Option<(i64, f64)>) = (0.0, None);
+        for index in [0, 1, 2, 4, 8, 16, 32, 64, 128].into_iter().take(requests) {
+            let Some(window) = lock(union).unread(index) else { break };
+            let count = self.rows_of(window, chain).await? as f64;
+            // Those in between hold as many as both on average.
+            sum +=
+                last.map_or(0.0, |(before, rows)| (index - before - 1) as f64 * f64::midpoint(rows, count));
+            sum += count;
+            last = Some((index, count));
+            if count == 0.0 {
+                break;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// How many rows a window holds, as its first batch shows; none if the request is refused.
+    async fn rows_of(&self, window: Numbered, chain: &Chain) -> Result<u64> {
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(_) => Ok(Some(0)),
+            Answer::Rows(_, listed) => {
+                Ok(Some(listed.total.unwrap_or_default().max(listed.rows.len() as u64)))
+            }
+        };
+        let address = address(self.object, &self.page_id, chain, &Ask::Numbered(window));
+        self.answer(&address, None, take).await
     }
 
     /// The batch that begins at a time; none on a page that takes no such window.

@@ -22,6 +22,7 @@ use crate::time::Micros;
 use crate::verdicts::{self, Known};
 use crate::walk::{End, TERMS, Terms};
 use crate::walker::{Ask, Walker};
+use crate::windows::Numbered;
 use choice::Choice;
 
 /// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is not cut, and of several
@@ -348,6 +349,11 @@ impl Union {
     /// How many rows there are, where the list says so.
     pub fn total(&self) -> Option<u64> {
         self.segments.first()?.walk.total()
+    }
+
+    /// One of the windows of a numbered list that have not been read, counted from the newest.
+    pub fn unread(&self, index: i64) -> Option<Numbered> {
+        self.segments.first()?.walk.unread(index)
     }
 
     /// Why the stream is over.

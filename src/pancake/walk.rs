@@ -133,8 +133,8 @@ pub struct Walk {
     trail: VecDeque<Spot>,
     /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
     in_a_row: usize,
-    /// Rows that were taken into the trail since the walk began at the head.
-    since_head: usize,
+    /// Rows that were taken into the trail since the walk began at the head; `None` if it began at an anchor.
+    since_head: Option<usize>,
     /// The last rows of the last replies.
     ends: VecDeque<String>,
     handed: Handed,
@@ -215,7 +215,7 @@ impl Walk {
             state: State::Head { confirming: false },
             trail: VecDeque::new(),
             in_a_row: 0,
-            since_head: 0,
+            since_head: None,
             ends: VecDeque::new(),
             handed: Handed::by(order, terms.full_batch),
             lowest: None,
@@ -447,7 +447,7 @@ impl Walk {
             }
             State::Head { .. } => {
                 self.forget_all();
-                self.since_head = 0;
+                self.since_head = Some(0);
                 return self.settle(rows, 0);
             }
             State::Anchor { .. } => {
@@ -464,11 +464,13 @@ impl Walk {
                     }
                     None if is_above && is_whole && !self.is_loose => {
                         self.forget_all();
+                        self.since_head = None;
                         return self.settle(rows, 0);
                     }
                     // A window may leave out rows that show an older time: its reply gives a cursor, and no piece.
                     _ if rows.len() > 1 && (is_above || joint.is_some()) => {
                         self.forget_all();
+                        self.since_head = None;
                         self.was_full = true;
                         return self.settle(&rows[..2], 0);
                     }
@@ -479,7 +481,7 @@ impl Walk {
                 self.more_follows = !rows.is_empty();
                 self.has_small_batches |= self.more_follows;
                 // The end of a list of one reply is proven by the head, which shows what moved as well.
-                let is_one_reply = self.since_head <= self.longest
+                let is_one_reply = self.since_head.is_some_and(|taken| taken <= self.longest)
                     && self.longest < self.terms.full_batch
                     && !LIKELY_BATCHES.contains(&self.longest);
                 match rows.is_empty() && is_one_reply {
@@ -559,7 +561,7 @@ impl Walk {
         let fresh = self.fresh(rows);
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
-        self.since_head += rows.len() - new;
+        self.since_head = self.since_head.map(|taken| taken + rows.len() - new);
         self.in_a_row += rows.len() - new;
         self.trail.extend(rows[new..].iter().map(|row| (*row).clone()));
         let longest = (2 * self.terms.full_batch).max(4 * self.terms.beyond);
@@ -664,7 +666,8 @@ impl Walk {
         }
         let nearest = self.trail.len().checked_sub(2);
         // Of a page out of order an anchor shows no piece, so the head is as good.
-        let from_head = self.since_head.min(if self.is_loose { self.trail.len() } else { usize::MAX });
+        let most = if self.is_loose { self.trail.len() } else { usize::MAX };
+        let from_head = self.since_head.unwrap_or(usize::MAX).min(most);
         // A server may take no cursor but the last row of a batch. That of an earlier one shows the place again.
         let last = self.trail.len().saturating_sub(1);
         let end = self.trail.iter().take(last).rposition(|row| self.ends.contains(&row.id));

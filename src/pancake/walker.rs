@@ -186,6 +186,14 @@ impl Walker {
         }
     }
 
+    /// One of the windows of a numbered list that have not been read, counted from the newest.
+    pub fn unread(&self, index: i64) -> Option<Numbered> {
+        match self {
+            Walker::Windows(windows) => windows.unread(index),
+            Walker::Cursor(_) | Walker::Thread(_) | Walker::Whole(_) => None,
+        }
+    }
+
     /// How many rows there are, where the list says so.
     pub fn total(&self) -> Option<u64> {
         match self {

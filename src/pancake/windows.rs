@@ -248,6 +248,21 @@ impl Windows {
         self.ended.then_some(End::ListEnded)
     }
 
+    /// Of a list in slices of 27 days one of those that have not been read, counted from the newest.
+    pub fn unread(&self, index: i64) -> Option<Numbered> {
+        let high = self.rest.high.checked_sub(index.checked_mul(SLICE_SECONDS)?)?;
+        let low = (high - (SLICE_SECONDS - 1)).max(self.rest.low);
+        let slice = Slice { low, high };
+        (self.is_narrow && !self.ended && !slice.is_empty()).then(|| self.first_batch(slice))
+    }
+
+    fn first_batch(&self, slice: Slice) -> Numbered {
+        // Both bounds are required. Second 0 might be taken for none.
+        let since = (slice.low - 1).max(1);
+        let until = (slice.high + 1).clamp(since, LAST_SECOND);
+        Numbered { since: UnixSeconds(since), until: UnixSeconds(until), number: 1, size: self.batch }
+    }
+
     /// Rows in the query's window, as the first reply said.
     pub fn total(&self) -> Option<u64> {
         self.total
@@ -255,16 +270,10 @@ impl Windows {
 
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Numbered> {
-        // Both bounds are required. Second 0 might be taken for none.
-        let since = (self.slice.low - 1).max(1);
-        let until =
-            if self.is_proving { LAST_SECOND } else { (self.slice.high + 1).clamp(since, LAST_SECOND) };
-        (!self.ended).then(|| Numbered {
-            since: UnixSeconds(since),
-            until: UnixSeconds(until),
-            number: self.reading.as_ref().map_or(1, |reading| reading.number),
-            size: self.batch,
-        })
+        let first = self.first_batch(self.slice);
+        let until = if self.is_proving { UnixSeconds(LAST_SECOND) } else { first.until };
+        let number = self.reading.as_ref().map_or(1, |reading| reading.number);
+        (!self.ended).then_some(Numbered { until, number, ..first })
     }
 
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.

@@ -115,6 +115,14 @@ impl Settings {
         self
     }
 
+    /// Leaves no conversation frozen.
+    pub fn unfrozen(mut self) -> Settings {
+        for page in &mut self.pages {
+            page.frozen = 0.0;
+        }
+        self
+    }
+
     /// One page of so many conversations, everything else as by default.
     pub fn of(conversations: usize) -> Settings {
         Settings {

@@ -23,7 +23,7 @@ const SCANS: [(&str, Option<usize>); 4] = [
 ];
 
 fn open(rows: usize) -> (Shop<'static>, Session) {
-    let shop = Shop::open(Settings::of(rows)).unwrap();
+    let shop = Shop::open(Settings::of(rows).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET statement_timeout = '60s'").unwrap();
     shop.simulator.switches(far);

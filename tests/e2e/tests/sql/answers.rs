@@ -110,7 +110,7 @@ fn same(shown: &BTreeMap<String, Value>, served: &BTreeMap<String, Value>, read:
 }
 
 fn all_columns(settings: Settings, read: fn(&Value) -> Value) {
-    let shop = Shop::open_with(settings, &[ONE_CHAIN]).unwrap();
+    let shop = Shop::open_with(settings.as_seen(), &[ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'UTC'").unwrap();
     let truth = served(&shop);
@@ -155,6 +155,7 @@ fn rows_of_the_article_come_unchanged() {
 fn both_shapes_answer_the_same_query() {
     let shape = |ordinal, shape| PageSettings { shape, conversations: 90, ..PageSettings::numbered(ordinal) };
     let pages = vec![shape(0, Shape::Observed), shape(1, Shape::Article)];
+    // A frozen row does not show the time of its last message.
     let shop = Shop::open_with(Settings { pages, ..Settings::default() }, &[ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'Asia/Ho_Chi_Minh'").unwrap();
@@ -182,7 +183,7 @@ fn both_shapes_answer_the_same_query() {
 
 #[test]
 fn pages_of_every_size_come_whole() {
-    let shop = Shop::open_with(Settings::of(181), &[ONE_CHAIN]).unwrap();
+    let shop = Shop::open_with(Settings::of(181).as_seen(), &[ONE_CHAIN]).unwrap();
     let page = shop.simulator.first_page();
     let rows = page.conversations();
     let mut session = shop.connect().unwrap();
@@ -208,7 +209,7 @@ fn pages_of_every_size_come_whole() {
 
 #[test]
 fn the_time_zone_changes_only_what_is_shown() {
-    let shop = Shop::open(Settings::of(70)).unwrap();
+    let shop = Shop::open(Settings::of(70).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     let facts =
         "SELECT id, extract(epoch FROM inserted_at), extract(epoch FROM updated_at), last_message, raw
@@ -229,7 +230,7 @@ fn the_time_zone_changes_only_what_is_shown() {
 /// Rows as they may come tomorrow: keys missing, null, of other types, and text that Postgres cannot hold.
 #[test]
 fn odd_rows_are_read() {
-    let shop = Shop::open(Settings::of(0)).unwrap();
+    let shop = Shop::open(Settings::of(0).as_seen()).unwrap();
     let page = shop.simulator.first_page();
     page.replace_rows(vec![
         json!({"id": "bare", "inserted_at": "2026-03-30T02:11:05", "updated_at": "2026-03-30T02:11:05.5Z"}),

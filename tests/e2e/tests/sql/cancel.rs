@@ -53,7 +53,7 @@ struct Stuck {
 
 impl Stuck {
     fn new(phase: Phase) -> Stuck {
-        let shop = Shop::open_with(Settings::of(ROWS), phase.options).unwrap();
+        let shop = Shop::open_with(Settings::of(ROWS).as_seen(), phase.options).unwrap();
         if let Some(fault) = &phase.fault {
             shop.simulator.fault(fault.clone(), Times::Always);
         }
@@ -207,7 +207,7 @@ fn pg_terminate_backend_ends_a_scan_in_every_phase() {
 
 #[test]
 fn a_cursor_that_is_closed_asks_for_nothing_more() {
-    let shop = Shop::open(Settings::of(3000)).unwrap();
+    let shop = Shop::open(Settings::of(3000).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     let work = |session: &mut Session| {
         session
@@ -245,7 +245,7 @@ fn a_killed_backend_blocks_nobody() {
     let cluster = Cluster::start_with(&[("synchronous_commit", "on")]).unwrap();
     let options = [("requests_per_second", "20"), ("request_timeout", "1h")];
     for (waiting_for, fault) in [("reply", Some(Fault::Hang)), ("rate limit", None)] {
-        let shop = Shop::open_in(&cluster, Settings::of(600), &options).unwrap();
+        let shop = Shop::open_in(&cluster, Settings::of(600).as_seen(), &options).unwrap();
         let mut victim = shop.connect().unwrap();
         victim.execute("SET pancake_fdw.progress_interval = '1ms'").unwrap();
         if let Some(fault) = fault {
@@ -272,7 +272,7 @@ fn a_killed_backend_blocks_nobody() {
 #[test]
 fn the_server_stops_while_a_scan_waits() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(10), &[("request_timeout", "1h")]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(10).as_seen(), &[("request_timeout", "1h")]).unwrap();
     shop.simulator.fault(Fault::Hang, Times::Always);
     let mut session = shop.connect().unwrap();
     let scanner = std::thread::spawn(move || session.error(COUNT).map(|error| error.sqlstate));

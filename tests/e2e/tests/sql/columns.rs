@@ -6,7 +6,7 @@ use pancake_simulator::Settings;
 use serde_json::json;
 
 fn open(rows: usize) -> (Shop<'static>, Session) {
-    let shop = Shop::open(Settings::of(rows)).unwrap();
+    let shop = Shop::open(Settings::of(rows).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'UTC'; CREATE TABLE copy AS SELECT * FROM shop.conversations").unwrap();
     (shop, session)
@@ -416,7 +416,7 @@ fn partitions_and_children_are_tables_too() {
             ..pancake_simulator::PageSettings::numbered(ordinal)
         })
         .collect();
-    let shop = Shop::open(Settings { pages, ..Settings::default() }).unwrap();
+    let shop = Shop::open(Settings { pages, ..Settings::default() }.as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session
         .execute(
@@ -470,7 +470,7 @@ fn jsonb_is_stored_as_postgres_stores_it() {
         serde_json::Value::Object(many),
         deep,
     ];
-    let shop = Shop::open(Settings::of(0)).unwrap();
+    let shop = Shop::open(Settings::of(0).as_seen()).unwrap();
     let page = shop.simulator.first_page();
     for (i, document) in documents.iter().enumerate() {
         page.insert_row(

@@ -24,7 +24,7 @@ fn a_reply_that_does_not_fit_is_an_error_of_its_statement() {
     settings.pages[0].row_bytes = Some(4 << 20);
     settings.switches.gzip = false;
     let options = [("max_response_bytes", "1GB"), ("max_retries", "0")];
-    let shop = Shop::open_in(&cluster, settings, &options).unwrap();
+    let shop = Shop::open_in(&cluster, settings.as_seen(), &options).unwrap();
     let mut other = shop.connect().unwrap();
     other.execute("CREATE TEMP TABLE alive AS SELECT pg_postmaster_start_time() AS since").unwrap();
 
@@ -84,7 +84,7 @@ fn a_reply_that_does_not_fit_is_an_error_of_its_statement() {
 #[test]
 fn a_statement_that_runs_out_of_memory_anywhere_ends_with_an_error() {
     let cluster = small_cluster();
-    let shop = Shop::open_in(&cluster, Settings::of(300), &[("max_retries", "0")]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(300).as_seen(), &[("max_retries", "0")]).unwrap();
     let mut session = shop.connect().unwrap();
     let pid = session.pid().unwrap();
     let (mut whole, mut failed) = (0, 0);

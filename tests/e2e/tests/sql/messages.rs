@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// A page and its longest conversation.
 fn open(rows: usize) -> (Shop<'static>, Session, String) {
-    let shop = Shop::open_with(Settings::of(rows), &[("max_retries", "0")]).unwrap();
+    let shop = Shop::open_with(Settings::of(rows).as_seen(), &[("max_retries", "0")]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET TimeZone = 'UTC'").unwrap();
     let longest = longest(&shop).remove(0);

@@ -24,7 +24,7 @@ const LOST: [LostCursor; 5] = [
 
 fn open(rows: usize) -> (Shop<'static>, Session) {
     // Requests that fail are asked again at once in another form; nothing here is worth a second's wait.
-    let shop = Shop::open_with(Settings::of(rows), &[("max_retries", "0")]).unwrap();
+    let shop = Shop::open_with(Settings::of(rows).as_seen(), &[("max_retries", "0")]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET statement_timeout = '20s'").unwrap();
     (shop, session)

@@ -24,7 +24,8 @@ fn open(pages: usize, conversations: usize) -> (Shop<'static>, Session) {
         (0..pages).map(|n| PageSettings { conversations, ..PageSettings::numbered(n) }).collect();
     // One request in flight for each page: what is in flight together is of several pages.
     let shop =
-        Shop::open_with(Settings { pages, ..Settings::default() }, &[("max_concurrency", "1")]).unwrap();
+        Shop::open_with(Settings { pages, ..Settings::default() }.as_seen(), &[("max_concurrency", "1")])
+            .unwrap();
     let mut session = shop.connect().unwrap();
     attach(&shop, &mut session);
     session.execute("CREATE TABLE copy AS SELECT * FROM live; ANALYZE copy").unwrap();

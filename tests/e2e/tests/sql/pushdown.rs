@@ -15,7 +15,11 @@ use pancake_simulator::{Entry, Settings};
 
 /// A page, and beside it the table `copy` of its rows.
 fn open(rows: usize, options: &[(&str, &str)]) -> (Shop<'static>, Session) {
-    let shop = Shop::open_with(Settings::of(rows), options).unwrap();
+    open_on(Settings::of(rows).as_seen(), options)
+}
+
+fn open_on(settings: Settings, options: &[(&str, &str)]) -> (Shop<'static>, Session) {
+    let shop = Shop::open_with(settings, options).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE TABLE copy AS SELECT * FROM shop.conversations").unwrap();
     session.execute("CREATE TABLE one AS SELECT 1 AS one; ANALYZE copy; ANALYZE one").unwrap();
@@ -192,7 +196,7 @@ fn lists_of_types_are_one_chain_each_or_none() {
 /// since and until hold the bound with a second to spare, and no more than a few.
 #[test]
 fn windows_are_sent_widened() {
-    let (shop, mut session) = open(200, &[]);
+    let (shop, mut session) = open_on(Settings::of(200), &[]);
     for column in ["updated_at", "inserted_at"] {
         let middle = format!("SELECT {column} FROM copy ORDER BY {column} OFFSET 150 LIMIT 1");
         let exact = session.one(&format!("SELECT ({middle}) AT TIME ZONE 'UTC'")).unwrap();

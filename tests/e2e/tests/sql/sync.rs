@@ -24,7 +24,16 @@ const FULL: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations',
 
 /// A page of so many rows over 90 days, and an empty schema `crm`.
 fn open(rows: usize) -> (Shop<'static>, Session) {
-    let shop = Shop::open(Settings::of(rows)).unwrap();
+    open_on(Settings::of(rows).as_seen())
+}
+
+/// A page without frozen rows, whose last messages a delta does not find.
+fn open_unfrozen(rows: usize) -> (Shop<'static>, Session) {
+    open_on(Settings::of(rows).as_seen().unfrozen())
+}
+
+fn open_on(settings: Settings) -> (Shop<'static>, Session) {
+    let shop = Shop::open(settings).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     (shop, session)
@@ -155,7 +164,7 @@ fn the_target_is_made_in_the_image_of_the_source() {
 /// Requests of the CALL, and rows in the window of the delta.
 #[test]
 fn a_delta_costs_a_request_for_59_rows_and_three_and_one_if_nothing_has_changed() {
-    let (shop, mut session) = open(1_500);
+    let (shop, mut session) = open_unfrozen(1_500);
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     // Long enough for a walk to be cut into pieces, where it may be.
@@ -375,7 +384,7 @@ fn a_partitioned_target_and_other_schemas_of_the_source() {
 
 #[test]
 fn the_list_moves_meanwhile() {
-    let (shop, mut session) = open(400);
+    let (shop, mut session) = open_unfrozen(400);
     let storm = pancake_simulator::Storm { messages: 2.0, creates: 0.5, retags: 0.5, ..Default::default() };
     shop.simulator.switches(|switches| {
         switches.storm = storm;

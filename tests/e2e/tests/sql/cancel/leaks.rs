@@ -52,7 +52,8 @@ fn small_rows() -> Settings {
 
 #[test]
 fn a_thousand_errors_in_the_middle_of_a_scan() {
-    let shop = Shop::open_with(small_rows(), &[("requests_per_second", "100000"), ONE_CHAIN]).unwrap();
+    let shop =
+        Shop::open_with(small_rows().as_seen(), &[("requests_per_second", "100000"), ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     let refused = Fault::SuccessFalse { code: Some(103), message: "expired".to_owned() };
     shop.simulator.fault_on(Only::with_cursor(), refused, Times::Always);
@@ -66,7 +67,8 @@ fn a_thousand_errors_in_the_middle_of_a_scan() {
 
 #[test]
 fn cells_that_do_not_fit_and_cancelled_scans() {
-    let shop = Shop::open_with(small_rows(), &[("requests_per_second", "100000"), ONE_CHAIN]).unwrap();
+    let shop =
+        Shop::open_with(small_rows().as_seen(), &[("requests_per_second", "100000"), ONE_CHAIN]).unwrap();
     let mut session = shop.connect().unwrap();
     session
         .execute(

@@ -20,7 +20,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn version_tells_what_is_installed() {
-    let shop = Shop::open(Settings::of(0)).unwrap();
+    let shop = Shop::open(Settings::of(0).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     let row =
         session.rows("SELECT extension, library, postgres, pgrx FROM pancake.version()").unwrap().remove(0);
@@ -35,7 +35,7 @@ fn version_tells_what_is_installed() {
 #[test]
 fn request_stats_count_what_the_page_saw() {
     let (cluster, settings) = open(200);
-    let shop = Shop::open_in(&cluster, settings, &[]).unwrap();
+    let shop = Shop::open_in(&cluster, settings.as_seen(), &[]).unwrap();
     let mut session = shop.connect().unwrap();
     let stats = |session: &mut Session, columns: &str| {
         session
@@ -131,7 +131,7 @@ fn wrappers(view: &str) -> String {
 #[test]
 fn progress_shows_what_runs_to_those_who_may_see_it() {
     let (cluster, settings) = open(300);
-    let shop = Shop::open_in(&cluster, settings, &[]).unwrap();
+    let shop = Shop::open_in(&cluster, settings.as_seen(), &[]).unwrap();
     let mut session = shop.connect().unwrap();
     let token = shop.simulator.first_page().token();
     session
@@ -182,7 +182,7 @@ fn progress_shows_what_runs_to_those_who_may_see_it() {
 
 #[test]
 fn notices_tell_how_far_a_statement_is() {
-    let shop = Shop::open(Settings::of(400)).unwrap();
+    let shop = Shop::open(Settings::of(400).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session.rows("SELECT * FROM shop.conversations").unwrap();
     assert!(session.notices().is_empty());

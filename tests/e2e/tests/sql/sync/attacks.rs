@@ -161,7 +161,7 @@ fn what_an_autovacuum_worker_runs_for_it() {
         ("autovacuum_analyze_scale_factor", "0"),
     ];
     let cluster = Cluster::start_with(&settings).unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(130), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(130).as_seen(), &[]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     session.execute(SYNC).unwrap();

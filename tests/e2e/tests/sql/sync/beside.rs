@@ -89,7 +89,7 @@ fn a_run_between_two_steps_is_not_taken_for_dead() {
 /// Many sessions at once, deltas and full rescans, with a webhook that writes what it is told, while the list moves.
 #[test]
 fn everybody_at_once() {
-    let (shop, mut session) = open(300);
+    let (shop, mut session) = open_unfrozen(300);
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     shop.simulator.switches(|switches| {
@@ -200,7 +200,7 @@ fn a_table_that_is_emptied_meanwhile_is_filled_again() {
 /// Rows wait for the network in memory: nobody who writes the table waits for it.
 #[test]
 fn a_webhook_does_not_wait_for_a_sync() {
-    let shop = Shop::open_with(Settings::of(600), &[("max_concurrency", "1")]).unwrap();
+    let shop = Shop::open_with(Settings::of(600).as_seen(), &[("max_concurrency", "1")]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     let page = shop.simulator.first_page();

@@ -73,7 +73,8 @@ fn strike(
 #[test]
 fn at_any_moment_in_any_way() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(700), &[("max_concurrency", "2")]).unwrap();
+    let shop =
+        Shop::open_in(&cluster, Settings::of(700).as_seen().unfrozen(), &[("max_concurrency", "2")]).unwrap();
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
     // Small batches, so that there are many seams to die at.
@@ -136,7 +137,7 @@ fn at_any_moment_in_any_way() {
 #[test]
 fn messages_tags_and_users_at_any_moment() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(90), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(90).as_seen().unfrozen(), &[]).unwrap();
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
     session
@@ -233,7 +234,7 @@ fn is_recorded() -> bool {
 #[test]
 fn marks_survive_a_dump() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(130), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(130).as_seen(), &[]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     session.execute(SYNC).unwrap();

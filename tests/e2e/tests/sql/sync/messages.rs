@@ -151,7 +151,7 @@ fn webhook(session: &mut Session, id: &str) {
 /// A webhook tells of the newest message first: what it missed before that is older than a stored one.
 #[test]
 fn what_a_webhook_stored_hides_nothing() {
-    let (shop, mut session) = open(150);
+    let (shop, mut session) = open_unfrozen(150);
     let page = shop.simulator.first_page();
     session.execute(LATER).unwrap();
     // It was down for two hours, and so was the sync.
@@ -195,7 +195,7 @@ fn what_a_webhook_stored_hides_nothing() {
 /// The same by chance: messages come while threads are read, a webhook tells of some of them, and time passes.
 #[test]
 fn a_webhook_beside_a_storm() {
-    let (shop, mut session) = open(130);
+    let (shop, mut session) = open_unfrozen(130);
     let page = shop.simulator.first_page();
     session
         .execute("CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 12::bigint'")
@@ -281,7 +281,7 @@ fn the_reread_sees_what_moves_no_time() {
 
 #[test]
 fn a_full_rescan_marks_what_is_gone() {
-    let (shop, mut session) = open(250);
+    let (shop, mut session) = open_unfrozen(250);
     let page = shop.simulator.first_page();
     session.execute(&call("messages", ", full_rescan => true")).unwrap();
     assert_eq!(runs(&mut session), ["backfill ok", "full ok"]);
@@ -386,7 +386,8 @@ fn small_pages_and_empty_ones() {
 #[test]
 fn two_pages_in_one_table() {
     let page = |ordinal| PageSettings { conversations: 70, ..PageSettings::numbered(ordinal) };
-    let shop = Shop::open(Settings { pages: vec![page(0), page(1)], ..Settings::default() }).unwrap();
+    let shop =
+        Shop::open(Settings { pages: vec![page(0), page(1)], ..Settings::default() }.as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session
         .execute(
@@ -520,7 +521,7 @@ fn a_table_of_ones_own() {
 #[test]
 fn a_conversation_that_vanishes_meanwhile() {
     for lost in [LostConversation::Empty, LostConversation::Http404, LostConversation::SuccessFalse] {
-        let shop = Shop::open_with(Settings::of(90), &[("max_retries", "0")]).unwrap();
+        let shop = Shop::open_with(Settings::of(90).as_seen(), &[("max_retries", "0")]).unwrap();
         let mut session = shop.connect().unwrap();
         session.execute("CREATE SCHEMA crm").unwrap();
         let page = shop.simulator.first_page();

@@ -10,7 +10,7 @@ use super::*;
 fn open_pages(count: usize) -> (Shop<'static>, Session) {
     let page = |ordinal| PageSettings { conversations: 70, ..PageSettings::numbered(ordinal) };
     let settings = Settings { pages: (0..count).map(page).collect(), ..Settings::default() };
-    let shop = Shop::open(settings).unwrap();
+    let shop = Shop::open(settings.as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session
         .execute(

@@ -12,7 +12,7 @@ fn the_reread_sees_tags_and_readers() {
     // 150 a day: the head of the list, which a delta reads anyway, does not reach back to an hour ago.
     let mut settings = Settings::of(900);
     settings.pages[0].days = 6;
-    let shop = Shop::open(settings).unwrap();
+    let shop = Shop::open(settings.as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     let page = shop.simulator.first_page();

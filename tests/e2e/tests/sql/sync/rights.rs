@@ -242,7 +242,7 @@ fn two_roles_share_a_target_and_its_lane() {
 #[test]
 fn who_may_read_all_dumps_the_marks() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(30), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(30).as_seen(), &[]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("CREATE SCHEMA crm").unwrap();
     session.execute(SYNC).unwrap();
