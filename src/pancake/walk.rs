@@ -19,7 +19,10 @@
 //!
 //! 1. A step asks from the last row of the previous distinct time, so that ties and the place come again.
 //! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further up are tried as
-//!    cursors, then an anchor above the place, then the walk begins at the head again.
+//!    cursors, then the place itself, then an anchor above it, then the walk begins at the head again.
+//!    A server may take no cursor but the last row of a reply. Then a *jump* asks from the place, and a *check* repeats
+//!    the request that brought it: if the place is still its last row, the jump's first row follows it in the list. A
+//!    second jump that begins with that row is taken in: three requests for a batch.
 //! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond it.
 //! 4. The end of the list is proven without times: the place as cursor brings nothing, and asked from above it, or at the
 //!    head where that is one reply, it comes again with nothing behind.
@@ -40,6 +43,7 @@ use crate::verdicts::{self, Known};
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Ask {
     pub cursor: Option<String>,
     pub since: Option<UnixSeconds>,
@@ -88,8 +92,6 @@ const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
 const ROWS_ABOVE: i64 = 4;
 /// Anchors that are tried before the head.
 const ANCHORS: u32 = 3;
-/// Replies whose last rows are remembered.
-const ENDS: usize = 4;
 /// Cursors that are tried before an anchor, or before the walk begins anew: on a busy page a row can move away while it is
 /// asked from.
 const CURSORS: u32 = 6;
@@ -135,15 +137,23 @@ pub struct Walk {
     in_a_row: usize,
     /// Rows that were taken into the trail since the walk began at the head; `None` if it began at an anchor.
     since_head: Option<usize>,
-    /// The last rows of the last replies.
-    ends: VecDeque<String>,
+    /// The request whose reply had the place as its last row.
+    brought_by: Option<Ask>,
     handed: Handed,
     /// The oldest time of a row so far.
     lowest: Option<Micros>,
     /// Cursors in a row that did not lead on from the trail.
     misses: u32,
-    /// The last cursors did not lead on: an anchor is tried after the first one.
+    /// The last cursors did not lead on: no more of them are tried but the place.
     cursors_fail: bool,
+    /// Rows of the trail, since it grew, that as cursors brought none of it.
+    refused_cursors: u32,
+    /// No cursor but the last row of a reply has led on, and many were tried.
+    takes_only_last_rows: bool,
+    /// A cursor has led on.
+    has_led: bool,
+    /// The place was tried as cursor, and no new row has come since.
+    has_jumped: bool,
     /// An anchor above the place was asked for, and no new row has come since.
     is_anchored: bool,
     /// Requests since the last new row that did not move the place.
@@ -184,7 +194,7 @@ struct Anchors {
     empty: Option<(Micros, Micros)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum State {
     /// `confirming`: whether the place is the last row.
@@ -201,7 +211,24 @@ enum State {
         confirming: bool,
     },
     Probe,
+    /// The place is the cursor; `next` is what a check has proven to follow it.
+    Jump {
+        next: Next,
+    },
+    /// The request that brought the place is repeated, after a jump that showed `next` behind it.
+    Check {
+        next: Next,
+    },
     Ended(End),
+}
+
+/// What follows the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+enum Next {
+    Unknown,
+    Row(String),
+    Nothing,
 }
 
 impl Walk {
@@ -216,11 +243,15 @@ impl Walk {
             trail: VecDeque::new(),
             in_a_row: 0,
             since_head: None,
-            ends: VecDeque::new(),
+            brought_by: None,
             handed: Handed::by(order, terms.full_batch),
             lowest: None,
             misses: 0,
             cursors_fail: false,
+            refused_cursors: 0,
+            takes_only_last_rows: false,
+            has_led: false,
+            has_jumped: false,
             is_anchored: false,
             fruitless: 0,
             more_follows: false,
@@ -266,6 +297,7 @@ impl Walk {
         let above = gap.max(0).saturating_mul(ROWS_ABOVE) / SECOND + 1;
         older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
         older.whole = self.whole;
+        older.takes_only_last_rows = self.takes_only_last_rows;
         older
     }
 
@@ -344,7 +376,8 @@ impl Walk {
             State::Head { .. } => Some(Ask::HEAD),
             State::Anchor { until, .. } => Some(Ask::up_to(until)),
             State::Step { from: row, .. } => from(self.trail.get(row)),
-            State::Probe => from(self.trail.back()),
+            State::Probe | State::Jump { .. } => from(self.trail.back()),
+            State::Check { .. } => Some(self.brought_by.clone().unwrap_or(Ask::HEAD)),
         }
     }
 
@@ -374,8 +407,16 @@ impl Walk {
                 self.anchors.are_taken &= !is_named;
                 self.anchor_further_up(&[]);
             }
-            State::Step { from, confirming } => self.miss(from, confirming),
-            State::Probe => self.miss(self.trail.len().saturating_sub(1), false),
+            State::Step { from, confirming } => {
+                self.refused_cursors += 1;
+                self.miss(from, confirming);
+            }
+            State::Probe | State::Check { .. } => self.miss(self.trail.len().saturating_sub(1), false),
+            State::Jump { .. } if self.misses < CURSORS => {
+                self.misses += 1;
+                self.state = State::Check { next: Next::Unknown };
+            }
+            State::Jump { .. } => self.miss(self.trail.len().saturating_sub(1), false),
         }
         Ok(true)
     }
@@ -396,18 +437,26 @@ impl Walk {
         self.longest = self.longest.max(rows.len());
         self.was_full = rows.len() >= self.terms.full_batch;
         self.note_anchor(&rows);
-        self.ends.extend(rows.last().map(|row| row.id.clone()));
-        self.ends.drain(..self.ends.len().saturating_sub(ENDS));
-        let place = self.trail.back().cloned();
-        let is_step = matches!(self.state, State::Step { .. });
+        let (place, asked) = (self.trail.back().cloned(), self.ask());
+        // Requests that take the place down by one batch.
+        let step = match self.state {
+            State::Step { .. } => 1,
+            State::Jump { .. } => 3,
+            _ => 0,
+        };
         self.count();
         self.in_order(&rows)?;
         let fresh = self.take(&rows);
+        if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
+            self.brought_by = asked;
+        } else if self.trail.back() != place.as_ref() {
+            self.brought_by = None;
+        }
         let goes_down = |old: Spot| {
             self.trail.back().is_some_and(|new| new.id != old.id && (new.at <= old.at || !new.is_dated))
         };
-        if is_step && place.is_some_and(goes_down) {
-            self.fruitless = self.fruitless.saturating_sub(1);
+        if step > 0 && place.is_some_and(goes_down) {
+            self.fruitless = self.fruitless.saturating_sub(step);
         } else if self.fruitless > self.terms.patience && self.ended().is_none() {
             return Err(restless("The cursor did not lead on from the last row, asked in every form."));
         }
@@ -435,7 +484,7 @@ impl Walk {
 
     fn take(&mut self, rows: &[&Spot]) -> Vec<usize> {
         let joint = self.joint(rows);
-        match self.state {
+        match self.state.clone() {
             State::Ended(_) => {}
             State::Head { .. } if rows.is_empty() => self.state = State::Ended(End::ListEnded),
             State::Head { confirming: true }
@@ -468,7 +517,7 @@ impl Walk {
                         return self.settle(rows, 0);
                     }
                     // A window may leave out rows that show an older time: its reply gives a cursor, and no piece.
-                    _ if rows.len() > 1 && (is_above || joint.is_some()) => {
+                    _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.takes_only_last_rows => {
                         self.forget_all();
                         self.since_head = None;
                         self.was_full = true;
@@ -490,7 +539,10 @@ impl Walk {
                 }
             }
             State::Step { from, confirming } => match joint {
-                None => self.miss(from, confirming),
+                None => {
+                    self.refused_cursors += 1;
+                    self.miss(from, confirming);
+                }
                 // The batch has no room for the rows down to the place: ask from nearer by.
                 Some((row, known))
                     if row + 1 == rows.len() && known + 1 < self.trail.len() && self.was_full =>
@@ -503,6 +555,8 @@ impl Walk {
                 Some((row, known)) if row + 1 == rows.len() => {
                     // What stood below in the trail is gone, or comes again.
                     let is_place = known + 1 == self.trail.len();
+                    let is_above = |row: &Spot| self.trail.iter().take(from + 1).any(|known| known == row);
+                    self.refused_cursors += u32::from(rows.iter().any(|row| is_above(row)));
                     self.forget_below(known);
                     // A full batch up to there may be one that the cursor had no part in.
                     if !self.was_full {
@@ -513,10 +567,44 @@ impl Walk {
                 Some((row, known)) => {
                     self.forget_below(known);
                     (self.misses, self.cursors_fail) = (0, false);
+                    (self.has_led, self.takes_only_last_rows) = (true, false);
                     return self.settle(rows, row + 1);
                 }
             },
+            State::Jump { next } => match (joint, rows.first()) {
+                // Nothing proves that the page takes cursors at all before one has led on.
+                (_, None) if self.has_led && next == Next::Nothing => {
+                    self.state = State::Ended(End::ListEnded)
+                }
+                (_, None) if self.has_led => self.state = State::Check { next: Next::Nothing },
+                (_, None) => {
+                    self.takes_only_last_rows = false;
+                    self.step(false);
+                }
+                (Some((row, known)), _) => return self.join(rows, row, known, Next::Unknown),
+                (None, Some(first)) if next == Next::Row(first.id.clone()) => {
+                    self.has_led = true;
+                    return self.settle(rows, 0);
+                }
+                (None, Some(first)) => self.state = State::Check { next: Next::Row(first.id.clone()) },
+            },
+            State::Check { next } => match joint {
+                Some((row, known)) => return self.join(rows, row, known, next),
+                None => self.miss(self.trail.len().saturating_sub(1), false),
+            },
         }
+        Vec::new()
+    }
+
+    /// Takes in what stands behind a row of the trail. If nothing does, that row is the place; `next` follows it if it
+    /// was the place before.
+    fn join(&mut self, rows: &[&Spot], row: usize, known: usize, next: Next) -> Vec<usize> {
+        let was_place = known + 1 == self.trail.len();
+        self.forget_below(known);
+        if row + 1 < rows.len() {
+            return self.settle(rows, row + 1);
+        }
+        self.state = State::Jump { next: if was_place { next } else { Next::Unknown } };
         Vec::new()
     }
 
@@ -559,6 +647,7 @@ impl Walk {
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
         let fresh = self.fresh(rows);
+        self.refused_cursors = 0;
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
         self.since_head = self.since_head.map(|taken| taken + rows.len() - new);
@@ -571,6 +660,8 @@ impl Walk {
         let is_next = matches!(self.state, State::Step { .. });
         if self.is_beyond() {
             self.state = State::Ended(End::PassedBound);
+        } else if self.takes_only_last_rows && !self.is_tied() && (self.was_full || self.has_led) {
+            self.state = State::Jump { next: Next::Unknown };
         } else if self.was_full || is_next && self.has_small_batches && rows.len() >= self.longest {
             self.step(false);
         } else {
@@ -587,7 +678,7 @@ impl Walk {
         self.has_left_out |=
             rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
         if !fresh.is_empty() {
-            (self.fruitless, self.misses, self.is_anchored) = (0, 0, false);
+            (self.fruitless, self.misses, self.is_anchored, self.has_jumped) = (0, 0, false, false);
         }
         fresh
     }
@@ -668,16 +759,13 @@ impl Walk {
         // Of a page out of order an anchor shows no piece, so the head is as good.
         let most = if self.is_loose { self.trail.len() } else { usize::MAX };
         let from_head = self.since_head.unwrap_or(usize::MAX).min(most);
-        // A server may take no cursor but the last row of a batch. That of an earlier one shows the place again.
-        let last = self.trail.len().saturating_sub(1);
-        let end = self.trail.iter().take(last).rposition(|row| self.ends.contains(&row.id));
-        if let Some(end) = end.filter(|_| self.cursors_fail && self.misses == 1) {
-            self.state = State::Step { from: end, confirming };
-            return;
-        }
         let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
         match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
             Some(from) => self.state = State::Step { from, confirming },
+            None if self.can_jump() && !std::mem::replace(&mut self.has_jumped, true) => {
+                self.takes_only_last_rows = true;
+                self.state = State::Jump { next: Next::Unknown };
+            }
             // What one batch holds is read as fast from the head.
             None if self.is_anchored || from_head < self.terms.full_batch => self.begin_anew(confirming),
             None => {
@@ -690,6 +778,19 @@ impl Walk {
                 }
             }
         }
+    }
+
+    /// Whether the place is to be tried as cursor: none of the others led on, as where a server takes only the last row of a
+    /// reply.
+    fn can_jump(&self) -> bool {
+        self.refused_cursors >= CURSORS && self.brought_by.is_some() && !self.is_tied()
+    }
+
+    /// Whether the row above the place may have its time: a jump may lead on below that.
+    fn is_tied(&self) -> bool {
+        let mut last = self.trail.iter().rev().map(|row| row.at);
+        let (place, above) = (last.next(), last.next());
+        above.is_none() || above == place
     }
 
     /// Asks for an anchor, or at the head if it would be too recent.

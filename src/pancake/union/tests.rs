@@ -147,9 +147,11 @@ fn a_limit_is_reached_in_few_round_trips() {
 
 /// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each other: each row that
 /// stays comes once. Of two pages in three some rows lack the time of the order and show another one: they stand on top,
-/// or where a time would put them that nobody sees, and are left out of windows or not.
+/// or where a time would put them that nobody sees, and are left out of windows or not. One page in five takes no cursor
+/// but the last row of a reply.
 #[test]
 fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
+    let mut failures = 0;
     for seed in 0..1_500 {
         let mut dice = Dice(seed);
         let (on_top, placed, ordered) = (seed % 3 == 1, seed % 3 == 2, seed % 2 == 0);
@@ -175,49 +177,60 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
             list.insert(0, (i64::MAX, spot));
         }
         let mut union = Union::new(Object::Conversations, &plan(1, ordered, None), false, NOW);
-        let (mut flight, mut came) = (Vec::new(), Vec::new());
+        let (mut flight, mut came, mut begun) = (Vec::new(), Vec::new(), 0);
+        let (only_last_rows, mut last_rows) = (seed % 5 == 1, std::collections::HashSet::new());
         let failed = 'scan: loop {
             while flight.len() < 12
                 && let Some(Question { asker, ask, .. }) = union.next(!flight.is_empty())
             {
                 let ask = ask.cursor();
                 let cursor = ask.cursor.as_ref().map(|id| list.iter().position(|(_, spot)| spot.id == *id));
-                if let Some(Some(row)) = cursor.filter(|_| dice.one_in(5)) {
+                if let Some(Some(row)) = cursor.filter(|_| dice.one_in(if only_last_rows { 50 } else { 5 })) {
                     list.remove(row);
                 }
                 if dice.one_in(8) {
                     let newest =
                         list.iter().map(|(at, _)| *at).filter(|at| *at < i64::MAX).max().unwrap() + 1;
-                    let id = format!("new {}", list.len());
+                    begun += 1;
+                    let id = format!("new {begun}");
                     let top = list.iter().take_while(|(at, _)| *at == i64::MAX).count();
                     list.insert(top, (newest, Spot::new(id, Micros(newest * SECOND))));
                 }
                 let until = ask.until.map_or(i64::MAX, |until| until.0);
                 // A cursor that is gone gets the first batch.
                 let from = cursor.flatten().map_or(0, |row| row + usize::from(!dice.one_in(9)));
+                let is_no_cursor =
+                    ask.cursor.as_ref().is_some_and(|id| only_last_rows && !last_rows.contains(id));
                 // Windows are refused by some pages, and now and then by others.
-                if ask.until.is_some() && (seed % 4 == 3 || dice.one_in(5)) {
-                    union.lost(asker, false).unwrap();
-                    continue;
+                if is_no_cursor || ask.until.is_some() && (seed % 4 == 3 || dice.one_in(5)) {
+                    match union.lost(asker, false) {
+                        Ok(true) => continue,
+                        _ => break 'scan Some(Error::new(Kind::ServerFault, "no form is left")),
+                    }
                 }
                 let rows = list.iter().skip(from).filter(|(at, _)| *at <= until);
                 let rows: Vec<Spot> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
+                last_rows.extend(rows.last().map(|row| row.id.clone()));
                 flight.push((asker, rows));
             }
             if flight.is_empty() {
                 break None;
             }
             let (asker, spots) = flight.swap_remove(dice.below(flight.len()));
-            let fresh = union.reply(asker, &spots, None, NOW).unwrap();
-            let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
-            union.feed(asker, fresh.into_iter().map(row).collect());
-            match union.ready() {
+            let ready = union.reply(asker, &spots, None, NOW).and_then(|fresh| {
+                let row =
+                    |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
+                union.feed(asker, fresh.into_iter().map(row).collect());
+                union.ready()
+            });
+            match ready {
                 Ok(rows) => came.extend(rows.into_iter().map(|row| row.id)),
                 Err(error) => break 'scan Some(error),
             }
         };
         if let Some(error) = failed {
-            assert!(placed && ordered, "{seed}: {error:?}");
+            assert!(placed && ordered || only_last_rows, "{seed}: {error:?}");
+            failures += usize::from(only_last_rows);
             continue;
         }
         assert!(union.is_over());
@@ -227,6 +240,7 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
         let is_missing = |id: &str| id.starts_with("old") && !counts.contains_key(id);
         assert_eq!(list.iter().find(|(_, spot)| is_missing(&spot.id)), None, "{seed}");
     }
+    assert!(failures < 90, "{failures} of 300 scans failed");
 }
 
 /// The same numbers for the same seed.
