@@ -430,12 +430,14 @@ impl Walk {
     pub fn reply(&mut self, rows: &[Spot], now: Micros) -> Result<Vec<usize>> {
         self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
         let unique = without_repeats(rows);
+        let length = rows.len();
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         let dated = || rows.iter().filter(|row| row.is_dated);
         self.has_undated |= rows.iter().any(|row| !row.is_dated);
         self.is_loose |= self.has_undated || dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
-        self.longest = self.longest.max(rows.len());
-        self.was_full = rows.len() >= self.terms.full_batch;
+        // A row that a reply repeats takes the place of another one.
+        self.longest = self.longest.max(length);
+        self.was_full = length >= self.terms.full_batch;
         self.note_anchor(&rows);
         let (place, asked) = (self.trail.back().cloned(), self.ask());
         // Requests that take the place down by one batch.
