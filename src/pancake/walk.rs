@@ -431,6 +431,7 @@ impl Walk {
         self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
         let unique = without_repeats(rows);
         let length = rows.len();
+        let ends_in_repeat = unique.last().is_some_and(|last| last + 1 < length);
         let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
         let dated = || rows.iter().filter(|row| row.is_dated);
         self.has_undated |= rows.iter().any(|row| !row.is_dated);
@@ -453,6 +454,10 @@ impl Walk {
             self.brought_by = asked;
         } else if self.trail.back() != place.as_ref() {
             self.brought_by = None;
+        }
+        if ends_in_repeat && matches!(self.state, State::Jump { .. }) {
+            // The place was not the last row of the reply.
+            self.state = State::Check { next: Next::Unknown };
         }
         let goes_down = |old: Spot| {
             self.trail.back().is_some_and(|new| new.id != old.id && (new.at <= old.at || !new.is_dated))
