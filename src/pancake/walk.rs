@@ -137,8 +137,9 @@ pub struct Walk {
     in_a_row: usize,
     /// Rows that were taken into the trail since the walk began at the head; `None` if it began at an anchor.
     since_head: Option<usize>,
-    /// The request whose reply had the place as its last row.
+    /// The request whose reply had the place as its last row, and whether no row was repeated behind it.
     brought_by: Option<Ask>,
+    is_at_end: bool,
     handed: Handed,
     /// The oldest time of a row so far.
     lowest: Option<Micros>,
@@ -244,6 +245,7 @@ impl Walk {
             in_a_row: 0,
             since_head: None,
             brought_by: None,
+            is_at_end: false,
             handed: Handed::by(order, terms.full_batch),
             lowest: None,
             misses: 0,
@@ -451,12 +453,11 @@ impl Walk {
         self.in_order(&rows)?;
         let fresh = self.take(&rows);
         if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
-            self.brought_by = asked;
+            (self.brought_by, self.is_at_end) = (asked, !ends_in_repeat);
         } else if self.trail.back() != place.as_ref() {
             self.brought_by = None;
         }
-        if ends_in_repeat && matches!(self.state, State::Jump { .. }) {
-            // The place was not the last row of the reply.
+        if !self.is_at_end && matches!(self.state, State::Jump { .. }) {
             self.state = State::Check { next: Next::Unknown };
         }
         let goes_down = |old: Spot| {
@@ -537,7 +538,8 @@ impl Walk {
                 self.more_follows = !rows.is_empty();
                 self.has_small_batches |= self.more_follows;
                 // The end of a list of one reply is proven by the head, which shows what moved as well.
-                let is_one_reply = self.since_head.is_some_and(|taken| taken <= self.longest)
+                let is_one_reply = self.is_at_end
+                    && self.since_head.is_some_and(|taken| taken <= self.longest)
                     && self.longest < self.terms.full_batch
                     && !LIKELY_BATCHES.contains(&self.longest);
                 match rows.is_empty() && is_one_reply {
