@@ -455,7 +455,7 @@ impl Walk {
         if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
             (self.brought_by, self.is_at_end) = (asked, !ends_in_repeat);
         } else if self.trail.back() != place.as_ref() {
-            self.brought_by = None;
+            (self.brought_by, self.is_at_end) = (None, false);
         }
         if !self.is_at_end && matches!(self.state, State::Jump { .. }) {
             self.state = State::Check { next: Next::Unknown };
