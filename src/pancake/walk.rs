@@ -537,14 +537,15 @@ impl Walk {
             State::Probe => {
                 self.more_follows = !rows.is_empty();
                 self.has_small_batches |= self.more_follows;
+                // Only as the last row of a reply the place is sure to be taken for a cursor.
+                let is_end = rows.is_empty() && self.is_at_end;
                 // The end of a list of one reply is proven by the head, which shows what moved as well.
-                let is_one_reply = self.is_at_end
-                    && self.since_head.is_some_and(|taken| taken <= self.longest)
+                let is_one_reply = self.since_head.is_some_and(|taken| taken <= self.longest)
                     && self.longest < self.terms.full_batch
                     && !LIKELY_BATCHES.contains(&self.longest);
-                match rows.is_empty() && is_one_reply {
+                match is_end && is_one_reply {
                     true => self.state = State::Head { confirming: true },
-                    false => self.step(rows.is_empty()),
+                    false => self.step(is_end),
                 }
             }
             State::Step { from, confirming } => match joint {
