@@ -71,7 +71,8 @@ fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) ->
         0 => NOTHING.to_owned(),
         _ => {
             let asked = asked.collect::<Vec<_>>();
-            sent(envelope.object, &asked, envelope.order, &known, &deparser.operands())
+            let takes_windows = envelope.detour.is_none();
+            sent(envelope.object, &asked, envelope.order, &known, &deparser.operands(), takes_windows)
         }
     };
     let mut lines = vec![("Pancake Sent", asked)];

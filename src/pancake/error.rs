@@ -88,11 +88,11 @@ impl Kind {
             Kind::OutOfMemory => Some(
                 "Lower the server options max_response_bytes or max_concurrency, or give the server process more memory.",
             ),
+            Kind::NotUnderstood => Some("Try again. If it lasts, report it together with the DETAIL."),
             Kind::UnknownOption
             | Kind::MissingOption
             | Kind::BadOption
             | Kind::NoToken
-            | Kind::NotUnderstood
             | Kind::BadCell
             | Kind::NotPermitted
             | Kind::BadDefinition

@@ -66,7 +66,7 @@ options! {
     "proxy", [Server], None, Superuser, |v| BaseUrl::parse_proxy(v).map(drop);
     "page_id", [Server, Table], None, Anyone, |v| page_id(v);
     "requests_per_second", [Server], Some("4"), Anyone, |v| requests_per_second(v).map(drop);
-    "max_concurrency", [Server], Some("8"), Anyone, |v| whole(v, 1, 64).map(drop);
+    "max_concurrency", [Server], Some("16"), Anyone, |v| whole(v, 1, 64).map(drop);
     "max_retries", [Server], Some("3"), Anyone, |v| whole(v, 0, 10).map(drop);
     "request_timeout", [Server], Some("30s"), Anyone, |v| timeout(v).map(drop);
     "connect_timeout", [Server], Some("10s"), Anyone, |v| timeout(v).map(drop);

@@ -62,7 +62,10 @@ impl Refusal {
         }
         Some(match matter {
             Matter::Token(what) => Failure::for_good(token_refused(object, what).detail(&said)),
-            Matter::Permission => Failure::for_good(error(Kind::PageRefused, "no permission for this page")),
+            Matter::Permission => Failure::for_good(
+                error(Kind::PageRefused, "no permission for this page")
+                    .hint("The account that made the token has lost its part in the page: give it back, or make the token with another."),
+            ),
             Matter::Subscription => {
                 Failure::for_good(error(Kind::PageRefused, "page has no valid subscription"))
             }

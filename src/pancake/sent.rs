@@ -13,13 +13,14 @@ pub const NOTHING: &str = "nothing, no row can match";
 const INSTEAD: &str = "post_ids is sent instead";
 
 /// `type=INBOX, order_by=inserted_at, until=now()`: values that are known stand as they are asked
-/// for, for the others stands the text of their expression.
+/// for, for the others stands the text of their expression. `takes_windows`: whether an upper bound is sent.
 pub fn sent(
     object: Object,
     filters: &[Filter],
     order: Order,
     known: &[Option<Operand>],
     texts: &[String],
+    takes_windows: bool,
 ) -> String {
     let asked: Vec<_> =
         filters.iter().copied().filter(|filter| fate(object, filter, order) == Verdict::Superset).collect();
@@ -65,8 +66,9 @@ pub fn sent(
         parts.push(format!("order_by={column}"));
     }
     for (name, comparisons) in [("since", LOWER), ("until", UPPER)] {
-        // A list that goes by a cursor is read down to its lower bound, which is not sent.
-        if name == "since" && object.paging() == Paging::Cursor {
+        // A list that goes by a cursor is read down to its lower bound, which is not sent, and from the head if the page
+        // takes no windows.
+        if object.paging() == Paging::Cursor && (name == "since" || !takes_windows) {
             continue;
         }
         let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison) && is_time(f));
@@ -265,18 +267,18 @@ mod tests {
         let known = [None, text("INBOX"), None, text("1"), texts(&["RATING", "INBOX"])];
         let expressions = ["(now() - '1 day'::interval)", "", "$1", "", ""].map(str::to_owned);
         assert_eq!(
-            sent(Object::Conversations, &filters, Order::UpdatedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::UpdatedAt, &known, &expressions, true),
             "type=INBOX, order_by=updated_at"
         );
         let ends = |order| ends(Object::Conversations, &filters, order, &known, &expressions);
         assert_eq!(ends(Order::UpdatedAt).as_deref(), Some("below updated_at > (now() - '1 day'::interval)"));
         assert_eq!(ends(Order::InsertedAt), None);
         assert_eq!(
-            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions, true),
             "type=INBOX, order_by=inserted_at, until=$1"
         );
         let of = |object, order, what: &[(Filterable, Comparison)], known: &[Option<Operand>]| {
-            sent(object, &self::filters(what), order, known, &["$1".to_owned()])
+            sent(object, &self::filters(what), order, known, &["$1".to_owned()], true)
         };
         let conversations = [(Filterable::ConversationId, AnyOf)];
         assert_eq!(
@@ -304,7 +306,7 @@ mod tests {
         let known = [texts(&["62", "61", "VIP"]), None, texts(&["63", "64"]), text("COMMENT"), None];
         let expressions = ["", "$1", "", "", "$2"].map(str::to_owned);
         assert_eq!(
-            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions),
+            sent(Object::Conversations, &filters, Order::InsertedAt, &known, &expressions, true),
             "post_ids=$2, tags=61,62,$1, tags=any of {63,64}, order_by=inserted_at"
         );
     }

@@ -147,8 +147,10 @@ pub struct Walk {
     misses: u32,
     /// The last cursors did not lead on: no more of them are tried but the place.
     cursors_fail: bool,
-    /// Rows of the trail, since it grew, that as cursors brought none of it.
+    /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those that led on.
+    refused_in_a_row: u32,
     refused_cursors: u32,
+    led_cursors: u32,
     /// No cursor but the last row of a reply has led on, and many were tried.
     takes_only_last_rows: bool,
     /// A cursor has led on.
@@ -250,7 +252,9 @@ impl Walk {
             lowest: None,
             misses: 0,
             cursors_fail: false,
+            refused_in_a_row: 0,
             refused_cursors: 0,
+            led_cursors: 0,
             takes_only_last_rows: false,
             has_led: false,
             has_jumped: false,
@@ -410,7 +414,7 @@ impl Walk {
                 self.anchor_further_up(&[]);
             }
             State::Step { from, confirming } => {
-                self.refused_cursors += 1;
+                self.count_cursor(true);
                 self.miss(from, confirming);
             }
             State::Probe | State::Check { .. } => self.miss(self.trail.len().saturating_sub(1), false),
@@ -550,7 +554,7 @@ impl Walk {
             }
             State::Step { from, confirming } => match joint {
                 None => {
-                    self.refused_cursors += 1;
+                    self.count_cursor(true);
                     self.miss(from, confirming);
                 }
                 // The batch has no room for the rows down to the place: ask from nearer by.
@@ -566,7 +570,7 @@ impl Walk {
                     // What stood below in the trail is gone, or comes again.
                     let is_place = known + 1 == self.trail.len();
                     let is_above = |row: &Spot| self.trail.iter().take(from + 1).any(|known| known == row);
-                    self.refused_cursors += u32::from(rows.iter().any(|row| is_above(row)));
+                    self.count_cursor(rows.iter().any(|row| is_above(row)));
                     self.forget_below(known);
                     // A full batch up to there may be one that the cursor had no part in.
                     if !self.was_full {
@@ -578,6 +582,7 @@ impl Walk {
                     self.forget_below(known);
                     (self.misses, self.cursors_fail) = (0, false);
                     (self.has_led, self.takes_only_last_rows) = (true, false);
+                    self.led_cursors += 1;
                     return self.settle(rows, row + 1);
                 }
             },
@@ -657,7 +662,7 @@ impl Walk {
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
         let fresh = self.fresh(rows);
-        self.refused_cursors = 0;
+        self.refused_in_a_row = 0;
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
         self.since_head = self.since_head.map(|taken| taken + rows.len() - new);
@@ -793,7 +798,15 @@ impl Walk {
     /// Whether the place is to be tried as cursor: none of the others led on, as where a server takes only the last row of a
     /// reply.
     fn can_jump(&self) -> bool {
-        self.refused_cursors >= CURSORS && self.brought_by.is_some() && !self.is_tied()
+        // On a page where rows vanish and move, others lead on.
+        let others_fail =
+            self.refused_in_a_row >= CURSORS && self.refused_cursors >= CURSORS * (self.led_cursors + 1);
+        others_fail && self.brought_by.is_some() && !self.is_tied()
+    }
+
+    fn count_cursor(&mut self, refused: bool) {
+        self.refused_in_a_row += u32::from(refused);
+        self.refused_cursors += u32::from(refused);
     }
 
     /// Whether the row above the place may have its time: a jump may lead on below that.

@@ -12,7 +12,7 @@ const ROWS: usize = 3_000;
 const LEAST: usize = ROWS.div_ceil(59) + 3;
 /// `max_concurrency`. No rate holds these scans back: they are cut as often as they ever are, and a cut costs about
 /// half a batch.
-const PIECES: usize = 8;
+const PIECES: usize = 16;
 
 /// What is read, and the column whose order is promised.
 const SCANS: [(&str, Option<usize>); 4] = [

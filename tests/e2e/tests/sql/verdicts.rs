@@ -101,6 +101,8 @@ fn an_upper_bound_is_not_sent_to_a_page_that_was_seen_out_of_order() {
     let shown = detour(&mut session, bounded);
     assert_eq!(shown.as_deref(), Some("the page lists rows out of order: from the newest row"));
     assert_eq!(wider(&shop, &mut session, bounded, 0), 0);
+    let plan = session.explain(bounded).unwrap();
+    assert!(!plan.contains("until="), "{plan}");
     let found = format!("{bounded} AND id = '{newest}'");
     assert_eq!(session.one(&found).unwrap(), "1");
 }
