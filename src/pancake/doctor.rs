@@ -176,7 +176,7 @@ impl Requests<'_> {
         course.item = cursor::CURSOR;
         let inserted = self.walk_on(first, Order::InsertedAt).await?;
         course.add([match inserted.mid {
-            Some(lead) => cursor::cursor(lead),
+            Some(lead) => cursor::cursor(lead, inserted.last),
             None => Finding::untried(cursor::CURSOR, "too few rows"),
         }]);
         course.item = cursor::STEPS;
@@ -220,7 +220,8 @@ impl Requests<'_> {
             seen = self.look_once(&from(&list[at - 1])).await?;
             lead = Lead::of(list, at - 1, &seen, order);
         }
-        if !lead.is_bad() {
+        // Rows that moved meanwhile say nothing about the places of the others.
+        if !lead.is_bad() && lead != Lead::Unknown {
             cursor::append(list, &seen);
         }
         let last = match &seen {

@@ -88,8 +88,8 @@ pub fn row(rows: &[Known], order: Order) -> Option<usize> {
     (0..rows.len()).filter(fits).find(tied).or_else(|| (half..rows.len()).chain((0..half).rev()).find(fits))
 }
 
-/// A cursor in mid-list, by `inserted_at`.
-pub fn cursor(lead: Lead) -> Finding {
+/// A cursor in mid-list, by `inserted_at`; and from the last row of a reply, if that was tried.
+pub fn cursor(lead: Lead, last: Option<Lead>) -> Finding {
     let bad = |hint: &str| Finding::fail(CURSOR, format!("last_conversation_id {}", lead.fault())).hint(hint);
     match lead {
         Lead::NextOfTies => Finding::ok(CURSOR, "goes on after the row itself, also among rows of one time"),
@@ -100,12 +100,19 @@ pub fn cursor(lead: Lead) -> Finding {
         ),
         Lead::Same => Finding::ok(CURSOR, "goes on with the row itself"),
         Lead::Beyond => bad("A scan sees that and asks otherwise, or ends in an error; please report it."),
-        Lead::Beginning | Lead::Nothing | Lead::Refused => {
+        Lead::Beginning | Lead::Nothing | Lead::Refused if last.is_some_and(Lead::is_bad) => {
             bad("A scan of more than one batch ends in an error rather than miss rows; please report it.")
+        }
+        Lead::Beginning | Lead::Nothing | Lead::Refused => {
+            Finding::warn(CURSOR, format!("last_conversation_id {} from a row in mid-list", lead.fault()))
+                .hint(ONLY_LAST_ROWS)
         }
         Lead::Unknown => Finding::warn(CURSOR, "the rows moved while it was tried: ask again"),
     }
 }
+
+/// What becomes of a scan where no row in mid-list is taken for a cursor.
+const ONLY_LAST_ROWS: &str = "Scans go on from the last row of each reply, at three requests a batch.";
 
 /// The other cursors that scans send.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,6 +136,11 @@ pub fn steps(steps: &Steps) -> Finding {
         .collect();
     let shown: Vec<_> =
         tried.iter().filter(|(_, lead)| *lead != Lead::Unknown).map(|(what, _)| *what).collect();
+    let is_last_row_bad =
+        [steps.last_by_updated, steps.last_by_inserted].into_iter().flatten().any(Lead::is_bad);
+    if !bad.is_empty() && !is_last_row_bad && steps.mid_by_updated != Some(Lead::Beyond) {
+        return Finding::warn(STEPS, bad.join("; ")).hint(ONLY_LAST_ROWS);
+    }
     if !bad.is_empty() {
         return Finding::fail(STEPS, bad.join("; "))
             .hint("A scan of more than one batch asks otherwise, or ends in an error; please report it.");
@@ -218,14 +230,21 @@ mod tests {
 
     #[test]
     fn what_scans_cannot_go_on_from_is_a_failure() {
+        assert_eq!(cursor(Lead::Beyond, None).status, Status::Fail);
+        for bad in [Lead::Beginning, Lead::Nothing, Lead::Refused] {
+            assert_eq!(cursor(bad, Some(Lead::Next)).status, Status::Warn, "{bad:?}");
+            assert_eq!(cursor(bad, Some(bad)).status, Status::Fail, "{bad:?}");
+            let mid =
+                Steps { mid_by_updated: Some(bad), last_by_updated: Some(Lead::Next), ..Steps::default() };
+            assert_eq!(steps(&mid).status, Status::Warn, "{bad:?}");
+        }
         for bad in [Lead::Beginning, Lead::Nothing, Lead::Refused, Lead::Beyond] {
-            assert_eq!(cursor(bad).status, Status::Fail, "{bad:?}");
             let finding = steps(&Steps { last_by_updated: Some(bad), ..Steps::default() });
             assert_eq!(finding.status, Status::Fail, "{bad:?}");
             assert!(finding.detail.starts_with("from the last row of a batch by updated_at"), "{finding:?}");
         }
         for good in [Lead::Next, Lead::NextOfTies, Lead::Below, Lead::Same, Lead::Older] {
-            assert_eq!(cursor(good).status, Status::Ok, "{good:?}");
+            assert_eq!(cursor(good, None).status, Status::Ok, "{good:?}");
             let all = Steps {
                 mid_by_updated: Some(good),
                 last_by_updated: Some(Lead::Unknown),
@@ -233,7 +252,7 @@ mod tests {
             };
             assert_eq!(steps(&all).status, Status::Ok, "{good:?}");
         }
-        assert_eq!(cursor(Lead::Unknown).status, Status::Warn);
+        assert_eq!(cursor(Lead::Unknown, None).status, Status::Warn);
         assert_eq!(steps(&Steps::default()).status, Status::Warn);
     }
 }
