@@ -3,7 +3,7 @@
 //! ```text
 //! src/fdw      what Postgres asks of us: plan, scan, explain, import, validate
 //!   │  └─────► src/pg       what Postgres lends us, in safe Rust: options, meter, waiting, errors
-//!   └────────► src/pancake  what we know of Pancake: filters, chains, the walk, HTTP (no Postgres there)
+//!   └────────► crates/pancake  what we know of Pancake: filters, chains, the walk, HTTP (no Postgres there)
 //! sql/         the SQL objects, written by hand
 //! ```
 //!

@@ -1,12 +1,12 @@
-//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn is said in `pancake::sample`.
+//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn is said in `pancake::scan::sample`.
 
 use std::sync::Arc;
 
 use pancake::error::Result;
-use pancake::outlet::Outlet;
-use pancake::plan::RequestPlan;
-use pancake::room;
-use pancake::sample::{BUDGET, Sample};
+use pancake::memory;
+use pancake::plan::request::RequestPlan;
+use pancake::scan::queue::Outlet;
+use pancake::scan::sample::{BUDGET, Sample};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::fdw::fetch::prepare;
@@ -51,7 +51,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     let sample = read(&table, &fillers).or_raise();
     let count = sample.rows.len().min(wanted_rows.max(0) as usize);
     for (place, row) in sample.rows.iter().take(count).enumerate() {
-        room::probe_decoding(row.cells.size(), 1).or_raise();
+        memory::probe_decoding(row.cells.size(), 1).or_raise();
         // SAFETY: the descriptor has as many attributes as the two arrays, and the output room for every wanted row.
         unsafe {
             let width = (*descriptor).natts as usize;

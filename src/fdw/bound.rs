@@ -1,7 +1,7 @@
 //! Operands → values: evaluated when the scan really starts, never in planning or in Begin.
-//! What the values mean for the requests is said in `pancake::plan`.
+//! What the values mean for the requests is said in `pancake::plan::request`.
 
-use pancake::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
+use pancake::plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
 use pancake::time::Micros;
 use pgrx::{FromDatum, pg_sys};
 

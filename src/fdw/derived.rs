@@ -1,9 +1,9 @@
 //! What side of a clause is a column: the column itself, or a day, month or local time made of a time column.
 //! It decides how far the time may lie from what the function makes of it; operators are `quals`' matter.
 
-use pancake::catalogue::Object;
-use pancake::column::Type;
-use pancake::filter::{Filterable, Slack};
+use pancake::plan::filter::{Filterable, Slack};
+use pancake::schema::catalogue::Object;
+use pancake::schema::column::Type;
 use pgrx::{FromDatum, pg_sys};
 
 use crate::pg::catalog::DeclaredColumn;

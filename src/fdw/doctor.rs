@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use pancake::catalogue::Object;
 use pancake::doctor::{Examination, Finding, PAGES, prescribe};
 use pancake::error::{Error, Kind, Result};
-use pancake::options::{ServerOptions, TableOptions};
-use pancake::outlet::Outlet;
-use pancake::plan::RequestPlan;
+use pancake::options::table::{ServerOptions, TableOptions};
+use pancake::plan::request::RequestPlan;
+use pancake::scan::queue::Outlet;
+use pancake::schema::catalogue::Object;
 use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
 //! What a plan carries from the planner to the executor: data that Postgres can copy, never a pointer.
 //! A cached plan is copied and outlives the planner's memory by days.
 
-use pancake::catalogue::Object;
-use pancake::filter::Filter;
-use pancake::place::Order;
+use pancake::plan::filter::Filter;
+use pancake::schema::catalogue::Object;
+use pancake::schema::keyset::Order;
 use pgrx::pg_sys;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

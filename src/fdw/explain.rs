@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pancake::filter::{Filter, Operand, Verdict};
-use pancake::place::Order;
-use pancake::plan::fate;
-use pancake::sent::{NOTHING, Unsent, ends, sent};
-use pancake::walk::End;
+use pancake::paging::cursor::End;
+use pancake::plan::describe::{NOTHING, Unsent, ends, sent};
+use pancake::plan::filter::{Filter, Operand, Verdict};
+use pancake::plan::request::fate;
+use pancake::schema::keyset::Order;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::fdw::bound::constant;

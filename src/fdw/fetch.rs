@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use pancake::decode::{Row, Source, Wanted};
 use pancake::error::{Error, Kind, Result};
-use pancake::filter::Filterable;
-use pancake::ledger::{Tally, Waiting};
-use pancake::outlet::{Event, Outlet};
-use pancake::plan::RequestPlan;
-use pancake::scan::Scan;
-use pancake::spelling::closest;
-use pancake::walk::End;
+use pancake::options::suggest::closest;
+use pancake::paging::cursor::End;
+use pancake::plan::filter::Filterable;
+use pancake::plan::request::RequestPlan;
+use pancake::reply::decode::{Row, Source, Wanted};
+use pancake::scan::queue::{Event, Outlet};
+use pancake::scan::run::Scan;
+use pancake::stats::{Tally, Waiting};
 use pgrx::pg_sys;
 
 use crate::fdw::slot::Filler;

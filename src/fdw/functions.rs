@@ -40,7 +40,7 @@ pub extern "C-unwind" fn pancake_fdw_library_version(_call: pg_sys::FunctionCall
 pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     let visible = (!is_monitor()).then(visible_pages);
     let pages = shared().or_raise().memory.stats.iter().filter(|page| page.is_used());
-    let page = |page: &pancake::ledger::PageStats| {
+    let page = |page: &pancake::stats::PageStats| {
         // Read once: another backend may write a page into the same slot.
         let page_id = page.page_id.read();
         if visible.as_ref().is_some_and(|pages| !pages.contains(&page_id)) {

@@ -1,9 +1,9 @@
 //! IMPORT FOREIGN SCHEMA pancake: a CREATE FOREIGN TABLE for each object of the catalogue.
 
-use pancake::catalogue::Object;
 use pancake::error::{Error, Kind, Result};
-use pancake::options::{self, Place};
-use pancake::spelling::closest;
+use pancake::options::suggest::closest;
+use pancake::options::table::{self, Place};
+use pancake::schema::catalogue::Object;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::pg::catalog::{Given, given};
@@ -57,7 +57,7 @@ fn commands(schema: &str, server: &str, limit: &Limit, given: &Given) -> Result<
                 format!("{}IMPORT takes the options {}.", closest.unwrap_or_default(), ALLOWED.join(", "));
             return Err(Error::new(Kind::UnknownOption, format!("invalid option \"{name}\"")).hint(hint));
         }
-        options::validate(Place::Table, name, value)?;
+        table::validate(Place::Table, name, value)?;
     }
     if let Limit::To(names) | Limit::Except(names) = limit {
         names.iter().try_for_each(|name| known(name))?;
@@ -81,7 +81,7 @@ fn known(name: &str) -> Result<()> {
 }
 
 fn create(object: Object, server: &str, given: &Given) -> String {
-    let column = |column: &pancake::column::Column| {
+    let column = |column: &pancake::schema::column::Column| {
         let not_null = if column.not_null { " NOT NULL" } else { "" };
         format!("{} {}{not_null}", identifier(column.name), column.of.sql())
     };

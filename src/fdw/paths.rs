@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use pancake::catalogue::{Object, Paging};
-use pancake::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
-use pancake::place::Order;
-use pancake::plan::{Chain, RequestPlan, bind, choose_order, fate};
-use pancake::sent::unsent;
+use pancake::paging::cursor::WIDTH_SECONDS;
+use pancake::paging::time_slices::FLOOR;
+use pancake::plan::describe::unsent;
+use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
+use pancake::plan::request::{Chain, RequestPlan, bind, choose_order, fate};
+use pancake::scan::verdicts::Known;
+use pancake::schema::catalogue::{Object, Paging};
+use pancake::schema::keyset::Order;
 use pancake::time::Micros;
-use pancake::verdicts::Known;
-use pancake::walk::WIDTH_SECONDS;
-use pancake::windows::FLOOR;
 use pgrx::pg_sys;
 
 use crate::fdw::bound::constant;

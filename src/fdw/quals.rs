@@ -1,7 +1,7 @@
 //! Clauses of a query → filters. It decides which clause can help and why another cannot; what a filter is worth
-//! is said in `pancake::filter`. Every clause stays in Postgres's own check.
+//! is said in `pancake::plan::filter`. Every clause stays in Postgres's own check.
 
-use pancake::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
+use pancake::plan::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
 use pgrx::pg_sys;
 
 use crate::fdw::derived::{Columns, Derived};

@@ -1,10 +1,10 @@
 //! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
 //! help in `quals`, what the plan carries in `envelope`.
 
-use pancake::catalogue::Object;
-use pancake::filter::{Comparison, Filterable, Verdict};
-use pancake::plan::fate;
-use pancake::union::SMALL_LIMIT;
+use pancake::plan::filter::{Comparison, Filterable, Verdict};
+use pancake::plan::request::fate;
+use pancake::scan::merge::SMALL_LIMIT;
+use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::envelope::{Envelope, unpack_order};

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use pancake::catalogue::Object;
-use pancake::decode::Row;
 use pancake::error::{Error, Kind, Result};
-use pancake::ledger::Tally;
-use pancake::plan::{RequestPlan, bind};
-use pancake::room;
-use pancake::sent::{Unsent, unsent};
+use pancake::memory;
+use pancake::plan::describe::{Unsent, unsent};
+use pancake::plan::request::{RequestPlan, bind};
+use pancake::reply::decode::Row;
+use pancake::schema::catalogue::Object;
+use pancake::stats::Tally;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::bound::{Operands, in_this_zone};
@@ -203,7 +203,7 @@ impl ScanState {
             (values, std::slice::from_raw_parts_mut((*slot).tts_isnull, width))
         };
         nulls.fill(true);
-        room::probe_decoding(row.cells.size(), 1)?;
+        memory::probe_decoding(row.cells.size(), 1)?;
         let fillers = &mut self.fillers;
         // SAFETY: the context lives as long as the state.
         unsafe {

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use pancake::cell::Cell;
-use pancake::decode::misfit;
 use pancake::error::{Error, Result};
+use pancake::json::cell::Cell;
+use pancake::reply::decode::misfit;
 use pancake::time::Micros;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};

@@ -1,8 +1,8 @@
-//! Checks options when an object is created or altered. What is valid is said in `pancake::options`; here, who may.
+//! Checks options when an object is created or altered. What is valid is said in `pancake::options::table`; here, who may.
 
 use pancake::error::{Error, Kind, Result};
-use pancake::options::{self, Permission, Place};
-use pancake::url::BaseUrl;
+use pancake::http::url::BaseUrl;
+use pancake::options::table::{self, Permission, Place};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::pg::catalog::{Given, given_array, may_read_server_files};
@@ -39,7 +39,7 @@ fn place(catalog: u32) -> Option<Place> {
 
 fn validate(place: Place, given: &Given) -> Result<()> {
     for (name, value) in given {
-        let option = options::validate(place, name, value)?;
+        let option = table::validate(place, name, value)?;
         let default_url = name == "base_url" && BaseUrl::parse(value).is_ok_and(|url| url.is_default());
         if !default_url {
             permitted(name, if name == "base_url" { Permission::Superuser } else { option.permission })?;

@@ -1,10 +1,10 @@
-//! What the catalogs say of servers, tables, columns and user mappings. What options mean is said in `pancake::options`.
+//! What the catalogs say of servers, tables, columns and user mappings. What options mean is said in `pancake::options::table`.
 
-use pancake::catalogue::Object;
 use pancake::error::{Error, Kind, Result, quote};
-use pancake::options::{ServerOptions, TableOptions};
+use pancake::options::table::{ServerOptions, TableOptions};
+use pancake::options::token_file;
+use pancake::schema::catalogue::Object;
 use pancake::secret::Secret;
-use pancake::token;
 use pgrx::{PgRelation, PgTupleDesc, pg_sys};
 
 use crate::pg::nodes::{c_string, identifier, list, text};
@@ -182,7 +182,7 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
             .detail(format!("{}: {error}.", quote(path)))
             .hint("The file must be readable by the operating system user that runs Postgres, and by nobody else.")
     })?;
-    token::from_file(&file, page_id)
+    token_file::from_file(&file, page_id)
 }
 
 /// Only a regular file is read: a pipe would keep the backend waiting, deaf to a cancel.

@@ -1,5 +1,5 @@
 //! Memory that all backends of the cluster share, without shared_preload_libraries: three files in `pg_stat_tmp`,
-//! mapped. `pancake::meter`, `pancake::ledger` and `pancake::verdicts` define the words.
+//! mapped. `pancake::rate::limiter`, `pancake::stats` and `pancake::scan::verdicts` define the words.
 //!
 //! The meter's file has a frozen layout, so that two releases may meet in it; statistics and progress have another, and
 //! so have verdicts on pages.
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use memmap2::MmapRaw;
 use nix::time::{ClockId, clock_gettime};
 use pancake::error::{Error, Kind, Result};
-use pancake::ledger::{Count, Moment, PageStats, SharedText, Tally};
-use pancake::meter::{Clocks, Memory, Pace};
-use pancake::verdicts::Verdicts;
+use pancake::rate::limiter::{Clocks, Memory, Pace};
+use pancake::scan::verdicts::Verdicts;
+use pancake::stats::{Count, Moment, PageStats, SharedText, Tally};
 
 const DIRECTORY: &str = "pg_stat_tmp";
 const PAGES: usize = 1024;

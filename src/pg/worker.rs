@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
-use pancake::client::Client;
 use pancake::error::{Error, Kind, Result};
+use pancake::http::client::Client;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 

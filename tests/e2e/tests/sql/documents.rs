@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use e2e::{Cluster, Shop, Tree, page::literal, tree};
-use pancake::catalogue::Object;
 use pancake::error::Kind;
-use pancake::filter::{Comparison, Filterable, Verdict, verdict};
-use pancake::options::{OPTIONS, Permission, Place};
+use pancake::options::table::{OPTIONS, Permission, Place};
+use pancake::plan::filter::{Comparison, Filterable, Verdict, verdict};
+use pancake::schema::catalogue::Object;
 use pancake_simulator::{PageSettings, Settings};
 
 use super::doctor::polite;
@@ -185,10 +185,19 @@ fn every_bad_reply_has_its_remedy() {
         replies::cases().iter().map(|case| case.2).filter(|message| !told.contains(message)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     let source = [
-        "reply", "refusal", "client", "error", "room", "walk", "looks", "decode", "token", "windows",
-        "thread",
+        "reply/envelope",
+        "reply/refusal",
+        "http/client",
+        "error",
+        "memory",
+        "paging/cursor",
+        "paging/head_check",
+        "reply/decode",
+        "options/token_file",
+        "paging/time_slices",
+        "paging/offset",
     ]
-    .map(|name| document(&format!("src/pancake/{name}.rs")));
+    .map(|name| document(&format!("crates/pancake/src/{name}.rs")));
     let source = source.concat() + &document("src/pg/catalog.rs");
     // These are of lists that no case of a bad reply above is about.
     for message in ["list of messages never rests", "row of the reply is not a …"] {

@@ -1,0 +1,196 @@
+//! This module sends the doctor's requests. A refusal is an answer like any other: only errors about the token, the page
+//! or its rate end the examination, and a network that fails twice in a row. What is asked for is decided by
+//! [`super`], what the answers prove in a file for each subject.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::known::{Known, Seen, read};
+use crate::error::{Error, Kind, Result};
+use crate::http::endpoint::address;
+use crate::http::request::Answer;
+use crate::http::url::Address;
+use crate::json::cell;
+use crate::json::object::Fields;
+use crate::paging::cursor;
+use crate::paging::pager::Ask;
+use crate::plan::request::{Chain, RequestPlan};
+use crate::reply::decode::spots;
+use crate::reply::envelope::{Listed, Reply};
+use crate::scan::run::Scan;
+use crate::schema::catalogue::Object;
+use crate::schema::keyset::Order;
+use crate::time::Micros;
+
+/// Requests that are sent again after a refusal, because it may have been a failure that passes. The experiments send
+/// at most 35, and the list of the user's pages takes one, so that no examination sends more than 40.
+const SPARE: u32 = 4;
+
+/// A row of another list than the conversations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub id: String,
+    pub at: Micros,
+    /// The id at the platform.
+    pub fb_id: Option<String>,
+}
+
+/// How a request for another list was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Listing {
+    Rows { rows: Vec<Row>, total: Option<u64> },
+    Refused,
+}
+
+pub struct Requests<'a> {
+    pub scan: &'a Scan,
+    spare: AtomicU32,
+    /// Requests in a row that got no reply.
+    unanswered: AtomicU32,
+}
+
+impl<'a> Requests<'a> {
+    pub fn of(scan: &'a Scan) -> Self {
+        Self { scan, spare: AtomicU32::new(SPARE), unanswered: AtomicU32::new(0) }
+    }
+
+    /// The address of a chain's first batch.
+    pub fn head(&self, chain: &Chain) -> Address {
+        self.page(chain, cursor::Ask::HEAD)
+    }
+
+    pub fn window(&self, chain: &Chain, since: Micros, until: Micros) -> Address {
+        let (since, until) = (Some(since.floor_second()), Some(until.floor_second()));
+        self.page(chain, cursor::Ask { cursor: None, since, until })
+    }
+
+    pub fn page(&self, chain: &Chain, ask: cursor::Ask) -> Address {
+        address(Object::Conversations, &self.scan.page_id, chain, &Ask::Cursor(ask))
+    }
+
+    /// Asks for conversations, and once more after a refusal.
+    pub async fn look(&self, address: &Address) -> Result<Seen> {
+        match self.look_once(address).await? {
+            Seen::Refused if self.may_repeat() => self.look_once(address).await,
+            seen => Ok(seen),
+        }
+    }
+
+    /// Asks for conversations in both orders, first by `inserted_at`. Two refusals confirm each other; after a single
+    /// one that request is sent again.
+    pub async fn look_in_both(&self, address: impl Fn(Order) -> Address) -> Result<[Seen; 2]> {
+        let [inserted, updated] = [Order::InsertedAt, Order::UpdatedAt].map(address);
+        let seen = [self.look_once(&inserted).await?, self.look_once(&updated).await?];
+        Ok(match seen {
+            [Seen::Refused, by_updated @ Seen::Rows(_)] if self.may_repeat() => {
+                [self.look_once(&inserted).await?, by_updated]
+            }
+            [by_inserted @ Seen::Rows(_), Seen::Refused] if self.may_repeat() => {
+                [by_inserted, self.look_once(&updated).await?]
+            }
+            seen => seen,
+        })
+    }
+
+    pub async fn look_once(&self, address: &Address) -> Result<Seen> {
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(_) => Ok(Some(Seen::Refused)),
+            Answer::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
+        };
+        let seen = self.scan.answer(address, None, take).await;
+        self.unless_refused(seen, Object::Conversations, Seen::Refused)
+    }
+
+    /// Asks for conversations like a scan: a failure is tried again as any other, and is an error in the end.
+    pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(_) => Ok(None),
+            Answer::Rows(reply, listed) => self.note(reply, listed).map(Some),
+        };
+        self.scan.answer(address, None, take).await
+    }
+
+    /// Asks for another list of the page, and once more after a refusal.
+    pub async fn list(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
+        match self.list_once(object, chain, ask).await? {
+            Listing::Refused if self.may_repeat() => self.list_once(object, chain, ask).await,
+            listing => Ok(listing),
+        }
+    }
+
+    async fn list_once(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(_) => Ok(Some(Listing::Refused)),
+            Answer::Rows(_, listed) => {
+                let served = spots(object, &listed.rows, chain.order)?;
+                let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
+                    id: served.spot.id,
+                    at: served.spot.at,
+                    fb_id: text(fields, "fb_id"),
+                });
+                Ok(Some(Listing::Rows { rows: rows.collect(), total: listed.total }))
+            }
+        };
+        let address = address(object, &self.scan.page_id, chain, ask);
+        let listing = self.beside(object).answer(&address, None, take).await;
+        self.unless_refused(listing, object, Listing::Refused)
+    }
+
+    /// The answer, or `refused` if the request failed in a way that does not end the examination.
+    fn unless_refused<T>(&self, answer: Result<T>, object: Object, refused: T) -> Result<T> {
+        let is_unanswered = answer.as_ref().is_err_and(|error| error.kind() == Kind::Unreachable);
+        let unanswered = if is_unanswered { self.unanswered.load(Relaxed) + 1 } else { 0 };
+        self.unanswered.store(unanswered, Relaxed);
+        match answer {
+            Err(error) if unanswered < 2 && is_refusal(&error, object) => Ok(refused),
+            answer => answer,
+        }
+    }
+
+    pub fn may_repeat(&self) -> bool {
+        let left = self.spare.load(Relaxed);
+        self.spare.store(left.saturating_sub(1), Relaxed);
+        left > 0
+    }
+
+    fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
+        let rows = read(listed)?;
+        let (tally, stats) = (&self.scan.tally, self.scan.meter.stats);
+        tally.rows.add(rows.len());
+        tally.bytes.add(reply.body.len());
+        stats.rows.add(rows.len());
+        stats.bytes.add(reply.body.len());
+        Ok(rows)
+    }
+
+    /// The same page by another list.
+    fn beside(&self, object: Object) -> Scan {
+        let scan = self.scan;
+        Scan {
+            object,
+            server: scan.server.clone(),
+            page_id: scan.page_id.clone(),
+            token: scan.token.clone(),
+            plan: RequestPlan::default(),
+            trusts_post_ids: scan.trusts_post_ids,
+            wanted: Vec::new(),
+            meter: scan.meter.clone(),
+            tally: scan.tally.clone(),
+            client: scan.client.clone(),
+            outlet: scan.outlet.clone(),
+            opening: scan.opening.clone(),
+        }
+    }
+}
+
+fn text(fields: &Fields, key: &str) -> Option<String> {
+    cell::text(fields.get(key)).map(|text| text.into_owned())
+}
+
+/// Whether an error is about the request and not about the token, the page or its rate.
+fn is_refusal(error: &Error, object: Object) -> bool {
+    match error.kind() {
+        Kind::ServerFault | Kind::NotUnderstood | Kind::Unreachable => true,
+        Kind::PageNotFound => object.needs_conversation(),
+        _ => false,
+    }
+}

@@ -1,0 +1,118 @@
+//! One question to the server until there is an answer: under the meter, tried again where that may help.
+//! What to ask, and what to make of the rows, is said by whoever asks.
+
+use crate::error::Result;
+use crate::http::client::{Ready, Request};
+use crate::http::connection::Turn;
+use crate::http::retry::{Again, Attempts, Failure};
+use crate::http::url::Address;
+use crate::memory;
+use crate::reply::envelope::{Listed, Reply};
+use crate::scan::run::Scan;
+use crate::stats::Waiting;
+
+/// What a request came to.
+pub(crate) enum Answer<'a> {
+    Rows(&'a Reply, &'a Listed<'a>),
+    /// A failure that may be due to the form of the request: nothing in it is about the token, the page or the rate.
+    /// Whether its words are about the times that were sent.
+    Suspect(bool),
+}
+
+impl Scan {
+    /// Waits until a request may leave.
+    pub(crate) async fn ready(&self) -> Ready {
+        let turn = Turn::new(self.meter.clone(), self.tally.clone(), self.opening.clone());
+        self.client.ready(&self.server, turn).await
+    }
+
+    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave now. `take` makes of the
+    /// answer what is wanted; where it makes nothing of a suspect failure, that is one like any other.
+    pub(crate) async fn answer<T>(
+        &self,
+        address: &Address,
+        mut ready: Option<Ready>,
+        mut take: impl FnMut(Answer) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let mut attempts = Attempts::default();
+        loop {
+            let ready = match ready.take() {
+                Some(ready) => ready,
+                None => self.ready().await,
+            };
+            let turn = ready.turn.clone();
+            let failure = match self.fetch(address, ready).await {
+                Ok(reply) => match reply.rows(self.object) {
+                    Ok(rows) => {
+                        self.meter.answered();
+                        match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
+                            Some(taken) => return Ok(taken),
+                            None => continue,
+                        }
+                    }
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            if failure.cursor_suspect
+                && let Some(taken) = take(Answer::Suspect(failure.names_times))?
+            {
+                return Ok(taken);
+            }
+            self.wait_to_retry(failure, &mut attempts, &turn).await?;
+        }
+    }
+
+    async fn fetch(&self, address: &Address, ready: Ready) -> Result<Reply, Failure> {
+        memory::probe(memory::REQUEST).map_err(Failure::for_good)?;
+        let turn = ready.turn.clone();
+        let request = Request {
+            server: &self.server,
+            address,
+            token_name: self.object.token_name(),
+            token: &self.token,
+        };
+        let fetched = self.client.get(&request, ready).await;
+        let stats = self.meter.stats;
+        self.tally.requests.add(1);
+        self.tally.network.add(turn.on_its_way());
+        stats.requests.add(1);
+        stats.last_request_at.set((self.meter.clocks.wall_micros)());
+        self.meter.show_rate();
+        let reply = fetched?;
+        if !self.object.needs_page() {
+            // To leave out what may be secret, the reply is read whole.
+            memory::probe(reply.body.len().saturating_mul(memory::DECODING)).map_err(Failure::for_good)?;
+        }
+        Ok(reply.fit_to_show(self.object))
+    }
+
+    /// Waits before another attempt. The failure itself where there is none.
+    async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
+        let failure = match failure.again {
+            Again::LaterIfAnswered if !self.meter.has_answered_lately() => Failure::for_good(failure.error),
+            _ => failure,
+        };
+        let pause = attempts.pause_after(&failure, self.server.max_retries, self.meter.stats.served());
+        if let Some(shared) = failure.shared_pause(pause) {
+            self.tally.throttled.add(1);
+            self.meter.stats.throttled.add(1);
+            // All sessions that share the page's budget wait, and send their requests further apart from then on.
+            self.meter.refused(turn.on_its_way(), shared);
+        }
+        let Some(pause) = pause else {
+            let error = self.token.point_out(failure.error, &self.page_id);
+            return Err(match attempts.made() {
+                1 => error,
+                n => error.also(format!("It was tried {n} times.")),
+            });
+        };
+        self.tally.retried.add(1);
+        self.meter.stats.retries.add(1);
+        self.tally.waiting(Waiting::Retry);
+        let pause = pause.min(crate::rate::limiter::LONGEST_PAUSE);
+        self.meter.pause(pause).await;
+        self.tally.retry_wait.add(pause);
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! This module turns WHERE clauses into list queries: a superset of the rows that match, as data.
+
+pub mod describe;
+pub mod filter;
+pub mod request;

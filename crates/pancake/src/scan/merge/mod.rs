@@ -1,0 +1,378 @@
+//! The union of chains as one stream: what a reply brings, and what comes out, each row once, newest first where that is
+//! promised. Which piece is asked next is left to `choice`. Pure: when a request may leave, and how it is made, is
+//! [`crate::scan::run`]'s matter.
+//!
+//! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget would allow another
+//! request, one of them is cut in two by time, and both are walked at once: a scan has as many requests on their way
+//! as its latency needs, and at a low latency it is one chain.
+
+mod choice;
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Kind, Result};
+use crate::paging::cursor::{End, TERMS, Terms};
+use crate::paging::head_check::{LATE_SECONDS, Looks, newest};
+use crate::paging::id_set::Seen;
+use crate::paging::pager::{Ask, Walker};
+use crate::paging::time_slices::Numbered;
+use crate::plan::request::{Chain, RequestPlan};
+use crate::reply::decode::Row;
+use crate::scan::segment::Segment;
+use crate::scan::verdicts::{self, Known};
+use crate::schema::catalogue::{Object, Paging};
+use crate::schema::keyset::Spot;
+use crate::time::Micros;
+use choice::Choice;
+
+/// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is not cut, and of several
+/// pages each is asked ahead only once it has proved long.
+pub const SMALL_LIMIT: u64 = 1_000;
+
+#[derive(Clone, Debug)]
+pub struct Union {
+    chains: Vec<Chain>,
+    /// By chain, and newest first.
+    segments: Vec<Segment>,
+    segments_made: usize,
+    ordered: bool,
+    limit: Option<u64>,
+    /// In `updated_at` order: what moved up meanwhile is looked for at the head.
+    looks: Option<Looks>,
+    look_is_asked: bool,
+    /// Chains that have shown their newest row.
+    begun: BTreeSet<usize>,
+    /// The time of the last row that was handed out.
+    last: Option<Micros>,
+    /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has come since.
+    begun_at: Option<Micros>,
+    /// Ids that came, where a row may come by two ways.
+    came: Option<Seen>,
+    /// Ids of rows that came without the time of the order: they may stand in the pieces of several walks.
+    undated: Seen,
+    /// Ids that are still to come, where the query names them all.
+    missing: Option<BTreeSet<String>>,
+    /// Rows that were handed out.
+    handed: u64,
+    /// Replies so far: one alone is a snapshot.
+    replies: u32,
+    /// Segments that found no row to begin from.
+    folded: u32,
+    found: (Option<verdicts::Window>, bool),
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub enum Asker {
+    Segment(usize),
+    Look,
+}
+
+/// A request to make.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub asker: Asker,
+    pub chain: Chain,
+    pub ask: Ask,
+}
+
+impl Union {
+    /// `moves`: the order is `updated_at`, and rows may still move into the window.
+    pub fn new(object: Object, plan: &RequestPlan, moves: bool, known: impl Into<Known>) -> Self {
+        Self::on(TERMS, object, plan, moves, known)
+    }
+
+    pub fn on(
+        terms: Terms,
+        object: Object,
+        plan: &RequestPlan,
+        moves: bool,
+        known: impl Into<Known>,
+    ) -> Self {
+        let known = known.into();
+        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves, known);
+        // Other walkers know by themselves what to do about it.
+        let looks = moves && object.paging() == Paging::Cursor;
+        let segment = |(i, chain)| Segment::new(i, i, walk(chain));
+        let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
+        let twice = plan.may_repeat() || looks;
+        Self {
+            chains: plan.chains.clone(),
+            segments: plan.chains.iter().enumerate().map(segment).collect(),
+            segments_made: plan.chains.len(),
+            ordered: plan.ordered,
+            limit: plan.limit,
+            looks: (looks && !plan.chains.is_empty()).then(|| Looks::new(terms, window)),
+            look_is_asked: false,
+            begun: BTreeSet::new(),
+            last: None,
+            begun_at: None,
+            came: twice.then(Seen::default),
+            undated: Seen::default(),
+            missing: plan.ids.clone(),
+            handed: 0,
+            replies: 0,
+            folded: 0,
+            found: (None, !known.is_in_order),
+        }
+    }
+
+    /// Whether there is something to ask: for the next row, or `ahead` of it.
+    pub fn has_next(&self, ahead: bool) -> bool {
+        self.choose(ahead).is_some()
+    }
+
+    /// The next request, which is on its way from now on.
+    pub fn next(&mut self, ahead: bool) -> Option<Question> {
+        let at = match self.choose(ahead)? {
+            Choice::Look => {
+                let ask = Ask::Cursor(self.looks.as_ref()?.ask()?);
+                self.look_is_asked = true;
+                return Some(Question { asker: Asker::Look, chain: Chain::common(&self.chains)?, ask });
+            }
+            Choice::Ask(at) => at,
+            Choice::Cut(at, low) => {
+                self.divide(at, low)?;
+                at + 1
+            }
+        };
+        let segment = &mut self.segments[at];
+        let ask = segment.walk.ask()?;
+        segment.busy = true;
+        let asker = Asker::Segment(segment.number);
+        Some(Question { asker, chain: self.chains[segment.chain].clone(), ask })
+    }
+
+    /// Leaves what is older than `low` to a segment of its own.
+    fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
+        let older = self.segments[at].cut(low, self.segments_made, self.ordered)?;
+        self.segments_made += 1;
+        self.segments.insert(at + 1, older);
+        Some(())
+    }
+
+    /// Rows that came and were not handed out yet.
+    pub fn waiting(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows.len()).sum()
+    }
+
+    fn segment(&mut self, number: usize) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|segment| segment.number == number)
+    }
+
+    /// Takes a reply in, with its total, and returns which of its rows are to be fed.
+    pub fn reply(
+        &mut self,
+        asker: Asker,
+        rows: &[Spot],
+        total: Option<u64>,
+        now: Micros,
+    ) -> Result<Vec<usize>> {
+        self.replies += 1;
+        let (came, undated) = (&mut self.came, &mut self.undated);
+        let mut is_new = |row: &Spot| {
+            let is_new = row.is_dated || undated.is_new(&row.id);
+            came.as_mut().map_or(is_new, |came| came.is_new(&row.id))
+        };
+        let Asker::Segment(number) = asker else {
+            self.look_is_asked = false;
+            return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, now, is_new));
+        };
+        let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) else {
+            return Ok(Vec::new());
+        };
+        segment.busy = false;
+        segment.saw(rows);
+        let mut fresh = segment.walk.reply(rows, total, now)?;
+        fresh.retain(|i| is_new(&rows[*i]));
+        if !rows.is_empty() && self.begun.insert(segment.chain) {
+            self.begun_at = [self.begun_at, newest(rows, now)].into_iter().flatten().min();
+            if let Some(looks) = &mut self.looks {
+                looks.note(rows, now);
+            }
+        }
+        self.fold(number);
+        self.walks_may_be_over();
+        Ok(fresh)
+    }
+
+    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on a page that takes no
+    /// window, is given back to the newer one, which walks on.
+    fn fold(&mut self, number: usize) {
+        let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
+        let segment = &self.segments[at];
+        let Some(newer) = at.checked_sub(1).map(|newer| &self.segments[newer]) else { return };
+        if !segment.walk.has_no_beginning() || newer.chain != segment.chain {
+            return;
+        }
+        // Counted whether or not it can be given back: a page where cuts find no beginning is not cut for ever.
+        self.folded += 1;
+        // Between them one may have stood that has been walked to its end already.
+        let is_next = newer.walk.window().low.map(|low| low.0.saturating_sub(1))
+            == segment.walk.window().high.map(|high| high.0);
+        if is_next && newer.walk.can_take_back() {
+            let older = self.segments.remove(at);
+            self.segments[at - 1].take_back(older, self.ordered);
+        }
+    }
+
+    /// What the walks have shown of the page since the last call: whether it takes the form of request that it may
+    /// refuse, and whether its list is out of order.
+    pub fn findings(&mut self) -> (Option<verdicts::Window>, bool) {
+        let shown = self.segments.iter().find_map(|segment| segment.walk.verdict());
+        let is_loose = self.segments.iter().any(|segment| segment.walk.is_loose());
+        let (window, loose) = &mut self.found;
+        let is_news = shown.is_some() && *window != shown;
+        (
+            shown.filter(|_| is_news).inspect(|shown| *window = Some(*shown)),
+            is_loose && !std::mem::replace(loose, is_loose),
+        )
+    }
+
+    /// A request failed in a way that may be due to its form, which the refusal may name. False where it was not, and the
+    /// failure is one.
+    pub fn lost(&mut self, asker: Asker, is_named: bool) -> Result<bool> {
+        match asker {
+            Asker::Look => {
+                let lost = self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?;
+                self.look_is_asked &= !lost;
+                Ok(lost)
+            }
+            Asker::Segment(number) => {
+                let Some(segment) = self.segment(number) else { return Ok(false) };
+                let lost = segment.walk.lost(is_named)?;
+                segment.busy &= !lost;
+                self.fold(number);
+                Ok(lost)
+            }
+        }
+    }
+
+    fn walks_may_be_over(&mut self) {
+        let over = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        let is_snapshot = self.replies == 1 || self.segments.iter().all(|segment| segment.walk.is_snapshot());
+        if let (true, Some(looks)) = (over, &mut self.looks)
+            && (is_snapshot || !looks.begin())
+        {
+            self.looks = None;
+        }
+    }
+
+    /// Takes in the rows of a reply that are new, newest first.
+    pub fn feed(&mut self, asker: Asker, rows: Vec<Row>) {
+        if let Some(missing) = &mut self.missing {
+            rows.iter().for_each(|row| {
+                missing.remove(&row.id);
+            });
+        }
+        let ordered = self.ordered;
+        let segment = match asker {
+            Asker::Segment(number) => self.segment(number),
+            // Looks are without order: any queue will do.
+            Asker::Look => self.segments.last_mut(),
+        };
+        if let Some(segment) = segment {
+            segment.feed(rows, ordered);
+        }
+    }
+
+    /// The rows that can be handed out now. An error where the promised order cannot be kept.
+    pub fn ready(&mut self) -> Result<Vec<Row>> {
+        let mut ready = Vec::new();
+        while let Some(row) = self.pop() {
+            let is_late = self.ordered && self.last.is_some_and(|last| last < row.at);
+            let is_newer = || self.begun_at.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at);
+            if is_late && is_newer() && !self.undated.has(&row.id) {
+                // It was not there, or stood elsewhere, when the scan began.
+                continue;
+            }
+            if is_late {
+                let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
+                return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+                    .detail(detail)
+                    .hint("The page lists its rows in a looser order than any that has been seen: bound inserted_at, or order by it."));
+            }
+            self.last = Some(row.at);
+            ready.push(row);
+        }
+        self.handed += ready.len() as u64;
+        // The last segment tells how the stream ended.
+        let last = self.segments.last().map(|segment| segment.number);
+        self.segments.retain(|segment| !segment.is_done() || segment.busy || Some(segment.number) == last);
+        Ok(ready)
+    }
+
+    fn pop(&mut self) -> Option<Row> {
+        let at = match self.ordered {
+            true => {
+                let mut newest: Option<(Micros, usize)> = None;
+                for at in self.heads() {
+                    let segment = &self.segments[at];
+                    let first = if self.found_all() { segment.rows.front() } else { segment.first() };
+                    match first {
+                        // A chain that has not shown its next row might have a newer one than all the others.
+                        None if !self.found_all() => return None,
+                        Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {
+                            newest = Some((row.at, at))
+                        }
+                        _ => {}
+                    }
+                }
+                newest?.1
+            }
+            false => self.segments.iter().position(|segment| !segment.rows.is_empty())?,
+        };
+        self.segments[at].rows.pop_front()
+    }
+
+    /// Of each chain the segment that has its next row.
+    fn heads(&self) -> impl Iterator<Item = usize> {
+        let mut last = None;
+        let live = self.segments.iter().enumerate().filter(|(_, segment)| !segment.is_done());
+        live.filter_map(move |(at, segment)| {
+            (last.replace(segment.chain) != Some(segment.chain)).then_some(at)
+        })
+    }
+
+    fn found_all(&self) -> bool {
+        self.missing.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
+    /// Nothing is left to ask or to wait for.
+    pub fn is_over(&self) -> bool {
+        let walked = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        let rests = self.looks.as_ref().is_none_or(|looks| looks.have_begun() && looks.ask().is_none());
+        self.found_all() || (walked && rests)
+    }
+
+    /// How many rows there are, where the list says so.
+    pub fn total(&self) -> Option<u64> {
+        self.segments.first()?.walk.total()
+    }
+
+    /// One of the windows of a numbered list that have not been read, counted from the newest.
+    pub fn unread(&self, index: i64) -> Option<Numbered> {
+        self.segments.first()?.walk.unread(index)
+    }
+
+    /// Why the stream is over.
+    pub fn end(&self) -> Option<End> {
+        match self.found_all() {
+            true => Some(End::FoundAll),
+            false => self.segments.last().and_then(|segment| segment.walk.ended()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod small_model;
+
+#[cfg(test)]
+mod model;
+
+#[cfg(test)]
+mod moving_model;

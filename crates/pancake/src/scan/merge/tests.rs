@@ -1,0 +1,278 @@
+//! What the union does with the replies to its chains: order, repeats, ids, and lists without a cursor.
+
+use super::*;
+use crate::paging::cursor::FULL_BATCH;
+use crate::schema::keyset::{Order, Window};
+use crate::time::SECOND;
+
+/// Long after all rows of these tests.
+const NOW: Micros = Micros(100_000_000 * SECOND);
+
+fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
+    let window = Window::default();
+    let chain = Chain { window, ..Chain::whole(Order::InsertedAt) };
+    let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
+    RequestPlan { chains: vec![chain; chains], ids, ordered, ..RequestPlan::default() }
+}
+
+/// Serves each chain its rows, then the end; tells what came out.
+fn run(plan: &RequestPlan, lists: &[&[(&str, i64)]]) -> Vec<String> {
+    let mut union =
+        Union::on(Terms { full_batch: 2, patience: 3, beyond: 1 }, Object::Conversations, plan, false, NOW);
+    let mut out = vec![];
+    while let Some(question) = union.next(false) {
+        let Asker::Segment(chain) = question.asker else { panic!("a look") };
+        let from = question
+            .ask
+            .cursor()
+            .cursor
+            .as_ref()
+            .map(|cursor| lists[chain].iter().position(|(id, _)| id == cursor).unwrap() + 1);
+        let rows = lists[chain].iter().skip(from.unwrap_or_default()).take(2);
+        let spots: Vec<_> = rows.map(|(id, at)| Spot::new(*id, Micros(at * SECOND))).collect();
+        let fresh = union.reply(question.asker, &spots, None, NOW).unwrap();
+        let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
+        union.feed(question.asker, fresh.into_iter().map(row).collect());
+        out.extend(union.ready().unwrap().into_iter().map(|row| row.id));
+    }
+    assert!(union.is_over());
+    out
+}
+
+#[test]
+fn ordered_chains_come_newest_first() {
+    let lists: &[&[(&str, i64)]] = &[&[("a", 9), ("b", 5), ("c", 1)], &[("d", 7), ("e", 3), ("f", 2)]];
+    assert_eq!(run(&plan(2, true, None), lists), ["a", "d", "b", "e", "f", "c"]);
+}
+
+#[test]
+fn a_row_of_several_chains_comes_once() {
+    let lists: &[&[(&str, i64)]] = &[&[("a", 9), ("b", 5)], &[("a", 9), ("c", 4)]];
+    for ordered in [true, false] {
+        let mut rows = run(&plan(2, ordered, None), lists);
+        rows.sort();
+        assert_eq!(rows, ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn the_stream_is_over_when_all_ids_have_come() {
+    let lists: &[&[(&str, i64)]] = &[&[("a", 9), ("b", 5), ("c", 1)]];
+    assert_eq!(run(&plan(1, false, Some(&["b", "a"])), lists), ["a", "b"]);
+}
+
+fn batch(rows: &[(&str, i64)]) -> Vec<Spot> {
+    rows.iter().map(|(id, at)| Spot::new(*id, Micros(at * SECOND))).collect()
+}
+
+/// Only a walk by a cursor can be cut, but as many conversations are on their way as there is room for.
+#[test]
+fn conversations_are_walked_at_once_and_each_by_one_request_after_the_other() {
+    let of = |id: &str| Chain { conversation_id: Some(id.into()), ..Chain::whole(Order::InsertedAt) };
+    let chains = vec![of("a"), of("b")];
+    for ordered in [true, false] {
+        let plan = RequestPlan { chains: chains.clone(), ordered, ..RequestPlan::default() };
+        let mut union = Union::new(Object::Messages, &plan, false, NOW);
+        let asked = [union.next(true).unwrap(), union.next(true).unwrap()];
+        assert!(union.next(true).is_none());
+        assert_eq!(asked.each_ref().map(|question| &question.chain), [&chains[0], &chains[1]]);
+        // The same id in two conversations is two messages.
+        for question in &asked {
+            let rows = batch(&[("1", 1), ("2", 2), ("3", 3)]);
+            assert_eq!(union.reply(question.asker, &rows, None, NOW).unwrap(), [2, 1, 0]);
+            assert_eq!(question.ask, Ask::Skip(0));
+        }
+        assert_eq!(union.next(true).unwrap().ask, Ask::Skip(2));
+        assert_eq!(union.next(true).unwrap().ask, Ask::Skip(2));
+        assert!(union.next(true).is_none());
+    }
+}
+
+/// A list in numbered batches looks after what moves by itself.
+#[test]
+fn looks_belong_to_a_cursor() {
+    let plan = RequestPlan { chains: vec![Chain::whole(Order::UpdatedAt)], ..RequestPlan::default() };
+    let mut union = Union::new(Object::Customers, &plan, true, NOW);
+    let question = union.next(true).unwrap();
+    assert_eq!(union.reply(question.asker, &batch(&[("a", 9), ("b", 5)]), Some(2), NOW).unwrap(), [0, 1]);
+    assert_eq!(union.total(), Some(2));
+    assert!(union.next(true).is_none() && union.is_over());
+    assert_eq!(union.end(), Some(End::ListEnded));
+}
+
+/// How many round trips bring so many of 12,000 rows, newest first, if eight requests may be on their way; and how many
+/// requests that takes.
+fn round_trips(limit: u64) -> (usize, usize) {
+    let list: Vec<i64> = (0..12_000).map(|row| 1_000_000 - 10 * row - row % 7).collect();
+    let answer = |ask: &crate::paging::cursor::Ask| {
+        let from = ask.cursor.as_ref().map_or(0, |cursor| cursor.parse::<usize>().unwrap() + 1);
+        let until = ask.until.map_or(i64::MAX, |until| until.0);
+        let rows = (0..list.len()).skip(from).filter(|row| list[*row] <= until).take(FULL_BATCH);
+        let rows: Vec<_> = rows.map(|row| (row.to_string(), list[row])).collect();
+        batch(&rows.iter().map(|(id, at)| (id.as_str(), *at)).collect::<Vec<_>>())
+    };
+    let plan = RequestPlan { limit: Some(limit), ..plan(1, true, None) };
+    let mut union = Union::new(Object::Conversations, &plan, false, NOW);
+    let (mut trips, mut requests, mut came) = (0, 0, 0);
+    while came < limit as usize {
+        let most = if trips == 0 { 1 } else { 8 };
+        let asked: Vec<_> = (0..most).map_while(|before| union.next(before > 0)).collect();
+        (trips, requests) = (trips + 1, requests + asked.len());
+        for question in asked {
+            let spots = answer(question.ask.cursor());
+            let fresh = union.reply(question.asker, &spots, None, NOW).unwrap();
+            let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
+            union.feed(question.asker, fresh.into_iter().map(row).collect());
+        }
+        came += union.ready().unwrap().len();
+    }
+    (trips, requests)
+}
+
+/// The last pieces of a scan with a limit are walked at once, too, and hardly anything beyond it.
+#[test]
+fn a_limit_is_reached_in_few_round_trips() {
+    for (limit, most_trips) in [(1_500, 7), (4_000, 12), (8_000, 22)] {
+        let least = (limit as usize).div_ceil(59);
+        let (trips, requests) = round_trips(limit);
+        assert!(
+            trips <= most_trips && requests <= least + least / 6 + 2,
+            "{limit}: {trips} trips, {requests} requests"
+        );
+    }
+    assert_eq!(round_trips(590), (10, 10));
+    assert_eq!(round_trips(59), (1, 1));
+    assert_eq!(round_trips(60).1, 2);
+}
+
+/// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each other: each row that
+/// stays comes once. Of two pages in three some rows lack the time of the order and show another one: they stand on top,
+/// or where a time would put them that nobody sees, and are left out of windows or not. One page in five takes no cursor
+/// but the last row of a reply.
+#[test]
+fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
+    let mut failures = 0;
+    for seed in 0..1_500 {
+        let mut dice = Dice(seed);
+        let (on_top, placed, ordered) = (seed % 3 == 1, seed % 3 == 2, seed % 2 == 0);
+        let mut at = 10_000_000;
+        let mut list: Vec<(i64, Spot)> = Vec::new();
+        for row in 0..1_500 {
+            at -= 1 + if dice.one_in(40) { dice.below(100_000) } else { dice.below(60) } as i64;
+            let spot = Spot::new(format!("old {row}"), Micros(at * SECOND));
+            list.push(match placed && dice.one_in(100) {
+                true => (
+                    at,
+                    Spot { at: Micros((at + dice.below(300_000) as i64) * SECOND), is_dated: false, ..spot },
+                ),
+                false => (at, spot),
+            });
+        }
+        for row in 0..if on_top { 3 } else { 0 } {
+            let spot = Spot {
+                at: Micros(i64::MIN),
+                is_dated: false,
+                ..Spot::new(format!("old top {row}"), Micros(0))
+            };
+            list.insert(0, (i64::MAX, spot));
+        }
+        let mut union = Union::new(Object::Conversations, &plan(1, ordered, None), false, NOW);
+        let (mut flight, mut came, mut begun) = (Vec::new(), Vec::new(), 0);
+        let (only_last_rows, mut last_rows) = (seed % 5 == 1, std::collections::HashSet::new());
+        let failed = 'scan: loop {
+            while flight.len() < 12
+                && let Some(Question { asker, ask, .. }) = union.next(!flight.is_empty())
+            {
+                let ask = ask.cursor();
+                let cursor = ask.cursor.as_ref().map(|id| list.iter().position(|(_, spot)| spot.id == *id));
+                if let Some(Some(row)) = cursor.filter(|_| dice.one_in(if only_last_rows { 50 } else { 5 })) {
+                    list.remove(row);
+                }
+                if dice.one_in(8) {
+                    let newest =
+                        list.iter().map(|(at, _)| *at).filter(|at| *at < i64::MAX).max().unwrap() + 1;
+                    begun += 1;
+                    let id = format!("new {begun}");
+                    let top = list.iter().take_while(|(at, _)| *at == i64::MAX).count();
+                    list.insert(top, (newest, Spot::new(id, Micros(newest * SECOND))));
+                }
+                let until = ask.until.map_or(i64::MAX, |until| until.0);
+                // A cursor that is gone gets the first batch.
+                let from = cursor.flatten().map_or(0, |row| row + usize::from(!dice.one_in(9)));
+                let is_no_cursor =
+                    ask.cursor.as_ref().is_some_and(|id| only_last_rows && !last_rows.contains(id));
+                // Windows are refused by some pages, and now and then by others.
+                if is_no_cursor || ask.until.is_some() && (seed % 4 == 3 || dice.one_in(5)) {
+                    match union.lost(asker, false) {
+                        Ok(true) => continue,
+                        _ => break 'scan Some(Error::new(Kind::ServerFault, "no form is left")),
+                    }
+                }
+                let rows = list.iter().skip(from).filter(|(at, _)| *at <= until);
+                let rows: Vec<Spot> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
+                last_rows.extend(rows.last().map(|row| row.id.clone()));
+                flight.push((asker, rows));
+            }
+            if flight.is_empty() {
+                break None;
+            }
+            let (asker, spots) = flight.swap_remove(dice.below(flight.len()));
+            let ready = union.reply(asker, &spots, None, NOW).and_then(|fresh| {
+                let row =
+                    |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
+                union.feed(asker, fresh.into_iter().map(row).collect());
+                union.ready()
+            });
+            match ready {
+                Ok(rows) => came.extend(rows.into_iter().map(|row| row.id)),
+                Err(error) => break 'scan Some(error),
+            }
+        };
+        if let Some(error) = failed {
+            assert!(placed && ordered || only_last_rows, "{seed}: {error:?}");
+            failures += usize::from(only_last_rows);
+            continue;
+        }
+        assert!(union.is_over());
+        let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+        came.iter().for_each(|id| *counts.entry(id).or_default() += 1);
+        assert_eq!(counts.values().max(), Some(&1), "{seed}");
+        let is_missing = |id: &str| id.starts_with("old") && !counts.contains_key(id);
+        assert_eq!(list.iter().find(|(_, spot)| is_missing(&spot.id)), None, "{seed}");
+    }
+    assert!(failures < 90, "{failures} of 300 scans failed");
+}
+
+/// The same numbers for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % most
+    }
+
+    fn one_in(&mut self, most: usize) -> bool {
+        self.below(most) == 0
+    }
+}
+
+/// A server that ignores cursors is refused after a number of requests that somebody can wait for.
+#[test]
+fn a_page_that_ignores_cursors_is_given_up_soon() {
+    let list: Vec<(String, i64)> = (0..200).map(|row| (row.to_string(), 10_000_000 - 7_000 * row)).collect();
+    let mut union = Union::new(Object::Conversations, &plan(1, false, None), false, NOW);
+    let mut requests = 0;
+    let error = loop {
+        let Some(Question { asker, ask, .. }) = union.next(false) else { panic!("an end after {requests}") };
+        requests += 1;
+        let until = ask.cursor().until.map_or(i64::MAX, |until| until.0);
+        let rows = list.iter().filter(|(_, at)| *at <= until).map(|(id, at)| (id.as_str(), *at));
+        let rows: Vec<_> = rows.take(FULL_BATCH).collect();
+        if let Err(error) = union.reply(asker, &batch(&rows), None, NOW) {
+            break error;
+        }
+    };
+    assert_eq!(error.sqlstate(), "HV000");
+    assert!(requests < 150, "{requests} requests");
+}

@@ -1,0 +1,59 @@
+//! Whether `post_ids` does on this page what its name says, which no document settles: proven once a day by asking.
+//! Everything else that a scan asks is right under every reading and needs no proof.
+
+use crate::error::Result;
+use crate::http::endpoint::address;
+use crate::http::request::Answer;
+use crate::paging::cursor;
+use crate::paging::pager::Ask;
+use crate::plan::request::Chain;
+use crate::reply::decode::spots;
+use crate::scan::run::Scan;
+use crate::schema::keyset::{Order, Spot};
+
+impl Scan {
+    /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
+    /// within the last day, or by trying it on a post of the newest comments.
+    pub(crate) async fn post_ids_filter(&self) -> Result<bool> {
+        if self.trusts_post_ids {
+            return Ok(true);
+        }
+        let known = match self.meter.post_ids_filter() {
+            Some(known) => known,
+            None => {
+                let found = self.try_post_ids().await?;
+                self.meter.remember_post_ids(found);
+                found
+            }
+        };
+        self.tally.post_ids_refused.set(u64::from(!known));
+        Ok(known)
+    }
+
+    /// The rows of the post must come back, and no others.
+    async fn try_post_ids(&self) -> Result<bool> {
+        let all = Chain::whole(Order::InsertedAt);
+        let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
+        let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
+        let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
+        let mine = |(_, post): &&(Spot, Option<String>)| post.as_ref() == Some(&post_id);
+        let Some((oldest, _)) = of_post.last() else { return Ok(false) };
+        let mut expected = comments.iter().filter(mine).filter(|(spot, _)| spot.at > oldest.at);
+        let came = |(spot, _): &(Spot, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
+        Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
+    }
+
+    /// The newest rows of a chain with their posts; none where the server does not take the question.
+    async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
+        let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
+        let address = address(self.object, &self.page_id, chain, &ask);
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(_) => Ok(Some(Vec::new())),
+            Answer::Rows(_, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
+                Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
+            }
+        };
+        self.answer(&address, None, take).await
+    }
+}

@@ -1,0 +1,71 @@
+//! Where the batches of a scan wait for the backend, and how the scan hears how many are wanted.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::error::{Error, Kind};
+use crate::paging::cursor::End;
+use crate::reply::decode::Row;
+
+/// What comes out of a scan, in order.
+#[derive(Debug)]
+pub enum Event {
+    Batch(Vec<Row>),
+    Ended(Option<End>),
+    Failed(Error),
+}
+
+/// Where batches wait for the backend.
+pub struct Outlet {
+    events: Mutex<VecDeque<Event>>,
+    wanted: watch::Sender<u64>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Outlet {
+    /// `wake` tells the backend that an event waits.
+    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { events: Mutex::default(), wanted: watch::Sender::new(0), wake })
+    }
+
+    /// The backend wants one more batch than it did.
+    pub fn want(&self) {
+        self.wanted.send_modify(|wanted| *wanted += 1);
+    }
+
+    pub fn take(&self) -> Option<Event> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Rows that the backend has not taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        let rows = |event: &Event| if let Event::Batch(rows) = event { rows.len() } else { 0 };
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().map(rows).sum()
+    }
+
+    pub(crate) fn put(&self, event: Event) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        (self.wake)();
+    }
+
+    /// How many batches the backend has wanted so far, and will.
+    pub(crate) fn wanted(&self) -> watch::Receiver<u64> {
+        self.wanted.subscribe()
+    }
+}
+
+/// Tells a waiting backend that its scan is gone, should it end without a word.
+pub(crate) struct Unheard(pub Option<Arc<Outlet>>);
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(outlet) = self.0.take() {
+            let error = Error::new(Kind::NotUnderstood, "the scan broke off inside pancake_fdw");
+            outlet.put(Event::Failed(
+                error.hint("Please report this, with the lines that the server's log has of it."),
+            ));
+        }
+    }
+}

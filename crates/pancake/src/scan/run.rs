@@ -1,0 +1,249 @@
+//! One scan: asks what the union of chains wants to know, as fast as the meter and the backend allow, and hands out
+//! batches. Which request comes next is said in [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use crate::error::{Result, quote};
+use crate::http::client::{Client, Ready};
+use crate::http::connection::OneAtATime;
+use crate::http::endpoint::address;
+use crate::http::request::Answer;
+use crate::memory;
+use crate::options::table::ServerOptions;
+use crate::paging::cursor::{End, FULL_BATCH};
+use crate::plan::request::{Chain, RequestPlan};
+use crate::rate::limiter::PageMeter;
+use crate::reply::decode::{Row, Wanted, spots};
+use crate::reply::envelope::Reply;
+use crate::scan::merge::{Question, Union};
+use crate::scan::queue::{Event, Outlet, Unheard};
+use crate::scan::verdicts::Known;
+use crate::schema::catalogue::Object;
+use crate::schema::column::Context;
+use crate::schema::keyset::{Order, Spot};
+use crate::secret::Secret;
+use crate::stats::{Tally, Waiting};
+use crate::time::{Micros, SECOND};
+
+/// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
+/// the skew between the clocks.
+const SETTLED_SECONDS: i64 = 3600;
+
+/// A reply that comes as soon as this is worth waiting for: at such a latency one request after the other is enough.
+const SOON: Duration = Duration::from_millis(5);
+
+/// What a scan needs to run.
+pub struct Scan {
+    pub server: ServerOptions,
+    pub object: Object,
+    pub page_id: String,
+    pub token: Secret,
+    pub plan: RequestPlan,
+    /// `post_ids` is believed without proof.
+    pub trusts_post_ids: bool,
+    pub wanted: Vec<Wanted>,
+    pub meter: PageMeter,
+    pub tally: Arc<Tally>,
+    pub client: Arc<Client>,
+    pub outlet: Arc<Outlet>,
+    /// A scan opens its connections one after the other.
+    pub opening: OneAtATime,
+}
+
+impl Scan {
+    /// Runs to the end, or to the first error. Dropping the future stops it wherever it is.
+    pub async fn run(self) {
+        let mut unheard = Unheard(Some(self.outlet.clone()));
+        let event = match self.walk().await {
+            Ok(end) => Event::Ended(end),
+            Err(error) => {
+                self.meter.stats.failed(&error, (self.meter.clocks.wall_micros)());
+                Event::Failed(error.without(&self.token))
+            }
+        };
+        self.tally.waiting(Waiting::Nothing);
+        unheard.0 = None;
+        self.outlet.put(event);
+    }
+
+    async fn walk(&self) -> Result<Option<End>> {
+        let mut wanted = self.outlet.wanted();
+        self.tally.waiting(Waiting::Consumer);
+        if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+            return Ok(None);
+        }
+        let plan = match self.plan.filters_posts() && !self.post_ids_filter().await? {
+            true => &self.plan.clone().without_posts(),
+            false => &self.plan,
+        };
+        let order = plan.chains.first().map_or(self.object.order(), |chain| chain.order);
+        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan), self.known(order)));
+        let mut asked = FuturesUnordered::new();
+        let (mut put, mut answered) = (0, 0);
+        let (mut turn, mut left) = (None, Instant::now());
+        loop {
+            for batch in batches(lock(&union).ready()?) {
+                self.outlet.put(Event::Batch(batch));
+                put += 1;
+            }
+            if lock(&union).is_over() {
+                return Ok(lock(&union).end());
+            }
+            let wants = *wanted.borrow_and_update();
+            let soon = asked.is_empty() || left.elapsed() >= SOON;
+            let needed = put < wants && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
+            let ahead = !needed;
+            let next = needed
+                || (soon && self.has_room(wants, put, answered, asked.len()) && lock(&union).has_next(true));
+            if !next {
+                turn = None;
+            }
+            if !next && asked.is_empty() {
+                self.tally.waiting(Waiting::Consumer);
+            }
+            tokio::select! {
+                Some(reply) = asked.next(), if !asked.is_empty() => {
+                    reply?;
+                    answered += 1;
+                }
+                // What to ask is decided when the request may leave: a reply that came meanwhile may say more.
+                ready = turn.get_or_insert_with(|| Box::pin(self.ready())), if next => {
+                    (turn, left) = (None, Instant::now());
+                    if let Some(question) = lock(&union).next(ahead) {
+                        asked.push(self.ask(&union, question, Some(ready)));
+                    }
+                }
+                () = tokio::time::sleep_until(left + SOON), if !soon => {}
+                changed = wanted.changed() => if changed.is_err() { return Ok(None) },
+            }
+        }
+    }
+
+    /// What is known of the page by all sessions.
+    pub(crate) fn known(&self, order: Order) -> Known {
+        self.meter.verdicts.known(self.object, order, self.now(None), true)
+    }
+
+    /// Lets all sessions know what the walks have shown.
+    fn remember(&self, union: &Mutex<Union>, order: Order) {
+        let now = self.now(None);
+        let (window, is_loose) = lock(union).findings();
+        if let Some(window) = window {
+            self.meter.verdicts.saw(self.object, order, window, now);
+        }
+        if is_loose {
+            self.meter.verdicts.saw_disorder(order, now);
+        }
+    }
+
+    /// How many requests may be on their way, as the scan proves long: a backend that wants all for sure has shown so by
+    /// the first batch that it takes; any other may be content with two, and from then on the number grows with each,
+    /// 2, 8, 32.
+    fn width(&self, wanted: u64) -> usize {
+        let taken = wanted.saturating_sub(1).min(8);
+        let grown = 1_usize << if self.plan.whole { 3 * taken } else { (2 * taken).saturating_sub(3) };
+        grown.min(self.server.max_concurrency as usize)
+    }
+
+    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no rows make a scan as
+    /// long as batches that were taken.
+    fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
+        let width = self.width(wanted + answered.saturating_sub(put));
+        asked < width && put + (asked as u64) < wanted + width as u64 - 1
+    }
+
+    /// The server's time when it replied, up to the second that its `Date` leaves open; else ours.
+    pub(crate) fn now(&self, date: Option<SystemTime>) -> Micros {
+        let theirs = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let ours = || Micros((self.meter.clocks.wall_micros)());
+        theirs.map_or_else(ours, |theirs| Micros(theirs.as_micros() as i64 + SECOND))
+    }
+
+    /// Whether rows may move into the window while it is walked.
+    fn may_move(&self, plan: &RequestPlan) -> bool {
+        let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
+        // In the server's order each batch is as of its own request: a row that moved up has had its turn.
+        let moves = |chain: &Chain| {
+            chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
+        };
+        !plan.ordered && plan.chains.iter().any(moves)
+    }
+
+    /// Asks until there is a reply, and takes it into the union.
+    pub(crate) async fn ask(
+        &self,
+        union: &Mutex<Union>,
+        question: Question,
+        ready: Option<Ready>,
+    ) -> Result<()> {
+        let Question { asker, chain, ask } = question;
+        let take = |answer: Answer| match answer {
+            Answer::Suspect(is_named) => {
+                let has_other_form = lock(union).lost(asker, is_named)?;
+                self.remember(union, chain.order);
+                Ok(has_other_form.then_some(()))
+            }
+            Answer::Rows(reply, listed) => {
+                let served = spots(self.object, &listed.rows, chain.order)?;
+                let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
+                let now = self.now(reply.date);
+                self.tally.replied_at.set(now.0);
+                let fresh = lock(union).reply(asker, &spots, listed.total, now);
+                self.remember(union, chain.order);
+                let fresh = fresh?;
+                let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
+                let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
+                // The row that must come back is no repeat.
+                let repeats = known.saturating_sub(usize::from(ask.overlaps()));
+                self.count(reply, repeats, fresh.len());
+                if chain.order != Order::Served {
+                    fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+                }
+                let context = self.context(&chain);
+                memory::probe_decoding(reply.body.len(), self.wanted.len())?;
+                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
+                let mut union = lock(union);
+                union.feed(asker, rows.collect::<Result<_>>()?);
+                self.tally.ahead.at_least(union.waiting() + self.outlet.waiting());
+                Ok(Some(()))
+            }
+        };
+        let answered = self.answer(&address(self.object, &self.page_id, &chain, &ask), ready, take).await;
+        // Of a hundred conversations that a query names, which one it was.
+        answered.map_err(|error| match &chain.conversation_id {
+            Some(id) => error.also(format!("It was asked for the messages of conversation {}.", quote(id))),
+            None => error,
+        })
+    }
+
+    pub(crate) fn context<'a>(&'a self, chain: &'a Chain) -> Context<'a> {
+        Context { page_id: &self.page_id, conversation_id: chain.conversation_id.as_deref() }
+    }
+
+    fn count(&self, reply: &Reply, repeats: usize, new: usize) {
+        let stats = self.meter.stats;
+        self.tally.rows.add(new);
+        self.tally.repeats.add(repeats);
+        self.tally.bytes.add(reply.body.len());
+        stats.rows.add(new);
+        stats.bytes.add(reply.body.len());
+    }
+}
+
+pub(crate) fn lock(union: &Mutex<Union>) -> MutexGuard<'_, Union> {
+    union.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rows in pieces of a batch at most.
+fn batches(rows: Vec<Row>) -> impl Iterator<Item = Vec<Row>> {
+    let mut rows = rows.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<_> = rows.by_ref().take(FULL_BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
