@@ -1,13 +1,13 @@
 //! pancake_fdw: the conversations of a Pancake (pages.fm) page as PostgreSQL tables.
 //!
 //! ```text
-//! src/fdw      what Postgres asks of us: plan, scan, explain, import, validate
-//!   │  └─────► src/pg       what Postgres lends us, in safe Rust: options, meter, waiting, errors
-//!   └────────► crates/pancake  what we know of Pancake: filters, chains, the walk, HTTP (no Postgres there)
+//! src/fdw      the callbacks of a foreign data wrapper: plan, scan, explain, import, validate
+//!   │  └─────► src/pg          Postgres in safe Rust: catalogue, rights, shared memory, waiting, errors
+//!   └────────► crates/pancake  the Pancake API: filters, list queries, paging, rate limit, HTTP (no Postgres)
 //! sql/         the SQL objects, written by hand
 //! ```
 //!
-//! The life of a query: `fdw::quals` turns clauses into filters, `fdw::envelope` carries them through the plan as
+//! The life of a query: `fdw::quals` turns clauses into filters, `fdw::private` carries them through the plan as
 //! data, `fdw::scan` evaluates the operands at the first row and binds them into chains, `pg::worker` walks the
 //! chains in its thread, `fdw::slot` turns cells into datums, and Postgres checks every clause again.
 

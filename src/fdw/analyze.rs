@@ -5,12 +5,12 @@ use std::sync::Arc;
 use pancake::error::Result;
 use pancake::memory;
 use pancake::plan::request::RequestPlan;
-use pancake::scan::queue::Outlet;
+use pancake::scan::queue::BatchQueue;
 use pancake::scan::sample::{BUDGET, Sample};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::fdw::fetch::prepare;
-use crate::fdw::slot::Filler;
+use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
 use crate::pg::worker::Worker;
@@ -47,7 +47,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     // SAFETY: ANALYZE holds the relation open.
     let (table_id, descriptor) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
     let table = ForeignTable::read(table_id).or_raise();
-    let mut fillers: Vec<Filler> = table.columns.iter().cloned().map(Filler::new).collect();
+    let mut fillers: Vec<ColumnWriter> = table.columns.iter().cloned().map(ColumnWriter::new).collect();
     let sample = read(&table, &fillers).or_raise();
     let count = sample.rows.len().min(wanted_rows.max(0) as usize);
     for (place, row) in sample.rows.iter().take(count).enumerate() {
@@ -73,8 +73,8 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     count as i32
 }
 
-fn read(table: &ForeignTable, fillers: &[Filler]) -> Result<Sample> {
-    let outlet = Outlet::new(Box::new(|| ()));
+fn read(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Sample> {
+    let outlet = BatchQueue::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
     let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), outlet)?;

@@ -7,7 +7,7 @@ use pancake::doctor::{Examination, Finding, PAGES, prescribe};
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::plan::request::RequestPlan;
-use pancake::scan::queue::Outlet;
+use pancake::scan::queue::BatchQueue;
 use pancake::schema::catalogue::Object;
 use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Resu
         table: TableOptions::read(&options, &whole_page).map_err(told(SERVER))?,
         columns: Vec::new(),
     };
-    let outlet = Outlet::new(Box::new(|| ()));
+    let outlet = BatchQueue::new(Box::new(|| ()));
     let scan =
         prepare(&table, user, RequestPlan::default(), &[], Arc::default(), outlet).map_err(told(SERVER))?;
     let pushdown = table.table.pushdown.clone();
@@ -126,7 +126,7 @@ fn pages_of(table: &ForeignTable, user: pg_sys::Oid) -> Finding {
         table: TableOptions { object: Object::Pages, page_id: None, ..table.table.clone() },
         ..table.clone()
     };
-    let outlet = Outlet::new(Box::new(|| ()));
+    let outlet = BatchQueue::new(Box::new(|| ()));
     let scan = match prepare(&pages, user, RequestPlan::default(), &[], Arc::default(), outlet) {
         Ok(scan) => scan,
         Err(error) if error.kind() == Kind::NoToken => {

@@ -11,9 +11,9 @@ use pancake::plan::request::fate;
 use pancake::schema::keyset::Order;
 use pgrx::{pg_guard, pg_sys};
 
-use crate::fdw::bound::constant;
-use crate::fdw::envelope::Envelope;
 use crate::fdw::fetch::Stopped;
+use crate::fdw::params::constant;
+use crate::fdw::private::ScanPrivate;
 use crate::fdw::scan::ScanState;
 use crate::pg::nodes::{c_string, list, text};
 
@@ -31,7 +31,7 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
         (plan, (*node).fdw_state.cast::<ScanState>().as_ref(), (*explain).analyze, (*explain).verbose)
     };
     // SAFETY: the plan is of this scan.
-    let Some(envelope) = Envelope::unpack(unsafe { (*plan).fdw_private }) else { return };
+    let Some(envelope) = ScanPrivate::unpack(unsafe { (*plan).fdw_private }) else { return };
     let out = Explained { explain };
     let state = state.filter(|_| analyze);
     let unsent = state.map(|state| &state.unsent);
@@ -59,7 +59,11 @@ impl Explained {
 }
 
 /// What the planner decided, and where a run has shown more of the operands, what became of it.
-fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) -> Vec<(&'static str, String)> {
+fn planned(
+    envelope: &ScanPrivate,
+    unsent: Option<&Unsent>,
+    deparser: &Deparser,
+) -> Vec<(&'static str, String)> {
     let known = deparser.known(envelope);
     let may_be_sent =
         |filter: usize| fate(envelope.object, &envelope.filters[filter], envelope.order) == Verdict::Superset;
@@ -96,13 +100,13 @@ fn planned(envelope: &Envelope, unsent: Option<&Unsent>, deparser: &Deparser) ->
     let (requests, rate) = (envelope.requests, envelope.requests_per_second);
     let seconds = requests as f64 * SPACING_SECONDS / rate;
     let noun = if requests == 1 { "request" } else { "requests" };
-    let chains = match envelope.chains {
+    let streams = match envelope.chains {
         0 | 1 => String::new(),
-        n => format!(" in {n} chains"),
+        n => format!(" in {n} streams"),
     };
     lines.push((
         "Pancake Estimate",
-        format!("{requests} {noun}{chains}, at least {seconds:.1} s at {rate}/s"),
+        format!("{requests} {noun}{streams}, at least {seconds:.1} s at {rate}/s"),
     ));
     lines.extend(envelope.detour.clone().map(|detour| ("Pancake Detour", detour)));
     if envelope.ordered && envelope.order == Order::UpdatedAt {
@@ -208,7 +212,7 @@ impl Deparser {
     }
 
     /// The value of each operand that is a constant.
-    fn known(&self, envelope: &Envelope) -> Vec<Option<Operand>> {
+    fn known(&self, envelope: &ScanPrivate) -> Vec<Option<Operand>> {
         let nodes = self.expressions();
         let value = |filter: &Filter| constant(filter, nodes.get(filter.operand)?.cast());
         envelope.filters.iter().map(value).collect()

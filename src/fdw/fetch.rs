@@ -11,12 +11,12 @@ use pancake::paging::cursor::End;
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
 use pancake::reply::decode::{Row, Source, Wanted};
-use pancake::scan::queue::{Event, Outlet};
+use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
-use pancake::stats::{Tally, Waiting};
+use pancake::stats::{ScanStats, Waiting};
 use pgrx::pg_sys;
 
-use crate::fdw::slot::Filler;
+use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{self, ForeignTable};
 use crate::pg::report::notice;
 use crate::pg::settings;
@@ -45,11 +45,11 @@ pub enum Stopped {
 
 /// A scan that runs, and the batch that is being handed out.
 pub struct Fetch {
-    outlet: Arc<Outlet>,
+    outlet: Arc<BatchQueue>,
     /// The outlet has something that was not looked at.
     news: Arc<AtomicBool>,
     pub bell: &'static Bell,
-    tally: Arc<Tally>,
+    tally: Arc<ScanStats>,
     page_id: String,
     /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
     counted: u64,
@@ -89,13 +89,13 @@ impl Fetch {
         table: &ForeignTable,
         user: pg_sys::Oid,
         plan: RequestPlan,
-        fillers: &[Filler],
-        tally: &Arc<Tally>,
+        fillers: &[ColumnWriter],
+        tally: &Arc<ScanStats>,
     ) -> Result<Self> {
         let bell = &Worker::get()?.bell;
         let news = Arc::new(AtomicBool::new(false));
         let tell = news.clone();
-        let outlet = Outlet::new(Box::new(move || {
+        let outlet = BatchQueue::new(Box::new(move || {
             tell.store(true, SeqCst);
             bell.ring();
         }));
@@ -232,9 +232,9 @@ pub fn prepare(
     table: &ForeignTable,
     user: pg_sys::Oid,
     plan: RequestPlan,
-    fillers: &[Filler],
-    tally: Arc<Tally>,
-    outlet: Arc<Outlet>,
+    fillers: &[ColumnWriter],
+    tally: Arc<ScanStats>,
+    outlet: Arc<BatchQueue>,
 ) -> Result<Scan> {
     let page_id = table.table.page_id.clone().unwrap_or_default();
     let object = table.table.object;
@@ -265,7 +265,7 @@ pub fn prepare(
     })
 }
 
-fn wanted(table: &ForeignTable, filler: &Filler) -> Result<Wanted> {
+fn wanted(table: &ForeignTable, filler: &ColumnWriter) -> Result<Wanted> {
     let object = table.table.object;
     let (name, path) = (&filler.column.name, filler.column.path.as_deref());
     let source = Source::find(object, name, path).ok_or_else(|| {
@@ -282,7 +282,7 @@ fn wanted(table: &ForeignTable, filler: &Filler) -> Result<Wanted> {
     Ok(Wanted { name: name.clone(), source })
 }
 
-fn show_progress(table: &ForeignTable, tally: &Tally) -> Result<Option<&'static Progress>> {
+fn show_progress(table: &ForeignTable, tally: &ScanStats) -> Result<Option<&'static Progress>> {
     // SAFETY: a look-up in shared memory.
     let alive = |pid: u64| unsafe { !pg_sys::BackendPidGetProc(pid as i32).is_null() };
     let Some(progress) = Progress::claim(shared()?.scans, u64::from(std::process::id()), alive) else {

@@ -2,16 +2,16 @@
 
 mod analyze;
 mod append;
-mod bound;
-mod derived;
+mod column_expr;
 mod doctor;
-mod envelope;
 mod explain;
 mod fetch;
 mod functions;
 mod handler;
 mod import;
+mod params;
 mod paths;
+mod private;
 mod quals;
 mod relation;
 mod scan;

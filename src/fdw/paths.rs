@@ -9,13 +9,13 @@ use pancake::plan::describe::unsent;
 use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use pancake::plan::request::{Chain, RequestPlan, bind, choose_order, fate};
 use pancake::scan::verdicts::Known;
-use pancake::schema::catalogue::{Object, Paging};
+use pancake::schema::catalogue::{Object, Pagination};
 use pancake::schema::keyset::Order;
 use pancake::time::Micros;
 use pgrx::pg_sys;
 
-use crate::fdw::bound::constant;
-use crate::fdw::derived::Columns;
+use crate::fdw::column_expr::Columns;
+use crate::fdw::params::constant;
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::compat;
@@ -39,9 +39,9 @@ const MERGED: f64 = 2.0;
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
 fn proofs_of_a_chain(object: Object) -> f64 {
     match object.paging() {
-        Paging::Cursor => 2.0,
-        Paging::Skip => 1.0,
-        Paging::Windows { .. } | Paging::Whole => 0.0,
+        Pagination::Cursor => 2.0,
+        Pagination::Offset => 1.0,
+        Pagination::TimeSlices { .. } | Pagination::Single => 0.0,
     }
 }
 
@@ -49,10 +49,10 @@ fn proofs_of_a_chain(object: Object) -> f64 {
 /// batch, whole lists come at once.
 pub fn rows_of_a_request(object: Object) -> f64 {
     match object.paging() {
-        Paging::Cursor => 59.0,
-        Paging::Skip => 29.0,
-        Paging::Windows { batch } => batch as f64 * 0.75,
-        Paging::Whole => f64::INFINITY,
+        Pagination::Cursor => 59.0,
+        Pagination::Offset => 29.0,
+        Pagination::TimeSlices { batch } => batch as f64 * 0.75,
+        Pagination::Single => f64::INFINITY,
     }
 }
 
@@ -135,7 +135,7 @@ impl Relation<'_> {
         let of_page = self.known(page_id, order);
         let detour = of_page.detour(object, has_upper_bound).filter(|_| chains > 0);
         // Where a walk cannot begin at an upper bound it comes down to it.
-        let starts_above = detour.is_some() && object.paging() == Paging::Cursor;
+        let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
         let requests = match chains {
             0 => 0.0,
             n => (self.fetched(clauses, &filters, &known, &plan, order, starts_above) / rows_of_a_request)
@@ -246,7 +246,7 @@ impl Relation<'_> {
             let requests = (way.requests + proofs).max(1.0) * merged;
             let total = impossible + requests * COST_OF_A_REQUEST + rows * pg_sys::cpu_tuple_cost;
             let costs = compat::Costs { rows, startup, total };
-            let private = order.map_or(std::ptr::null_mut(), super::envelope::pack_order);
+            let private = order.map_or(std::ptr::null_mut(), super::private::pack_order);
             let path = compat::foreign_path(self.root, self.relation, &costs, pathkeys, outer, private);
             pg_sys::add_path(self.relation, path);
         }

@@ -4,7 +4,7 @@
 use pancake::plan::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
 use pgrx::pg_sys;
 
-use crate::fdw::derived::{Columns, Derived};
+use crate::fdw::column_expr::{Columns, Derived};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{cast, list, to_list};
 
@@ -27,7 +27,7 @@ pub struct Understood {
     pub operand: *mut pg_sys::Expr,
     pub slack: Slack,
     /// The column's side shows the time of a clock on a wall: it has no zone.
-    pub wall: bool,
+    pub without_zone: bool,
 }
 
 pub const NO_SERVER_FILTER: &str = "no server filter";
@@ -71,8 +71,8 @@ pub fn filters(clauses: &[Clause]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
         Use::None(_) => None,
     });
     let filter = |(operand, found): (usize, &Understood)| {
-        let Understood { column, comparison, slack, wall, .. } = *found;
-        (Filter { column, comparison, operand, slack, wall }, found.operand)
+        let Understood { column, comparison, slack, without_zone, .. } = *found;
+        (Filter { column, comparison, operand, slack, without_zone }, found.operand)
     };
     found.enumerate().map(filter).unzip()
 }
@@ -124,8 +124,8 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
         Filterable::Tags => array_operator(op.opno, op.inputcollid, swapped)?,
     };
     let comparison = if swapped { comparison.commuted() } else { comparison };
-    let wall = matches!(of, pg_sys::DATEOID | pg_sys::TIMESTAMPOID);
-    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack, wall })
+    let without_zone = matches!(of, pg_sys::DATEOID | pg_sys::TIMESTAMPOID);
+    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack, without_zone })
 }
 
 /// `column = ANY (operand)`, or `operand = ANY (tags)`.
@@ -145,7 +145,7 @@ fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Under
         }
         _ => return None,
     };
-    Some(Understood { column, comparison, operand, slack: Slack::NONE, wall: false })
+    Some(Understood { column, comparison, operand, slack: Slack::NONE, without_zone: false })
 }
 
 /// `column = a OR column = b` is `column = ANY (ARRAY[a, b])`; of tags, `tags && ARRAY[a, b]`.

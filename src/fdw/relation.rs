@@ -7,8 +7,8 @@ use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::envelope::{Envelope, unpack_order};
 use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, Way, rows_of_a_request};
+use crate::fdw::private::{ScanPrivate, unpack_order};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
@@ -112,7 +112,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         true => way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64)),
         false => way.requests,
     };
-    let envelope = Envelope {
+    let envelope = ScanPrivate {
         object,
         order: way.order,
         ordered: ordered.is_some(),

@@ -9,13 +9,13 @@ use pancake::plan::describe::{Unsent, unsent};
 use pancake::plan::request::{RequestPlan, bind};
 use pancake::reply::decode::Row;
 use pancake::schema::catalogue::Object;
-use pancake::stats::Tally;
+use pancake::stats::ScanStats;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::bound::{Operands, in_this_zone};
-use crate::fdw::envelope::Envelope;
 use crate::fdw::fetch::{Fetch, Next, Stopped};
-use crate::fdw::slot::Filler;
+use crate::fdw::params::{Operands, in_this_zone};
+use crate::fdw::private::ScanPrivate;
+use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{self, ForeignTable};
 use crate::pg::compat;
 use crate::pg::report::OrRaise;
@@ -27,9 +27,9 @@ const KEPT_ROWS: usize = 1_000;
 pub struct ScanState {
     table: ForeignTable,
     user: pg_sys::Oid,
-    envelope: Envelope,
+    envelope: ScanPrivate,
     operands: Operands,
-    fillers: Vec<Filler>,
+    fillers: Vec<ColumnWriter>,
     /// Holds the datums of one row. A child of the query's memory, which deletes it.
     row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
@@ -41,7 +41,7 @@ pub struct ScanState {
     kept: Option<Vec<Row>>,
     /// The next of the kept rows to hand out again.
     again: Option<usize>,
-    pub tally: Arc<Tally>,
+    pub tally: Arc<ScanStats>,
     pub stopped: Stopped,
     /// What the operands' values turned out to be good for.
     pub unsent: Unsent,
@@ -97,14 +97,14 @@ impl ScanState {
         };
         let table = ForeignTable::read(relation)?;
         catalog::must_be_utf8()?;
-        let envelope = Envelope::unpack(plan.fdw_private).ok_or_else(|| {
+        let envelope = ScanPrivate::unpack(plan.fdw_private).ok_or_else(|| {
             Error::new(Kind::NotUnderstood, "the plan was made by another release of pancake_fdw")
         })?;
         let declared = table.columns.iter().filter(|column| envelope.columns.contains(&column.number));
         Ok(Self {
             user: compat::scan_user(plan, estate),
             operands: Operands::prepare(node),
-            fillers: declared.cloned().map(Filler::new).collect(),
+            fillers: declared.cloned().map(ColumnWriter::new).collect(),
             row_memory: row_memory(estate),
             fetch: None,
             may_wait: !is_async,
@@ -189,7 +189,7 @@ impl ScanState {
             return Ok(false);
         }
         self.stopped = Stopped::EnoughRows;
-        let Envelope { ordered, limit, whole, .. } = self.envelope;
+        let ScanPrivate { ordered, limit, whole, .. } = self.envelope;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
         self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.fillers, &self.tally)?);
         Ok(true)

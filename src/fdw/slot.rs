@@ -9,13 +9,13 @@ use pancake::time::Micros;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 
-use crate::fdw::bound::POSTGRES_EPOCH;
+use crate::fdw::params::POSTGRES_EPOCH;
 use crate::pg::catalog::DeclaredColumn;
 use crate::pg::jsonb::Encoder;
 use crate::pg::nodes::{c_string, text};
 
 /// How a column of one declared type takes its cells.
-pub struct Filler {
+pub struct ColumnWriter {
     pub column: DeclaredColumn,
     input: pg_sys::FmgrInfo,
     io_parameter: pg_sys::Oid,
@@ -24,7 +24,7 @@ pub struct Filler {
     jsonb: Encoder,
 }
 
-impl Filler {
+impl ColumnWriter {
     pub fn new(column: DeclaredColumn) -> Self {
         let mut function = pg_sys::InvalidOid;
         let mut io_parameter = pg_sys::InvalidOid;

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use memmap2::MmapRaw;
 use nix::time::{ClockId, clock_gettime};
 use pancake::error::{Error, Kind, Result};
-use pancake::rate::limiter::{Clocks, Memory, Pace};
+use pancake::rate::limiter::{Clocks, Memory, Spacing};
 use pancake::scan::verdicts::Verdicts;
-use pancake::stats::{Count, Moment, PageStats, SharedText, Tally};
+use pancake::stats::{Count, Moment, PageStats, ScanStats, SharedText};
 
 const DIRECTORY: &str = "pg_stat_tmp";
 const PAGES: usize = 1024;
@@ -53,7 +53,7 @@ pub fn shared() -> Result<&'static Shared> {
         return Ok(shared);
     }
     let stats_size = PAGES * size_of::<PageStats>();
-    let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Pace>())?;
+    let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Spacing>())?;
     let ledger = map("pancake_fdw.stats", 1, stats_size + SCANS * size_of::<Progress>())?;
     let verdicts = map("pancake_fdw.verdicts", 1, PAGES * size_of::<Verdicts>())?;
     // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind their header, and
@@ -158,7 +158,7 @@ impl Progress {
         Some(self.owner.load(SeqCst)).filter(|owner| *owner != 0)
     }
 
-    pub fn show(&self, tally: &Tally) {
+    pub fn show(&self, tally: &ScanStats) {
         self.requests.set(tally.requests.get() as i64);
         self.rows.set(tally.rows.get() as i64);
         self.oldest_row.set(tally.oldest_row.get().map_or(0, |at| at.0));

@@ -18,15 +18,15 @@
 //! where paging ends.
 //!
 //! ```
-//! use pancake::{Bound, Comparison, Filter, Filterable, Micros, Object, Operand, Order, Slack, bind};
+//! use pancake::{Timestamp, Comparison, Filter, Filterable, Micros, Object, Operand, Order, Slack, bind};
 //!
-//! let filter = |column, comparison, operand| Filter { column, comparison, operand, slack: Slack::NONE, wall: false };
+//! let filter = |column, comparison, operand| Filter { column, comparison, operand, slack: Slack::NONE, without_zone: false };
 //! let filters = [
 //!     filter(Filterable::Type, Comparison::Equal, 0),
 //!     filter(Filterable::UpdatedAt, Comparison::Greater, 1),
 //! ];
 //! let november = Micros(1_793_491_200_000_000);
-//! let operands = [Some(Operand::Text("INBOX".to_owned())), Some(Operand::Time(Bound::At(november)))];
+//! let operands = [Some(Operand::Text("INBOX".to_owned())), Some(Operand::Time(Timestamp::At(november)))];
 //!
 //! let plan = bind(Object::Conversations, &filters, Order::UpdatedAt, &operands, "100000000000001");
 //! assert_eq!(plan.chains.len(), 1);
@@ -52,7 +52,7 @@ pub mod stats;
 pub mod time;
 
 pub use error::{Error, Kind, Result};
-pub use plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
+pub use plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};
 pub use plan::request::{Chain, RequestPlan, bind};
 pub use schema::catalogue::Object;
 pub use schema::keyset::Order;

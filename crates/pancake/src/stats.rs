@@ -197,7 +197,7 @@ impl Waiting {
 /// One scan's counts.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct ScanStats {
     pub requests: Count,
     pub retried: Count,
     pub throttled: Count,
@@ -217,7 +217,7 @@ pub struct Tally {
     waiting: AtomicU64,
 }
 
-impl Tally {
+impl ScanStats {
     pub fn waiting(&self, waiting: Waiting) {
         self.waiting.store(waiting as u64, Relaxed);
     }

@@ -12,15 +12,15 @@ use pancake::error::Error;
 use pancake::json::cell::Cell;
 use pancake::options::table::ServerOptions;
 use pancake::plan::request::{Chain, RequestPlan};
-use pancake::rate::limiter::{Clocks, Memory, Pace};
+use pancake::rate::limiter::{Clocks, Memory, Spacing};
 use pancake::reply::decode::{Source, Wanted};
-use pancake::scan::queue::{Event, Outlet};
+use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::verdicts::Verdicts;
 use pancake::schema::catalogue::Object;
 use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
-use pancake::stats::{PageStats, Tally};
+use pancake::stats::{PageStats, ScanStats};
 use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
 
 /// By how much the clock of the sessions is ahead of the machine's, in nanoseconds.
@@ -59,7 +59,7 @@ fn clocks() -> Clocks {
 
 fn memory() -> Memory {
     Memory {
-        paces: vec![Pace::default()].leak(),
+        paces: vec![Spacing::default()].leak(),
         stats: vec![PageStats::default()].leak(),
         verdicts: vec![Verdicts::default()].leak(),
         clocks: clocks(),
@@ -71,7 +71,7 @@ fn scan(
     (object, order): (Object, Order),
     options: &[(&str, &str)],
     memory: Memory,
-    outlet: &Arc<Outlet>,
+    outlet: &Arc<BatchQueue>,
 ) -> Scan {
     let page = simulator.first_page();
     let mut given =
@@ -90,7 +90,7 @@ fn scan(
         trusts_post_ids: false,
         wanted: wanted.into(),
         meter,
-        tally: Arc::new(Tally::default()),
+        tally: Arc::new(ScanStats::default()),
         client: Arc::default(),
         outlet: outlet.clone(),
         opening: Default::default(),
@@ -115,7 +115,7 @@ fn read_list(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rang = Arc::new(tokio::sync::Notify::new());
     let ring = rang.clone();
-    let outlet = Outlet::new(Box::new(move || ring.notify_one()));
+    let outlet = BatchQueue::new(Box::new(move || ring.notify_one()));
     let scan = scan(simulator, list, options, memory, &outlet);
     runtime.block_on(async {
         tokio::spawn(scan.run());

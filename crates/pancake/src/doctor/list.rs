@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::known::Known;
-use super::places::Disorder;
+use super::places::{Disorder, undated};
 use crate::json::cell::is_same_page;
 use crate::paging::cursor::FULL_BATCH;
 use crate::schema::keyset::Order;
@@ -70,6 +70,9 @@ pub fn order(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
         }
         () if is_loose(inserted.0, inserted.1) => {
             Finding::fail(ORDER, "order_by=inserted_at does not give the newest first").hint(ends)
+        }
+        () if undated(updated.0, updated.1) + undated(inserted.0, inserted.1) > 0 => {
+            Finding::warn(ORDER, "the newest first, but some rows lack the time of the order")
         }
         () if !descends(updated.0, updated.1) || !descends(inserted.0, inserted.1) => Finding::warn(
             ORDER,

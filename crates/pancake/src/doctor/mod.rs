@@ -40,7 +40,7 @@ use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Reply;
 use crate::scan::run::Scan;
-use crate::schema::catalogue::{Object, Paging};
+use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
 
@@ -414,8 +414,8 @@ impl Requests<'_> {
     async fn ask_widths(&self, object: Object, now: Micros) -> Result<widths::Answers> {
         let chain = Chain::whole(object.order());
         let size = match object.paging() {
-            Paging::Windows { batch } => batch,
-            Paging::Cursor | Paging::Skip | Paging::Whole => 1,
+            Pagination::TimeSlices { batch } => batch,
+            Pagination::Cursor | Pagination::Offset | Pagination::Single => 1,
         };
         let wide = self.list(object, &chain, &widths::wide(now, size)).await?;
         let (narrow, since) = widths::narrow(now, size);

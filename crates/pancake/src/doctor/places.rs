@@ -97,10 +97,22 @@ pub fn verdict(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
                  this line.",
             )
         }
+        () if undated(by_updated, Order::UpdatedAt) + undated(by_inserted, Order::InsertedAt) > 0 => {
+            Finding::warn(ITEM, format!("{detail}; {UNDATED}"))
+        }
         () if updated.0.is_none() && only_neighbours => Finding::ok(ITEM, detail),
         () => Finding::warn(ITEM, format!("{detail}; {ALLOWED}")),
     }
 }
+
+/// How many rows lack the time of the order.
+pub fn undated(rows: &[Known], order: Order) -> usize {
+    rows.iter().filter(|row| !row.is_dated(order)).count()
+}
+
+/// What becomes of a query on a page with rows that lack the time of the order.
+const UNDATED: &str = "some rows lack that time and show the other one: a lower bound on it, or an order by it, may miss \
+                       those that stand below";
 
 /// What becomes of a query on a page whose list is loose.
 const ALLOWED: &str = "lower bounds and ORDER BY are exact; an upper bound costs the rows above it, and if none of these \
@@ -161,6 +173,9 @@ mod tests {
         list[2].has_updated_at = false;
         assert_eq!(sound(&list, Order::UpdatedAt), rows(&[9, 8, 7]));
         assert_eq!(Disorder::of(&list, Order::UpdatedAt), Disorder { rows: 3, ..Disorder::default() });
+        let finding = verdict(&list, &rows(&[9, 8, 7]));
+        assert_eq!(finding.status, Status::Warn);
+        assert!(finding.detail.contains("lack that time"), "{finding:?}");
     }
 
     #[test]

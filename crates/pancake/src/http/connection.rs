@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::rate::limiter::PageMeter;
-use crate::stats::{Tally, Waiting};
+use crate::stats::{ScanStats, Waiting};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
@@ -35,13 +35,13 @@ impl Default for OneAtATime {
 /// One request's way to its grant.
 pub struct Turn {
     meter: PageMeter,
-    tally: Arc<Tally>,
+    tally: Arc<ScanStats>,
     granted: watch::Sender<Option<Instant>>,
     opening: OneAtATime,
 }
 
 impl Turn {
-    pub fn new(meter: PageMeter, tally: Arc<Tally>, opening: OneAtATime) -> Arc<Self> {
+    pub fn new(meter: PageMeter, tally: Arc<ScanStats>, opening: OneAtATime) -> Arc<Self> {
         Arc::new(Self { meter, tally, granted: watch::Sender::new(None), opening })
     }
 

@@ -23,7 +23,7 @@ pub enum Cell<'a> {
 
 /// A value of a reply that cannot stand in its column; the text is the value as served.
 #[derive(Debug, PartialEq)]
-pub struct Misfit(pub String);
+pub struct TypeMismatch(pub String);
 
 pub type Raw<'a> = Option<&'a RawValue>;
 
@@ -61,9 +61,9 @@ impl<'a> Cell<'a> {
         }
     }
 
-    pub fn time(raw: Raw<'a>) -> Result<Self, Misfit> {
+    pub fn time(raw: Raw<'a>) -> Result<Self, TypeMismatch> {
         let Some(text) = text(raw) else { return Ok(Cell::Null) };
-        Micros::parse(&text).map(Cell::Time).ok_or_else(|| Misfit(text.into_owned()))
+        Micros::parse(&text).map(Cell::Time).ok_or_else(|| TypeMismatch(text.into_owned()))
     }
 
     pub fn json(raw: Raw<'a>) -> Self {

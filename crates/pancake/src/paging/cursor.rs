@@ -38,7 +38,7 @@ use std::collections::{HashSet, VecDeque};
 use crate::error::{Error, Kind, Result};
 use crate::paging::handed::Handed;
 use crate::scan::verdicts::{self, Known};
-use crate::schema::keyset::{Order, Spot, Window};
+use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// What to ask beside the chain's own filters.
@@ -123,16 +123,16 @@ pub const TERMS: Terms = Terms { full_batch: FULL_BATCH, patience: 60, beyond: 8
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Walk {
+pub struct CursorPager {
     terms: Terms,
     order: Order,
-    window: Window,
+    window: TimeRange,
     /// The window before parts of it were left to other walks. A row without the time of the order shows another one there,
     /// and is handed out wherever in this it stands.
-    whole: Window,
+    whole: TimeRange,
     state: State,
     /// The last rows that are known, in the order of the list.
-    trail: VecDeque<Spot>,
+    trail: VecDeque<RowKey>,
     /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
     in_a_row: usize,
     /// Rows that were taken into the trail since the walk began at the head; `None` if it began at an anchor.
@@ -234,8 +234,8 @@ enum Next {
     Nothing,
 }
 
-impl Walk {
-    pub fn on(terms: Terms, window: Window, order: Order, known: Known) -> Self {
+impl CursorPager {
+    pub fn on(terms: Terms, window: TimeRange, order: Order, known: Known) -> Self {
         let latest_until = UnixSeconds(known.now.floor_second().0 - RECENT_SECONDS);
         let mut walk = Self {
             terms,
@@ -287,7 +287,7 @@ impl Walk {
     }
 
     /// A walk that begins at the head whatever its upper bound is.
-    pub fn from_head(terms: Terms, window: Window, order: Order) -> Self {
+    pub fn from_head(terms: Terms, window: TimeRange, order: Order) -> Self {
         let state = State::Head { confirming: false };
         Self { state, ..Self::on(terms, window, order, Micros(0).into()) }
     }
@@ -295,7 +295,7 @@ impl Walk {
     /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to the next, in
     /// microseconds; the other walk begins some rows above.
     pub fn cut(&mut self, low: Micros, gap: i64) -> Self {
-        let window = Window { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
+        let window = TimeRange { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
         let known = Known { takes_windows: self.anchors.are_taken, ..now.into() };
@@ -329,7 +329,7 @@ impl Walk {
         self.anchors.are_taken && low.ceil_second().0 < self.latest_until.0
     }
 
-    pub fn window(&self) -> Window {
+    pub fn window(&self) -> TimeRange {
         self.window
     }
 
@@ -376,7 +376,7 @@ impl Walk {
 
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Ask> {
-        let from = |row: Option<&Spot>| Some(row.map_or(Ask::HEAD, |row| Ask::from(&row.id)));
+        let from = |row: Option<&RowKey>| Some(row.map_or(Ask::HEAD, |row| Ask::from(&row.id)));
         match self.state {
             State::Ended(_) => None,
             State::Head { .. } => Some(Ask::HEAD),
@@ -433,12 +433,12 @@ impl Walk {
     }
 
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
-    pub fn reply(&mut self, rows: &[Spot], now: Micros) -> Result<Vec<usize>> {
+    pub fn reply(&mut self, rows: &[RowKey], now: Micros) -> Result<Vec<usize>> {
         self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
         let unique = without_repeats(rows);
         let length = rows.len();
         let ends_in_repeat = unique.last().is_some_and(|last| last + 1 < length);
-        let rows: Vec<&Spot> = unique.iter().map(|i| &rows[*i]).collect();
+        let rows: Vec<&RowKey> = unique.iter().map(|i| &rows[*i]).collect();
         let dated = || rows.iter().filter(|row| row.is_dated);
         self.has_undated |= rows.iter().any(|row| !row.is_dated);
         self.is_loose |= self.has_undated || dated().zip(dated().skip(1)).any(|(one, next)| one.at < next.at);
@@ -464,7 +464,7 @@ impl Walk {
         if !self.is_at_end && matches!(self.state, State::Jump { .. }) {
             self.state = State::Check { next: Next::Unknown };
         }
-        let goes_down = |old: Spot| {
+        let goes_down = |old: RowKey| {
             self.trail.back().is_some_and(|new| new.id != old.id && (new.at <= old.at || !new.is_dated))
         };
         if step > 0 && place.is_some_and(goes_down) {
@@ -476,7 +476,7 @@ impl Walk {
     }
 
     /// Notes what a reply shows of anchors.
-    fn note_anchor(&mut self, rows: &[&Spot]) {
+    fn note_anchor(&mut self, rows: &[&RowKey]) {
         let anchors = &mut self.anchors;
         match self.state {
             State::Anchor { until, .. } if rows.is_empty() => {
@@ -486,7 +486,7 @@ impl Walk {
             State::Anchor { .. } => anchors.were_taken = true,
             _ => {
                 anchors.were_replaced |= anchors.failed > 0 && !rows.is_empty();
-                let is_hidden = |row: &&Spot| {
+                let is_hidden = |row: &&RowKey| {
                     row.is_dated && anchors.empty.is_some_and(|(low, high)| (low..=high).contains(&row.at))
                 };
                 anchors.are_refused |= rows.iter().any(is_hidden);
@@ -494,7 +494,7 @@ impl Walk {
         }
     }
 
-    fn take(&mut self, rows: &[&Spot]) -> Vec<usize> {
+    fn take(&mut self, rows: &[&RowKey]) -> Vec<usize> {
         let joint = self.joint(rows);
         match self.state.clone() {
             State::Ended(_) => {}
@@ -569,7 +569,7 @@ impl Walk {
                 Some((row, known)) if row + 1 == rows.len() => {
                     // What stood below in the trail is gone, or comes again.
                     let is_place = known + 1 == self.trail.len();
-                    let is_above = |row: &Spot| self.trail.iter().take(from + 1).any(|known| known == row);
+                    let is_above = |row: &RowKey| self.trail.iter().take(from + 1).any(|known| known == row);
                     self.count_cursor(rows.iter().any(|row| is_above(row)));
                     self.forget_below(known);
                     // A full batch up to there may be one that the cursor had no part in.
@@ -613,7 +613,7 @@ impl Walk {
 
     /// Takes in what stands behind a row of the trail. If nothing does, that row is the place; `next` follows it if it
     /// was the place before.
-    fn join(&mut self, rows: &[&Spot], row: usize, known: usize, next: Next) -> Vec<usize> {
+    fn join(&mut self, rows: &[&RowKey], row: usize, known: usize, next: Next) -> Vec<usize> {
         let was_place = known + 1 == self.trail.len();
         self.forget_below(known);
         if row + 1 < rows.len() {
@@ -625,10 +625,10 @@ impl Walk {
 
     /// An error if a row shows a newer time than eight in a row above it in the same reply, or by `inserted_at` than two:
     /// then nothing that is proven by rows beyond a bound holds on this page.
-    fn in_order(&self, rows: &[&Spot]) -> Result<()> {
+    fn in_order(&self, rows: &[&RowKey]) -> Result<()> {
         let beyond = self.terms.beyond_by(self.order);
-        let dated: Vec<&&Spot> = rows.iter().filter(|row| row.is_dated).collect();
-        let is_low = |rows: &&[&&Spot]| {
+        let dated: Vec<&&RowKey> = rows.iter().filter(|row| row.is_dated).collect();
+        let is_low = |rows: &&[&&RowKey]| {
             rows.split_last().is_some_and(|(row, above)| above.iter().all(|other| other.at < row.at))
         };
         let Some(found) = dated.windows(beyond + 1).find(is_low) else { return Ok(()) };
@@ -652,7 +652,7 @@ impl Walk {
     }
 
     /// The last row of a reply that is a row of the trail, and its index there.
-    fn joint(&self, rows: &[&Spot]) -> Option<(usize, usize)> {
+    fn joint(&self, rows: &[&RowKey]) -> Option<(usize, usize)> {
         rows.iter().enumerate().rev().find_map(|(row, spot)| {
             let known = self.trail.iter().rposition(|known| known == *spot)?;
             Some((row, known))
@@ -660,7 +660,7 @@ impl Walk {
     }
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.
-    fn settle(&mut self, rows: &[&Spot], new: usize) -> Vec<usize> {
+    fn settle(&mut self, rows: &[&RowKey], new: usize) -> Vec<usize> {
         let fresh = self.fresh(rows);
         self.refused_in_a_row = 0;
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
@@ -686,9 +686,9 @@ impl Walk {
     }
 
     /// Which of these rows are to be handed out.
-    fn fresh(&mut self, rows: &[&Spot]) -> Vec<usize> {
-        let is_held = |row: &Spot| if row.is_dated { self.window } else { self.whole }.holds(row.at);
-        let mut is_fresh = |row: &Spot| is_held(row) && self.handed.is_new(row);
+    fn fresh(&mut self, rows: &[&RowKey]) -> Vec<usize> {
+        let is_held = |row: &RowKey| if row.is_dated { self.window } else { self.whole }.holds(row.at);
+        let mut is_fresh = |row: &RowKey| is_held(row) && self.handed.is_new(row);
         let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
         self.has_left_out |=
             rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
@@ -710,7 +710,7 @@ impl Walk {
     }
 
     /// The last rows of the trail that show a time, from below, as far as they were seen in a row.
-    fn tail(&self) -> impl Iterator<Item = &Spot> {
+    fn tail(&self) -> impl Iterator<Item = &RowKey> {
         self.trail.iter().rev().take(self.in_a_row).filter(|row| row.is_dated).take(self.terms.beyond)
     }
 
@@ -827,7 +827,7 @@ impl Walk {
 
     /// An anchor was refused, or its reply shows nothing above what is looked for. Its rows, if there are any, show how
     /// densely they stand; else the next window is asked for.
-    fn anchor_further_up(&mut self, rows: &[&Spot]) {
+    fn anchor_further_up(&mut self, rows: &[&RowKey]) {
         let State::Anchor { until, tried } = self.state else { return };
         let up = match (rows.first(), rows.last()) {
             (Some(first), Some(last)) if rows.len() > 1 => {
@@ -850,7 +850,7 @@ impl Walk {
 }
 
 /// The rows of a batch, each id once.
-fn without_repeats(rows: &[Spot]) -> Vec<usize> {
+fn without_repeats(rows: &[RowKey]) -> Vec<usize> {
     let mut ids = HashSet::with_capacity(rows.len());
     (0..rows.len()).filter(|i| ids.insert(rows[*i].id.as_str())).collect()
 }

@@ -7,8 +7,8 @@ use super::*;
 
 const NOW: i64 = 1_700_000_000;
 
-fn spot(id: &str, at: i64) -> Spot {
-    Spot::new(id, Micros((NOW + at) * SECOND))
+fn spot(id: &str, at: i64) -> RowKey {
+    RowKey::new(id, Micros((NOW + at) * SECOND))
 }
 
 /// The same numbers in each run (xorshift).
@@ -26,16 +26,16 @@ impl Dice {
 /// A row that failed as a cursor stands all the same: rows above and below it are not eight in a row.
 #[test]
 fn rows_beyond_a_bound_are_counted_in_a_row() {
-    let mut list: Vec<Spot> = (0..8).map(|i| spot(&format!("first {i}"), -i)).collect();
+    let mut list: Vec<RowKey> = (0..8).map(|i| spot(&format!("first {i}"), -i)).collect();
     list.extend((1..=4).map(|i| spot(&format!("frozen {i}"), -5000 - i)));
     list.push(spot("real", -20));
     list.extend((5..=8).map(|i| spot(&format!("frozen {i}"), -5000 - i)));
     list.push(spot("wanted", -30));
     list.extend((0..8).map(|i| spot(&format!("last {i}"), -6000 - i)));
-    let window = Window { low: Some(Micros((NOW - 1000) * SECOND)), high: None };
+    let window = TimeRange { low: Some(Micros((NOW - 1000) * SECOND)), high: None };
     let now = Micros((NOW + 100) * SECOND);
     for mut fails in [false, true] {
-        let mut walk = Walk::on(TERMS, window, Order::UpdatedAt, now.into());
+        let mut walk = CursorPager::on(TERMS, window, Order::UpdatedAt, now.into());
         let mut came = Vec::new();
         while let Some(ask) = walk.ask() {
             if std::mem::take(&mut fails) && ask.cursor.as_deref() == Some("real") {
@@ -67,8 +67,10 @@ fn what_matches_comes_once_out_of_a_loose_list() {
             let shown = if frozen > 0 { real - dice.below(gap * 100) as i64 } else { real };
             list.push((real, spot(&id.to_string(), shown)));
         }
-        let window =
-            Window { low: Some(Micros((NOW - dice.below(real.unsigned_abs()) as i64) * SECOND)), high: None };
+        let window = TimeRange {
+            low: Some(Micros((NOW - dice.below(real.unsigned_abs()) as i64) * SECOND)),
+            high: None,
+        };
         let known = Known {
             now: Micros(NOW * SECOND),
             takes_windows: dice.below(5) > 0,
@@ -76,7 +78,7 @@ fn what_matches_comes_once_out_of_a_loose_list() {
         };
         let (ends_alone, filters_shown) = (dice.below(3) == 0, dice.below(2) == 0);
         let (size, faults) = (dice.below(3), [0, 0, 5, 20][dice.below(4) as usize]);
-        let mut walk = Walk::on(TERMS, window, Order::UpdatedAt, known);
+        let mut walk = CursorPager::on(TERMS, window, Order::UpdatedAt, known);
         let (mut came, mut ends) = (HashMap::<String, usize>::new(), HashSet::new());
         let mut is_whole = true;
         while let Some(ask) = walk.ask() {
@@ -90,7 +92,7 @@ fn what_matches_comes_once_out_of_a_loose_list() {
                 continue;
             }
             let place = |id: &String| list.iter().position(|(_, row)| row.id == *id).unwrap() + 1;
-            let holds = |(real, row): &&(i64, Spot)| {
+            let holds = |(real, row): &&(i64, RowKey)| {
                 let at = if filters_shown { row.at.floor_second().0 } else { NOW + real };
                 ask.since.is_none_or(|since| at >= since.0) && ask.until.is_none_or(|until| at <= until.0)
             };

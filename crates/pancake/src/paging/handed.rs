@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::paging::id_set::Seen;
-use crate::schema::keyset::{Order, Spot};
+use crate::paging::id_set::IdSet;
+use crate::schema::keyset::{Order, RowKey};
 use crate::time::Micros;
 
 /// Batches that are remembered by `inserted_at`.
@@ -16,7 +16,7 @@ const BATCHES: usize = 3;
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
 pub struct Handed {
-    ids: Seen,
+    ids: IdSet,
     /// The oldest rows, where their times are enough.
     lowest: BTreeSet<(Micros, String)>,
     /// Rows from here on are not among them any more.
@@ -28,11 +28,11 @@ pub struct Handed {
 impl Handed {
     pub fn by(order: Order, full_batch: usize) -> Self {
         let most = (order == Order::InsertedAt).then_some(BATCHES * full_batch);
-        Self { ids: Seen::default(), lowest: BTreeSet::new(), forgotten: None, most }
+        Self { ids: IdSet::default(), lowest: BTreeSet::new(), forgotten: None, most }
     }
 
     /// True once for each row.
-    pub fn is_new(&mut self, row: &Spot) -> bool {
+    pub fn is_new(&mut self, row: &RowKey) -> bool {
         let Some(most) = self.most.filter(|_| row.is_dated) else { return self.ids.is_new(&row.id) };
         let is_forgotten = self.forgotten.is_some_and(|forgotten| row.at >= forgotten);
         if is_forgotten || !self.lowest.insert((row.at, row.id.clone())) {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     fn new(handed: &mut Handed, id: i64, at: i64) -> bool {
-        handed.is_new(&Spot::new(id.to_string(), Micros(at)))
+        handed.is_new(&RowKey::new(id.to_string(), Micros(at)))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Looks at the head of a list that moves: what went up there while chains were walked by `updated_at`.
+//! This module reads the head of a moving list again: what moved up there while chains were walked by `updated_at`.
 //! How one look reads down to where it must is the walk's matter again; which rows are new, the union's.
 //!
 //! **The rule.** Let W₀ be the newest row of a chain's first reply, the oldest of them where there are several chains.
@@ -12,39 +12,39 @@
 //! minute. To reach down a minute each time would end no look on such a page.
 
 use crate::error::Result;
-use crate::paging::cursor::{Ask, End, Terms, Walk, restless};
-use crate::schema::keyset::{Order, Spot, Window};
+use crate::paging::cursor::{Ask, CursorPager, End, Terms, restless};
+use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::Micros;
 
 /// A message surfaces at most this long after its `updated_at`.
 pub const LATE_SECONDS: i64 = 60;
 
 /// The newest time that rows show, but for those that are dated ahead of the reply itself.
-pub fn newest(rows: &[Spot], now: Micros) -> Option<Micros> {
+pub fn newest(rows: &[RowKey], now: Micros) -> Option<Micros> {
     let in_time = rows.iter().map(|row| row.at).filter(|at| *at <= now).max();
     in_time.or((!rows.is_empty()).then_some(now))
 }
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Looks {
-    window: Window,
+pub struct HeadCheck {
+    window: TimeRange,
     terms: Terms,
     /// The newest row of the chains' first replies, and then of each look.
     newest: Option<Micros>,
-    current: Option<Walk>,
+    current: Option<CursorPager>,
     count: u32,
     /// The first reply of the current look; nothing before it is had.
-    head: Option<Vec<Spot>>,
+    head: Option<Vec<RowKey>>,
     /// The first reply of the look before, if that look found nothing new.
-    quiet_head: Option<Vec<Spot>>,
+    quiet_head: Option<Vec<RowKey>>,
     /// New rows that the current look found.
     found: usize,
     replies: u32,
 }
 
-impl Looks {
-    pub fn new(terms: Terms, window: Window) -> Self {
+impl HeadCheck {
+    pub fn new(terms: Terms, window: TimeRange) -> Self {
         Self {
             window,
             terms,
@@ -60,7 +60,7 @@ impl Looks {
 
     /// Takes note of the first reply of a chain.
     /// `now`: when the server replied. A row may show a later time.
-    pub fn note(&mut self, first_reply: &[Spot], now: Micros) {
+    pub fn note(&mut self, first_reply: &[RowKey], now: Micros) {
         self.newest = [self.newest, newest(first_reply, now)].into_iter().flatten().min();
     }
 
@@ -76,8 +76,8 @@ impl Looks {
 
     fn look(&mut self, down_to: Micros) {
         let low = Some(self.window.low.map_or(down_to, |low| low.max(down_to)));
-        let window = Window { low, high: self.window.high };
-        self.current = Some(Walk::from_head(self.terms, window, Order::UpdatedAt));
+        let window = TimeRange { low, high: self.window.high };
+        self.current = Some(CursorPager::from_head(self.terms, window, Order::UpdatedAt));
         self.count += 1;
         self.quiet_head = self.head.take().filter(|_| self.found == 0);
         self.found = 0;
@@ -96,9 +96,9 @@ impl Looks {
     /// Takes a reply in: the rows to hand out, if they are new.
     pub fn reply(
         &mut self,
-        rows: &[Spot],
+        rows: &[RowKey],
         now: Micros,
-        mut is_new: impl FnMut(&Spot) -> bool,
+        mut is_new: impl FnMut(&RowKey) -> bool,
     ) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
         look.reply(rows, now)?;

@@ -7,11 +7,11 @@ use foldhash::quality::{FixedState, RandomState};
 
 /// Two rows of a million million are taken for one with a probability of 10⁻¹⁵.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub struct IdSet {
     ids: HashSet<u128, RandomState>,
 }
 
-impl Seen {
+impl IdSet {
     /// True once for each id.
     pub fn is_new(&mut self, id: &str) -> bool {
         let hash = Self::hash(id);
@@ -32,15 +32,15 @@ impl Seen {
     }
 }
 
-impl std::fmt::Debug for Seen {
+impl std::fmt::Debug for IdSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Seen({} ids)", self.ids.len())
+        write!(f, "IdSet({} ids)", self.ids.len())
     }
 }
 
 /// The same for the same ids, in whatever order they came.
 #[cfg(test)]
-impl std::hash::Hash for Seen {
+impl std::hash::Hash for IdSet {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.ids.iter().fold(0, |all, id| all ^ id).hash(state);
     }

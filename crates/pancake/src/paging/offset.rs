@@ -40,16 +40,16 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, TERMS};
-use crate::paging::id_set::Seen;
-use crate::schema::keyset::{Spot, Window};
+use crate::paging::id_set::IdSet;
+use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::Micros;
 
 /// So many replies, in turn from above and below an edge, prove that nothing stands between the two.
 const PROOF: u32 = 4;
 
 #[derive(Clone, Debug)]
-pub struct Thread {
-    window: Window,
+pub struct OffsetPager {
+    window: TimeRange,
     /// How many of the newest messages the next request skips.
     skip: u64,
     step: Step,
@@ -57,7 +57,7 @@ pub struct Thread {
     above: Batch,
     /// The number of rows of the longest batch.
     longest: u64,
-    known: Seen,
+    known: IdSet,
     /// The time of the oldest message that was handed out, or would have been.
     floor: Option<Micros>,
     /// The walk is back at the top, among messages that all arrived since.
@@ -106,15 +106,15 @@ impl Batch {
     }
 }
 
-impl Thread {
-    pub fn new(window: Window) -> Self {
+impl OffsetPager {
+    pub fn new(window: TimeRange) -> Self {
         Self {
             window,
             skip: 0,
             step: Step::Join,
             above: Batch::default(),
             longest: 1,
-            known: Seen::default(),
+            known: IdSet::default(),
             floor: None,
             arrivals: false,
             apart: false,
@@ -134,7 +134,7 @@ impl Thread {
     }
 
     /// Takes a reply in, and returns which of its rows to hand out, newest first.
-    pub fn reply(&mut self, rows: &[Spot]) -> Result<Vec<usize>> {
+    pub fn reply(&mut self, rows: &[RowKey]) -> Result<Vec<usize>> {
         let batch = newest_first(rows);
         let ids = batch.iter().map(|row| rows[*row].id.clone()).collect();
         let reply = Batch { skip: self.skip, ids };
@@ -188,7 +188,7 @@ impl Thread {
 
     /// Takes the rows from `first` on, which follow a known row, and chooses the next request. Returns those that no
     /// reply brought before.
-    fn take(&mut self, rows: &[Spot], batch: &[usize], reply: &Batch, first: usize) -> Vec<usize> {
+    fn take(&mut self, rows: &[RowKey], batch: &[usize], reply: &Batch, first: usize) -> Vec<usize> {
         let Some(oldest) = batch.last() else {
             self.ended = Some(End::ListEnded);
             return Vec::new();
@@ -300,7 +300,7 @@ impl Thread {
 
 /// The rows of a batch, newest first and each id once. They ascend as served; where they do not, they are taken as they
 /// come.
-fn newest_first(rows: &[Spot]) -> Vec<usize> {
+fn newest_first(rows: &[RowKey]) -> Vec<usize> {
     let ascending = rows.first().map(|row| row.at) <= rows.last().map(|row| row.at);
     let mut ids = HashSet::with_capacity(rows.len());
     let mut batch: Vec<usize> = (0..rows.len()).collect();

@@ -94,11 +94,11 @@ fn is_excluded(server: Server, moments: &[Moment]) -> bool {
 
 /// Walks a conversation to its end. A wrong answer panics.
 fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Change)]) -> Walked {
-    let mut list: Vec<Spot> =
-        times.iter().enumerate().map(|(id, at)| Spot::new(id.to_string(), Micros(*at))).collect();
+    let mut list: Vec<RowKey> =
+        times.iter().enumerate().map(|(id, at)| RowKey::new(id.to_string(), Micros(*at))).collect();
     let before = list.clone();
-    let mut thread = Thread::new(Window { low: low.map(Micros), high: None });
-    let mut handed: Vec<Spot> = vec![];
+    let mut thread = OffsetPager::new(TimeRange { low: low.map(Micros), high: None });
+    let mut handed: Vec<RowKey> = vec![];
     let mut moments: Vec<Moment> = vec![];
     let mut failed = false;
     while let Some(skip) = thread.ask() {
@@ -111,7 +111,7 @@ fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Chan
             match change {
                 Change::Arrive => {
                     let at = Micros(1000 + request as i64);
-                    list.insert(0, Spot::new(format!("new{}", rows * 100 + request), at));
+                    list.insert(0, RowKey::new(format!("new{}", rows * 100 + request), at));
                     moment.arrived += 1;
                 }
                 Change::Delete(place) if *place < rows => drop(list.remove(*place)),
@@ -123,7 +123,7 @@ fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Chan
         }
         assert!(request < 1_000, "no end: {times:?} {server:?} {changes:?}");
         let start = server.start(skip);
-        let mut rows: Vec<Spot> = list.iter().skip(start).take(size).cloned().collect();
+        let mut rows: Vec<RowKey> = list.iter().skip(start).take(size).cloned().collect();
         moment.lone = rows.len() == 1 && start + 1 < list.len();
         moment.empty = rows.is_empty();
         let whole = if skip == 0 { server.batch } else { server.later };
@@ -275,8 +275,8 @@ fn many_arrivals_and_many_deletions_are_walked_through() {
 /// Where times do not follow the list's order, a lower bound does not end the walk.
 #[test]
 fn a_list_that_is_not_in_order_is_read_to_its_end() {
-    let rows: Vec<Spot> = [5, 1, 9].iter().map(|at| Spot::new(at.to_string(), Micros(*at))).collect();
-    let mut thread = Thread::new(Window { low: Some(Micros(4)), high: None });
+    let rows: Vec<RowKey> = [5, 1, 9].iter().map(|at| RowKey::new(at.to_string(), Micros(*at))).collect();
+    let mut thread = OffsetPager::new(TimeRange { low: Some(Micros(4)), high: None });
     let fresh = thread.reply(&rows).unwrap();
     assert_eq!(fresh.iter().map(|row| rows[*row].at.0).collect::<Vec<_>>(), [9, 5]);
     assert_eq!(thread.ask(), Some(2));

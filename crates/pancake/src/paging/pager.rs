@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 
 use crate::error::Result;
-use crate::paging::cursor::{self, End, Terms, Walk};
-use crate::paging::offset::Thread;
-use crate::paging::time_slices::{Numbered, Windows};
+use crate::paging::cursor::{self, CursorPager, End, Terms};
+use crate::paging::offset::OffsetPager;
+use crate::paging::time_slices::{Numbered, TimeSlicePager};
 use crate::plan::request::Chain;
 use crate::scan::verdicts::{self, Known};
-use crate::schema::catalogue::{Object, Paging};
-use crate::schema::keyset::{Spot, Window};
+use crate::schema::catalogue::{Object, Pagination};
+use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::Micros;
 
 /// What to ask beside the chain's own filters.
@@ -46,44 +46,46 @@ impl Ask {
 }
 
 #[derive(Clone, Debug)]
-pub enum Walker {
-    Cursor(Box<Walk>),
-    Thread(Box<Thread>),
-    Windows(Box<Windows>),
+pub enum Pager {
+    Cursor(Box<CursorPager>),
+    Offset(Box<OffsetPager>),
+    TimeSlices(Box<TimeSlicePager>),
     /// A list that comes in one reply: whether it has.
-    Whole(bool),
+    Single(bool),
 }
 
-impl Walker {
+impl Pager {
     /// `moves`: rows may move into the chain's window while it is walked.
     pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, known: Known) -> Self {
         match object.paging() {
-            Paging::Cursor => Walker::Cursor(Box::new(Walk::on(terms, chain.window, chain.order, known))),
-            Paging::Skip => Walker::Thread(Box::new(Thread::new(chain.window))),
-            Paging::Windows { batch } => {
-                Walker::Windows(Box::new(Windows::new(chain.window, batch, moves, known)))
+            Pagination::Cursor => {
+                Pager::Cursor(Box::new(CursorPager::on(terms, chain.window, chain.order, known)))
             }
-            Paging::Whole => Walker::Whole(false),
+            Pagination::Offset => Pager::Offset(Box::new(OffsetPager::new(chain.window))),
+            Pagination::TimeSlices { batch } => {
+                Pager::TimeSlices(Box::new(TimeSlicePager::new(chain.window, batch, moves, known)))
+            }
+            Pagination::Single => Pager::Single(false),
         }
     }
 
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Ask> {
         match self {
-            Walker::Cursor(walk) => walk.ask().map(Ask::Cursor),
-            Walker::Thread(thread) => thread.ask().map(Ask::Skip),
-            Walker::Windows(windows) => windows.ask().map(Ask::Numbered),
-            Walker::Whole(came) => (!came).then_some(Ask::Whole),
+            Pager::Cursor(walk) => walk.ask().map(Ask::Cursor),
+            Pager::Offset(thread) => thread.ask().map(Ask::Skip),
+            Pager::TimeSlices(windows) => windows.ask().map(Ask::Numbered),
+            Pager::Single(came) => (!came).then_some(Ask::Whole),
         }
     }
 
     /// Takes a reply in, with its total, and returns which of its rows to hand out.
-    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
+    pub fn reply(&mut self, rows: &[RowKey], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         match self {
-            Walker::Cursor(walk) => walk.reply(rows, now),
-            Walker::Thread(thread) => thread.reply(rows),
-            Walker::Windows(windows) => windows.reply(rows, total, now),
-            Walker::Whole(came) => {
+            Pager::Cursor(walk) => walk.reply(rows, now),
+            Pager::Offset(thread) => thread.reply(rows),
+            Pager::TimeSlices(windows) => windows.reply(rows, total, now),
+            Pager::Single(came) => {
                 *came = true;
                 let mut ids = HashSet::with_capacity(rows.len());
                 Ok((0..rows.len()).filter(|row| ids.insert(rows[*row].id.as_str())).collect())
@@ -94,43 +96,43 @@ impl Walker {
     /// A request failed in a way that may be due to its form, which the refusal may name. False if there is no other form.
     pub fn lost(&mut self, is_named: bool) -> Result<bool> {
         match self {
-            Walker::Cursor(walk) => walk.lost(is_named),
-            Walker::Windows(windows) => Ok(windows.lost(is_named)),
-            Walker::Thread(_) | Walker::Whole(_) => Ok(false),
+            Pager::Cursor(walk) => walk.lost(is_named),
+            Pager::TimeSlices(windows) => Ok(windows.lost(is_named)),
+            Pager::Offset(_) | Pager::Single(_) => Ok(false),
         }
     }
 
     /// Whether the page takes the form of request that it may refuse, if this walk has shown it.
     pub fn verdict(&self) -> Option<verdicts::Window> {
         match self {
-            Walker::Cursor(walk) => walk.verdict(),
-            Walker::Windows(windows) => windows.verdict(),
-            Walker::Thread(_) | Walker::Whole(_) => None,
+            Pager::Cursor(walk) => walk.verdict(),
+            Pager::TimeSlices(windows) => windows.verdict(),
+            Pager::Offset(_) | Pager::Single(_) => None,
         }
     }
 
     /// Whether the list was seen out of order.
     pub fn is_loose(&self) -> bool {
-        self.walk().is_some_and(Walk::is_loose)
+        self.walk().is_some_and(CursorPager::is_loose)
     }
 
     pub fn ended(&self) -> Option<End> {
         match self {
-            Walker::Cursor(walk) => walk.ended(),
-            Walker::Thread(thread) => thread.ended(),
-            Walker::Windows(windows) => windows.ended(),
-            Walker::Whole(came) => came.then_some(End::ListEnded),
+            Pager::Cursor(walk) => walk.ended(),
+            Pager::Offset(thread) => thread.ended(),
+            Pager::TimeSlices(windows) => windows.ended(),
+            Pager::Single(came) => came.then_some(End::ListEnded),
         }
     }
 
     /// Whether the whole list came in its last reply.
     pub fn is_snapshot(&self) -> bool {
-        self.walk().is_some_and(Walk::is_snapshot)
+        self.walk().is_some_and(CursorPager::is_snapshot)
     }
 
     /// The window of a walk that goes down by time, and so can be cut in two.
-    pub fn window(&self) -> Window {
-        self.walk().map(Walk::window).unwrap_or_default()
+    pub fn window(&self) -> TimeRange {
+        self.walk().map(CursorPager::window).unwrap_or_default()
     }
 
     /// How far down it has come.
@@ -151,54 +153,54 @@ impl Walker {
 
     /// Whether it is a walk by time whose first anchor did not do.
     pub fn has_no_beginning(&self) -> bool {
-        self.walk().is_some_and(Walk::has_no_beginning)
+        self.walk().is_some_and(CursorPager::has_no_beginning)
     }
 
     /// Whether what was left to another walk can still be taken back.
     pub fn can_take_back(&self) -> bool {
-        self.walk().is_some_and(Walk::can_take_back)
+        self.walk().is_some_and(CursorPager::can_take_back)
     }
 
     /// Takes back what was left to a walk that found no beginning.
     pub fn take_back(&mut self, low: Option<Micros>) {
-        if let Walker::Cursor(walk) = self {
+        if let Pager::Cursor(walk) = self {
             walk.take_back(low);
         }
     }
 
     /// More rows are likely to follow.
     pub fn goes_on(&self) -> bool {
-        self.walk().is_some_and(Walk::goes_on)
+        self.walk().is_some_and(CursorPager::goes_on)
     }
 
     /// Leaves what is older than `low` to another, rows being `gap` microseconds apart. None where this is no walk by time.
-    pub fn cut(&mut self, low: Micros, gap: i64) -> Option<Walker> {
+    pub fn cut(&mut self, low: Micros, gap: i64) -> Option<Pager> {
         match self {
-            Walker::Cursor(walk) => Some(Walker::Cursor(Box::new(walk.cut(low, gap)))),
-            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
+            Pager::Cursor(walk) => Some(Pager::Cursor(Box::new(walk.cut(low, gap)))),
+            Pager::Offset(_) | Pager::TimeSlices(_) | Pager::Single(_) => None,
         }
     }
 
-    fn walk(&self) -> Option<&Walk> {
+    fn walk(&self) -> Option<&CursorPager> {
         match self {
-            Walker::Cursor(walk) => Some(walk),
-            Walker::Thread(_) | Walker::Windows(_) | Walker::Whole(_) => None,
+            Pager::Cursor(walk) => Some(walk),
+            Pager::Offset(_) | Pager::TimeSlices(_) | Pager::Single(_) => None,
         }
     }
 
     /// One of the windows of a numbered list that have not been read, counted from the newest.
     pub fn unread(&self, index: i64) -> Option<Numbered> {
         match self {
-            Walker::Windows(windows) => windows.unread(index),
-            Walker::Cursor(_) | Walker::Thread(_) | Walker::Whole(_) => None,
+            Pager::TimeSlices(windows) => windows.unread(index),
+            Pager::Cursor(_) | Pager::Offset(_) | Pager::Single(_) => None,
         }
     }
 
     /// How many rows there are, where the list says so.
     pub fn total(&self) -> Option<u64> {
         match self {
-            Walker::Windows(windows) => windows.total(),
-            Walker::Cursor(_) | Walker::Thread(_) | Walker::Whole(_) => None,
+            Pager::TimeSlices(windows) => windows.total(),
+            Pager::Cursor(_) | Pager::Offset(_) | Pager::Single(_) => None,
         }
     }
 }

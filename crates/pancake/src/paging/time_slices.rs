@@ -17,9 +17,9 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, LAST_SECOND, TERMS, WIDTH_SECONDS};
-use crate::paging::id_set::Seen;
+use crate::paging::id_set::IdSet;
 use crate::scan::verdicts::{self, Known};
-use crate::schema::keyset::{Spot, Window};
+use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// How much of a batch a slice is cut for.
@@ -61,8 +61,8 @@ struct Slice {
 }
 
 #[derive(Clone, Debug)]
-pub struct Windows {
-    window: Window,
+pub struct TimeSlicePager {
+    window: TimeRange,
     batch: u64,
     /// Rows may go to the head while they are walked: by `updated_at`.
     moves: bool,
@@ -96,7 +96,7 @@ pub struct Windows {
     newest: Option<i64>,
     seconds_per_row: f64,
     crowd: Option<Crowd>,
-    came: Seen,
+    came: IdSet,
     /// Replies in a row that brought nothing new, readings by numbers aside: those have a patience of their own.
     fruitless: u32,
     ended: bool,
@@ -142,7 +142,7 @@ struct Reading {
 }
 
 impl Slice {
-    fn holds(self, row: &Spot) -> bool {
+    fn holds(self, row: &RowKey) -> bool {
         (self.low..=self.high).contains(&row.at.floor_second().0)
     }
 
@@ -151,8 +151,8 @@ impl Slice {
     }
 }
 
-impl Windows {
-    pub fn new(window: Window, batch: u64, moves: bool, known: Known) -> Self {
+impl TimeSlicePager {
+    pub fn new(window: TimeRange, batch: u64, moves: bool, known: Known) -> Self {
         let low = window.low.map_or(0, |low| low.floor_second().0).clamp(0, LAST_SECOND);
         let high = window.high.map_or(LAST_SECOND, |high| high.ceil_second().0).clamp(0, LAST_SECOND);
         let rest = Slice { low, high };
@@ -177,7 +177,7 @@ impl Windows {
             newest: None,
             seconds_per_row: 1.0,
             crowd: None,
-            came: Seen::default(),
+            came: IdSet::default(),
             fruitless: 0,
             ended: false,
         };
@@ -277,7 +277,7 @@ impl Windows {
     }
 
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
-    pub fn reply(&mut self, rows: &[Spot], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
+    pub fn reply(&mut self, rows: &[RowKey], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         self.now = self.now.max(now.floor_second().0);
         let width = self.ask().map_or(0, |ask| ask.until.0 - ask.since.0);
         if std::mem::take(&mut self.is_proving) && !rows.is_empty() {
@@ -352,10 +352,10 @@ impl Windows {
         self.reading.as_ref().is_none_or(|reading| reading.number == 1)
     }
 
-    fn hand_out(&mut self, rows: &[Spot]) -> Vec<usize> {
+    fn hand_out(&mut self, rows: &[RowKey]) -> Vec<usize> {
         // Rows without a time, or with one that cannot be asked for, are in no slice.
-        let is_odd = |row: &Spot| !row.is_dated || !(1..=LAST_SECOND).contains(&row.at.floor_second().0);
-        let mine = |row: &Spot| (self.slice.holds(row) || is_odd(row)) && self.window.holds(row.at);
+        let is_odd = |row: &RowKey| !row.is_dated || !(1..=LAST_SECOND).contains(&row.at.floor_second().0);
+        let mine = |row: &RowKey| (self.slice.holds(row) || is_odd(row)) && self.window.holds(row.at);
         (0..rows.len()).filter(|i| mine(&rows[*i]) && self.came.is_new(&rows[*i].id)).collect()
     }
 
@@ -431,7 +431,7 @@ impl Windows {
     }
 
     /// The slice holds more than a batch: takes a part of it.
-    fn cut(&mut self, rows: &[Spot], total: u64) {
+    fn cut(&mut self, rows: &[RowKey], total: u64) {
         let Slice { low, high } = self.slice;
         let mut seconds: Vec<i64> =
             rows.iter().filter(|row| self.slice.holds(row)).map(|row| row.at.floor_second().0).collect();
@@ -478,7 +478,7 @@ impl Windows {
         self.reading = Some(Reading { number: 1, ..Reading::default() });
     }
 
-    fn read_on(&mut self, rows: &[Spot], total: Option<u64>) -> Result<Vec<usize>> {
+    fn read_on(&mut self, rows: &[RowKey], total: Option<u64>) -> Result<Vec<usize>> {
         let fresh = self.hand_out(rows);
         let Some(reading) = &mut self.reading else { return Ok(fresh) };
         if let Some(checked) = reading.checking.take() {

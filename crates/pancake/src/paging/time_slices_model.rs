@@ -59,7 +59,7 @@ impl World {
     }
 
     /// None where the request is refused.
-    fn answer(&self, ask: Numbered) -> Option<(Vec<Spot>, Option<u64>)> {
+    fn answer(&self, ask: Numbered) -> Option<(Vec<RowKey>, Option<u64>)> {
         let Reading {
             since_inclusive,
             until_inclusive,
@@ -85,7 +85,7 @@ impl World {
         }
         let all = rows.len() as u64;
         let rows = rows.into_iter().skip(((ask.number - 1) * ask.size) as usize).take(ask.size as usize);
-        let rows: Vec<_> = rows.map(|(at, id)| Spot::new(id.to_string(), Micros(at * SECOND))).collect();
+        let rows: Vec<_> = rows.map(|(at, id)| RowKey::new(id.to_string(), Micros(at * SECOND))).collect();
         let total = if total_of_batch { rows.len() as u64 } else { all };
         Some((rows, (!no_total).then_some(total)))
     }
@@ -102,8 +102,8 @@ fn walk(
 ) -> Result<usize> {
     let mut world = World { moves, rows: times.iter().map(|at| Some(START - at)).collect(), reading };
     let low_second = low.map(|low| START - low);
-    let window = Window { low: low_second.map(|low| Micros(low * SECOND)), high: None };
-    let mut windows = Windows::new(window, batch, moves, Micros(START * SECOND).into());
+    let window = TimeRange { low: low_second.map(|low| Micros(low * SECOND)), high: None };
+    let mut windows = TimeSlicePager::new(window, batch, moves, Micros(START * SECOND).into());
     let mut handed: Vec<usize> = vec![];
     let mut requests = 0;
     while let Some(ask) = windows.ask() {
@@ -234,9 +234,9 @@ fn windows_of_a_month_are_replaced_by_narrower_ones() {
 #[test]
 fn a_walk_shows_whether_windows_of_a_month_are_taken() {
     use verdicts::Window::{Failed, Refused, Taken};
-    let new = |known: Known| Windows::new(Window::default(), 30, false, known);
+    let new = |known: Known| TimeSlicePager::new(TimeRange::default(), 30, false, known);
     let now = Micros(START * SECOND);
-    let row = [Spot::new("a", Micros((START - 5) * SECOND))];
+    let row = [RowKey::new("a", Micros((START - 5) * SECOND))];
     let mut windows = new(now.into());
     windows.reply(&row, Some(1), now).unwrap();
     assert_eq!((windows.verdict(), windows.ended()), (Some(Taken), Some(End::ListEnded)));
@@ -260,14 +260,14 @@ fn a_walk_shows_whether_windows_of_a_month_are_taken() {
 #[test]
 fn an_empty_reply_to_a_wide_window_is_proven_by_one_that_reaches_the_newest_rows() {
     let ago = |days: i64| Micros((START - days * 86_400) * SECOND);
-    let window = Window { low: Some(ago(2_000)), high: Some(ago(200)) };
+    let window = TimeRange { low: Some(ago(2_000)), high: Some(ago(200)) };
     for (wide, rows, most) in
         [(Wide::Taken, 5, 2), (Wide::Taken, 0, 80), (Wide::Empty, 5, 80), (Wide::Refused, 5, 80)]
     {
         let reading = Reading { wide, ..readings()[3] };
         let world =
             World { moves: false, rows: (0..rows).map(|at| Some(START - at * 86_400)).collect(), reading };
-        let mut windows = Windows::new(window, 30, false, ago(0).into());
+        let mut windows = TimeSlicePager::new(window, 30, false, ago(0).into());
         let mut requests = 0;
         while let Some(ask) = windows.ask() {
             requests += 1;
@@ -289,8 +289,12 @@ fn a_failure_that_passes_costs_no_row_ahead_of_today() {
         let rows = [START + 3 * 86_400, START - 100].map(Some).to_vec();
         let world = World { moves, rows, reading };
         let low = Some(Micros((START - 40 * 86_400) * SECOND));
-        let mut windows =
-            Windows::new(Window { low, high: None }, 30, moves, Known { takes_windows: false, ..now.into() });
+        let mut windows = TimeSlicePager::new(
+            TimeRange { low, high: None },
+            30,
+            moves,
+            Known { takes_windows: false, ..now.into() },
+        );
         let (mut came, mut requests) = (0, 0);
         while let Some(ask) = windows.ask() {
             requests += 1;
@@ -316,7 +320,7 @@ fn rows_of_days_that_the_first_clock_had_not_reached_come() {
         let behind = Micros((START - 30 * 86_400) * SECOND);
         let low = Some(Micros((START - 90 * 86_400) * SECOND));
         let known = Known { takes_windows: false, ..behind.into() };
-        let mut windows = Windows::new(Window { low, high: None }, 30, moves, known);
+        let mut windows = TimeSlicePager::new(TimeRange { low, high: None }, 30, moves, known);
         let mut came = 0;
         while let Some(ask) = windows.ask() {
             let (rows, total) = world.answer(ask).unwrap();
@@ -331,16 +335,16 @@ fn rows_of_days_that_the_first_clock_had_not_reached_come() {
 #[test]
 fn rows_without_a_time_and_shorter_batches() {
     let now = Micros(START * SECOND);
-    let mut windows = Windows::new(Window::default(), 100, false, now.into());
-    let undated = Spot { is_dated: false, ..Spot::new("undated", Micros(i64::MIN)) };
-    let rows = [Spot::new("a", Micros((START - 9) * SECOND)), undated];
+    let mut windows = TimeSlicePager::new(TimeRange::default(), 100, false, now.into());
+    let undated = RowKey { is_dated: false, ..RowKey::new("undated", Micros(i64::MIN)) };
+    let rows = [RowKey::new("a", Micros((START - 9) * SECOND)), undated];
     assert_eq!(windows.reply(&rows, Some(2), now).unwrap(), [0, 1]);
 
-    let all: Vec<_> = (0..90).map(|i| Spot::new(i.to_string(), Micros((START - i) * SECOND))).collect();
-    let mut windows = Windows::new(Window::default(), 100, false, now.into());
+    let all: Vec<_> = (0..90).map(|i| RowKey::new(i.to_string(), Micros((START - i) * SECOND))).collect();
+    let mut windows = TimeSlicePager::new(TimeRange::default(), 100, false, now.into());
     let mut came = 0;
     while let Some(ask) = windows.ask() {
-        let at = |row: &&Spot| (ask.since.0..=ask.until.0).contains(&row.at.floor_second().0);
+        let at = |row: &&RowKey| (ask.since.0..=ask.until.0).contains(&row.at.floor_second().0);
         let within: Vec<_> = all.iter().filter(at).cloned().collect();
         let batch: Vec<_> = within.chunks(50).nth(ask.number as usize - 1).unwrap_or_default().to_vec();
         came += windows.reply(&batch, Some(batch.len() as u64), now).unwrap().len();
@@ -369,8 +373,8 @@ fn a_head_that_never_rests_ends_honestly() {
 #[test]
 fn what_is_asked_is_a_second_wider_and_within_what_a_server_can_read() {
     let ask = |low, high| {
-        let window = Window { low: Some(Micros(low)), high: Some(Micros(high)) };
-        Windows::new(window, 30, false, Micros(0).into()).ask().map(|ask| (ask.since.0, ask.until.0))
+        let window = TimeRange { low: Some(Micros(low)), high: Some(Micros(high)) };
+        TimeSlicePager::new(window, 30, false, Micros(0).into()).ask().map(|ask| (ask.since.0, ask.until.0))
     };
     assert_eq!(ask(5_500_000, 9_500_000), Some((4, 11)));
     assert_eq!(ask(-9_000_000, -5_000_000), Some((1, 1)));

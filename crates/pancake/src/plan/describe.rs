@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict};
+use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp, Verdict};
 use crate::plan::request::{Chain, MAX_CHAINS, RequestPlan, bind, fate, is_sendable, is_tag_id, values};
-use crate::schema::catalogue::{Object, Paging};
+use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 
 /// What EXPLAIN says where nothing is asked.
@@ -68,7 +68,7 @@ pub fn sent(
     for (name, comparisons) in [("since", LOWER), ("until", UPPER)] {
         // A list that goes by a cursor is read down to its lower bound, which is not sent, and from the head if the page
         // takes no windows.
-        if object.paging() == Paging::Cursor && (name == "since" || !takes_windows) {
+        if object.paging() == Pagination::Cursor && (name == "since" || !takes_windows) {
             continue;
         }
         let bounds = asked.iter().filter(|f| comparisons.contains(&f.comparison) && is_time(f));
@@ -77,7 +77,7 @@ pub fn sent(
     }
     match (parts.is_empty(), object.paging()) {
         (false, _) => parts.join(", "),
-        (true, Paging::Skip) => "nothing, for want of a conversation_id".to_owned(),
+        (true, Pagination::Offset) => "nothing, for want of a conversation_id".to_owned(),
         (true, _) => "nothing, the whole list is asked for".to_owned(),
     }
 }
@@ -93,7 +93,7 @@ pub fn ends(
     known: &[Option<Operand>],
     texts: &[String],
 ) -> Option<String> {
-    if object.paging() != Paging::Cursor {
+    if object.paging() != Pagination::Cursor {
         return None;
     }
     let is_lower = |filter: &&Filter| {
@@ -129,19 +129,19 @@ pub fn unsent(
         let reason = match (filter.column, filter.comparison) {
             (Filterable::Type, _) if posts => INSTEAD,
             (Filterable::Type, _) if every(&|chain| chain.kind.is_some()) => return None,
-            (Filterable::Type, _) if texts.iter().all(|kind| is_sendable(object, kind)) => "too many chains",
+            (Filterable::Type, _) if texts.iter().all(|kind| is_sendable(object, kind)) => "too many streams",
             (Filterable::Type, _) if object == Object::Posts => {
                 "only video, photo, text and livestream are sent"
             }
             (Filterable::Type, _) => "only INBOX and COMMENT are sent",
             (Filterable::PostId, _) if every(&|chain| chain.post_id.is_some()) => return None,
-            (Filterable::PostId, _) => "too many chains",
+            (Filterable::PostId, _) => "too many streams",
             (Filterable::Tags, Comparison::Overlaps) => {
                 if every(&|chain| chain.tags.iter().any(|tag| texts.contains(tag))) {
                     return None;
                 }
                 match texts.iter().all(|tag| is_tag_id(tag)) {
-                    true if texts.len() > MAX_CHAINS => "too many chains",
+                    true if texts.len() > MAX_CHAINS => "too many streams",
                     true => "other tags are sent",
                     false => "not tag ids",
                 }
@@ -218,7 +218,7 @@ fn is_time(filter: &Filter) -> bool {
 }
 
 fn is_infinite(operand: &Operand) -> bool {
-    matches!(operand, Operand::Time(Bound::Infinity | Bound::MinusInfinity))
+    matches!(operand, Operand::Time(Timestamp::Infinity | Timestamp::MinusInfinity))
 }
 
 /// How far a bound is moved outwards, so that a day in any time zone lies inside.
@@ -242,7 +242,7 @@ mod tests {
             comparison: *comparison,
             operand,
             slack: Slack::NONE,
-            wall: false,
+            without_zone: false,
         };
         of.iter().enumerate().map(filter).collect()
     }
@@ -346,22 +346,22 @@ mod tests {
             (Some("post_ids is sent instead"), vec![(Type, Equal, text("INBOX")), (PostId, Equal, None)]),
             (None, vec![(Type, Equal, text("INBOX")), (PostId, AnyOf, texts(&many))]),
             (
-                Some("too many chains"),
+                Some("too many streams"),
                 vec![(Type, AnyOf, texts(&["INBOX", "COMMENT"])), (Tags, Overlaps, texts(&many[..20]))],
             ),
-            (Some("too many chains"), vec![(PostId, AnyOf, texts(&many))]),
+            (Some("too many streams"), vec![(PostId, AnyOf, texts(&many))]),
             (None, vec![(Tags, Contains, texts(&["61", "VIP"]))]),
             (None, vec![(Tags, Contains, texts(&many))]),
             (Some("no tag id"), vec![(Tags, Has, text("VIP"))]),
             (Some("no tag id"), vec![(Tags, Contains, texts(&[]))]),
             (None, vec![(Tags, Overlaps, texts(&["61", "62"]))]),
             (Some("not tag ids"), vec![(Tags, Overlaps, texts(&["61", "VIP"]))]),
-            (Some("too many chains"), vec![(Tags, Overlaps, texts(&many))]),
+            (Some("too many streams"), vec![(Tags, Overlaps, texts(&many))]),
             (
                 Some("other tags are sent"),
                 vec![(Tags, Overlaps, texts(&["61", "62"])), (Tags, Overlaps, texts(&["63"]))],
             ),
-            (Some("no bound"), vec![(InsertedAt, Less, Some(Operand::Time(Bound::Infinity)))]),
+            (Some("no bound"), vec![(InsertedAt, Less, Some(Operand::Time(Timestamp::Infinity)))]),
             (None, vec![(Type, Equal, None)]),
             (Some("post_ids is sent instead"), vec![(Type, Equal, None), (PostId, Equal, None)]),
             (None, vec![(Type, Equal, text("RATING")), (Type, Equal, text("INBOX"))]),

@@ -136,7 +136,7 @@ pub struct Filter {
     pub slack: Slack,
     /// The operand is the time of a clock on a wall, read as UTC; the slack knows how far that may be off.
     #[serde(default)]
-    pub wall: bool,
+    pub without_zone: bool,
 }
 
 /// How far a time may lie from what a function makes of it: a day's rows lie up to a day after the day's beginning.
@@ -163,12 +163,12 @@ pub enum Operand {
     Null,
     Text(String),
     Texts(Vec<Option<String>>),
-    Time(Bound),
+    Time(Timestamp),
 }
 
 /// A time that may be infinite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bound {
+pub enum Timestamp {
     MinusInfinity,
     At(Micros),
     Infinity,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
 use crate::http::url::is_dots;
-use crate::plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
+use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp, Verdict, verdict};
 use crate::schema::catalogue::Object;
-use crate::schema::keyset::{Order, Window};
+use crate::schema::keyset::{Order, TimeRange};
 use crate::time::Micros;
 
 /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
@@ -46,14 +46,14 @@ pub struct Chain {
     pub post_id: Option<String>,
     /// Whose messages; never missing where messages are asked for.
     pub conversation_id: Option<String>,
-    pub window: Window,
+    pub window: TimeRange,
 }
 
 impl Chain {
     /// All rows of the page.
     pub fn whole(order: Order) -> Self {
         let (kind, post_id, conversation_id) = (None, None, None);
-        Self { order, kind, tags: Vec::new(), post_id, conversation_id, window: Window::default() }
+        Self { order, kind, tags: Vec::new(), post_id, conversation_id, window: TimeRange::default() }
     }
 
     /// The filters that all chains share, as a chain of its own. None where there are no chains.
@@ -174,7 +174,7 @@ impl Restriction {
         let window = match order {
             Order::UpdatedAt => self.updated_at.window(),
             Order::InsertedAt => self.inserted_at.window(),
-            Order::Served => Window::default(),
+            Order::Served => TimeRange::default(),
         };
         let whole = Chain { window, ..Chain::whole(order) };
         if object.needs_conversation() {
@@ -305,27 +305,27 @@ impl Limits {
         let high = |micros: &Micros| micros.minus_seconds(-slack.after).0;
         // No row has an infinite time.
         match (filter.comparison, bound) {
-            (Comparison::Equal, Bound::At(at)) => {
+            (Comparison::Equal, Timestamp::At(at)) => {
                 self.low = self.low.max(low(at));
                 self.high = self.high.min(high(at));
             }
-            (Comparison::Greater, Bound::At(at)) => {
+            (Comparison::Greater, Timestamp::At(at)) => {
                 self.low = self.low.max(low(at).saturating_add(i64::from(exact)))
             }
-            (Comparison::Less, Bound::At(at)) => {
+            (Comparison::Less, Timestamp::At(at)) => {
                 self.high = self.high.min(high(at).saturating_sub(i64::from(exact)))
             }
-            (Comparison::GreaterOrEqual, Bound::At(at)) => self.low = self.low.max(low(at)),
-            (Comparison::LessOrEqual, Bound::At(at)) => self.high = self.high.min(high(at)),
-            (Comparison::Greater | Comparison::GreaterOrEqual, Bound::MinusInfinity) => {}
-            (Comparison::Less | Comparison::LessOrEqual, Bound::Infinity) => {}
+            (Comparison::GreaterOrEqual, Timestamp::At(at)) => self.low = self.low.max(low(at)),
+            (Comparison::LessOrEqual, Timestamp::At(at)) => self.high = self.high.min(high(at)),
+            (Comparison::Greater | Comparison::GreaterOrEqual, Timestamp::MinusInfinity) => {}
+            (Comparison::Less | Comparison::LessOrEqual, Timestamp::Infinity) => {}
             _ => return false,
         }
         self.low <= self.high
     }
 
-    fn window(self) -> Window {
-        Window {
+    fn window(self) -> TimeRange {
+        TimeRange {
             low: (self.low != i64::MIN).then_some(Micros(self.low)),
             high: (self.high != i64::MAX).then_some(Micros(self.high)),
         }
@@ -339,7 +339,7 @@ mod tests {
     const ALL: Object = Object::Conversations;
 
     fn filter(column: Filterable, comparison: Comparison, operand: usize) -> Filter {
-        Filter { column, comparison, operand, slack: Slack::NONE, wall: false }
+        Filter { column, comparison, operand, slack: Slack::NONE, without_zone: false }
     }
 
     fn chains(clauses: &[(Filterable, Comparison, Operand)]) -> Vec<Chain> {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn at(micros: i64) -> Operand {
-        Operand::Time(Bound::At(Micros(micros)))
+        Operand::Time(Timestamp::At(Micros(micros)))
     }
 
     #[test]
@@ -382,9 +382,9 @@ mod tests {
             vec![(PageId, Equal, text("2"))],
             vec![(UpdatedAt, Greater, at(5)), (UpdatedAt, Less, at(5))],
             vec![(UpdatedAt, Greater, at(5)), (UpdatedAt, Less, at(6))],
-            vec![(UpdatedAt, Greater, Operand::Time(Bound::Infinity))],
-            vec![(InsertedAt, LessOrEqual, Operand::Time(Bound::MinusInfinity))],
-            vec![(InsertedAt, Equal, Operand::Time(Bound::Infinity))],
+            vec![(UpdatedAt, Greater, Operand::Time(Timestamp::Infinity))],
+            vec![(InsertedAt, LessOrEqual, Operand::Time(Timestamp::MinusInfinity))],
+            vec![(InsertedAt, Equal, Operand::Time(Timestamp::Infinity))],
             vec![(InsertedAt, Less, at(5)), (UpdatedAt, Less, at(5)), (InsertedAt, Greater, at(5))],
         ] {
             assert_eq!(chains(&impossible), [], "{impossible:?}");
@@ -404,7 +404,7 @@ mod tests {
             vec![(Type, Equal, text("LIVESTREAM"))],
             vec![(Type, AnyOf, texts(&[Some("INBOX"), Some("RATING")]))],
             vec![(PageId, AnyOf, texts(&[Some("1"), Some("2")]))],
-            vec![(UpdatedAt, Less, Operand::Time(Bound::Infinity))],
+            vec![(UpdatedAt, Less, Operand::Time(Timestamp::Infinity))],
         ] {
             let expected = Chain::whole(Order::InsertedAt);
             assert_eq!(chains(&everything), [expected], "{everything:?}");
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(kinds, [Some("COMMENT"), Some("INBOX")]);
         assert_eq!(bound[0].tags, ["61", "62"]);
         assert_eq!(bound[0].order, Order::UpdatedAt);
-        assert_eq!(bound[0].window, Window { low: Some(Micros(11)), high: Some(Micros(20)) });
+        assert_eq!(bound[0].window, TimeRange { low: Some(Micros(11)), high: Some(Micros(20)) });
     }
 
     #[test]
@@ -505,9 +505,9 @@ mod tests {
             bind(ALL, &[filter], Order::UpdatedAt, &[Some(at(100_000_000))], "1").chains[0].window
         };
         let (low, high) = (Some(Micros(90_000_000)), Some(Micros(120_000_000)));
-        assert_eq!(of(Comparison::Equal), Window { low, high });
-        assert_eq!(of(Comparison::Greater), Window { low, high: None });
-        assert_eq!(of(Comparison::Less), Window { low: None, high });
+        assert_eq!(of(Comparison::Equal), TimeRange { low, high });
+        assert_eq!(of(Comparison::Greater), TimeRange { low, high: None });
+        assert_eq!(of(Comparison::Less), TimeRange { low: None, high });
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(crate) fn clause() -> impl Strategy<Value = (Filterable, Comparison, Operand
     let texts = prop::collection::vec(prop::option::weighted(0.9, text()), 0..4).prop_map(Operand::Texts);
     let one = prop_oneof![9 => text().prop_map(Operand::Text), 1 => Just(Operand::Null)];
     let many = prop_oneof![9 => texts, 1 => Just(Operand::Null)];
-    let bound = prop_oneof![8 => time().prop_map(|t| Bound::At(Micros(t))), 1 => Just(Bound::Infinity), 1 => Just(Bound::MinusInfinity)];
+    let bound = prop_oneof![8 => time().prop_map(|t| Timestamp::At(Micros(t))), 1 => Just(Timestamp::Infinity), 1 => Just(Timestamp::MinusInfinity)];
     let bound = prop_oneof![9 => bound.prop_map(Operand::Time), 1 => Just(Operand::Null)];
     let texty =
         prop::sample::select(vec![Filterable::Type, Filterable::PostId, Filterable::PageId, Filterable::Id]);
@@ -104,7 +104,7 @@ pub(crate) fn lets_through(row: &Row, column: Filterable, comparison: Comparison
     let has = |tag: &Option<String>| tag.as_deref().is_some_and(|tag| row.tags.contains(&tag));
     let of_time = |value: i64| match operand {
         Operand::Time(bound) => {
-            let value = Bound::At(Micros(value));
+            let value = Timestamp::At(Micros(value));
             match comparison {
                 Comparison::Equal => value == *bound,
                 Comparison::Less => value < *bound,
@@ -172,7 +172,7 @@ proptest! {
         order in prop::sample::select(vec![Order::InsertedAt, Order::UpdatedAt]),
     ) {
         let filters: Vec<_> = clauses.iter().enumerate().map(|(operand, (column, comparison, _))| {
-            Filter { column: *column, comparison: *comparison, operand, slack: Slack::NONE, wall: false }
+            Filter { column: *column, comparison: *comparison, operand, slack: Slack::NONE, without_zone: false }
         }).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
         let plan = bind(Object::Conversations, &filters, order, &operands, PAGE);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::http::url::BaseUrl;
 use crate::rate::queue::{Waiter, ready_at};
-pub use crate::rate::spacing::{LONGEST_PAUSE, Pace};
+pub use crate::rate::spacing::{LONGEST_PAUSE, Spacing};
 use crate::scan::verdicts::Verdicts;
-use crate::stats::{PageStats, Tally, Waiting};
+use crate::stats::{PageStats, ScanStats, Waiting};
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
 /// six requests arrive within a second once latency jittered; 205 ms never did.
@@ -31,7 +31,7 @@ pub struct Clocks {
 /// What the extension lends: the words of all pages.
 #[derive(Clone, Copy)]
 pub struct Memory {
-    pub paces: &'static [Pace],
+    pub paces: &'static [Spacing],
     pub stats: &'static [PageStats],
     pub verdicts: &'static [Verdicts],
     pub clocks: Clocks,
@@ -40,7 +40,7 @@ pub struct Memory {
 /// One page's budget, as one server asks for it.
 #[derive(Clone)]
 pub struct PageMeter {
-    pace: &'static Pace,
+    pace: &'static Spacing,
     pub stats: &'static PageStats,
     pub verdicts: &'static Verdicts,
     pub clocks: Clocks,
@@ -107,7 +107,7 @@ impl PageMeter {
 
     /// Waits for its turn among the requests of all sessions and spends one request. Dropped while it waits, it leaves
     /// nothing behind.
-    pub async fn grant(&self, tally: &Tally) {
+    pub async fn grant(&self, tally: &ScanStats) {
         let begun = tokio::time::Instant::now();
         let mut waiter = self.waiter();
         while let Err(wait) = self.take(&mut waiter) {
@@ -125,7 +125,7 @@ impl PageMeter {
         }
     }
 
-    pub fn waited(&self, waited: Duration, tally: &Tally) {
+    pub fn waited(&self, waited: Duration, tally: &ScanStats) {
         tally.limit_wait.add(waited);
         self.stats.limit_wait.add(waited);
     }
@@ -192,7 +192,7 @@ mod tests {
 
     pub(super) fn memory(slots: usize) -> Memory {
         let clocks = Clocks { monotonic_ns: now, wall_micros: || 0 };
-        let paces = (0..slots).map(|_| Pace::default()).collect::<Vec<_>>().leak();
+        let paces = (0..slots).map(|_| Spacing::default()).collect::<Vec<_>>().leak();
         let stats = (0..slots).map(|_| PageStats::default()).collect::<Vec<_>>().leak();
         let verdicts = (0..slots).map(|_| Verdicts::default()).collect::<Vec<_>>().leak();
         Memory { paces, stats, verdicts, clocks }
@@ -417,6 +417,6 @@ mod tests {
 
     #[test]
     fn the_words_keep_their_place() {
-        assert_eq!(size_of::<Pace>(), 512);
+        assert_eq!(size_of::<Spacing>(), 512);
     }
 }

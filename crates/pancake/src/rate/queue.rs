@@ -26,7 +26,7 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use crate::rate::spacing::Pace;
+use crate::rate::spacing::Spacing;
 
 /// After so many nanoseconds without renewal an entry is free.
 const LEASE_NS: u64 = 1_000_000_000;
@@ -57,13 +57,13 @@ impl Entry {
 /// A request that waits for its turn. Dropped, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    pace: &'static Pace,
+    pace: &'static Spacing,
     arrival: u64,
     entry: Option<&'static Entry>,
 }
 
 impl Waiter {
-    pub fn new(pace: &'static Pace, now: u64) -> Self {
+    pub fn new(pace: &'static Spacing, now: u64) -> Self {
         let arrival = pace.arrivals.fetch_add(1, SeqCst) + 1;
         let mut waiter = Self { pace, arrival, entry: None };
         waiter.renew(now);
@@ -125,7 +125,7 @@ impl Drop for Waiter {
 }
 
 /// When a request that comes now could leave, in nanoseconds of the clock, if all that wait go before it.
-pub(crate) fn ready_at(pace: &Pace, spacing_ns: u64, now: u64) -> u64 {
+pub(crate) fn ready_at(pace: &Spacing, spacing_ns: u64, now: u64) -> u64 {
     let waiting = pace.waiters.iter().filter(|entry| entry.live(now).is_some()).count() as u64;
     pace.due.load(SeqCst).max(pace.paused_until()).max(now) + waiting * spacing_ns
 }

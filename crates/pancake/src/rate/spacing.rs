@@ -19,7 +19,7 @@ const WAITERS: usize = 27;
 /// Its layout must not change: sessions of two releases may meet in it.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct Spacing {
     pub(crate) key: AtomicU64,
     /// The time from which the next request may leave, in nanoseconds of the clock.
     pub(crate) due: AtomicU64,
@@ -51,7 +51,7 @@ const WIDEST_LEARNED_NS: f64 = 5e9;
 /// A pause is never longer than this, whatever `Retry-After` says.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-impl Pace {
+impl Spacing {
     /// The spacing that holds now for a session that was told `own`.
     pub(crate) fn spacing_ns(&self, own: u64, now: u64) -> u64 {
         self.widest_ns(own, now).max(self.learned_ns(now))

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Kind, Result, quote};
-use crate::json::cell::{self, Cell, Misfit};
+use crate::json::cell::{self, Cell, TypeMismatch};
 use crate::json::cells::Cells;
 use crate::json::escape;
 use crate::json::object::Fields;
@@ -12,7 +12,7 @@ use crate::memory;
 use crate::schema::catalogue::Object;
 use crate::schema::column::{Column, Context, time_of};
 use crate::schema::conversations::Conversation;
-use crate::schema::keyset::{Order, Spot};
+use crate::schema::keyset::{Order, RowKey};
 use crate::time::Micros;
 
 /// Where a column's value comes from.
@@ -54,7 +54,7 @@ pub struct Row {
 /// One row of a reply, its keys found but not read.
 pub struct Served<'r, 'a> {
     row: &'r Fields<'a>,
-    pub spot: Spot,
+    pub spot: RowKey,
 }
 
 /// Reads of each row what the walk needs.
@@ -82,12 +82,12 @@ impl<'r, 'a> Served<'r, 'a> {
         let id = cell::text(row.get("id")).ok_or_else(|| odd("It has no id."))?;
         let (at, is_dated) = match column {
             None => (Micros(0), true),
-            Some(column) => time_of(row, column).map_err(|Misfit(time)| {
+            Some(column) => time_of(row, column).map_err(|TypeMismatch(time)| {
                 misfit(&id, column, "timestamp with time zone", &time)
                     .hint("Every scan needs this time of every row: it is what the list is ordered by. Please report the value.")
             })?,
         };
-        Ok(Self { row, spot: Spot { id: id.into_owned(), at, is_dated } })
+        Ok(Self { row, spot: RowKey { id: id.into_owned(), at, is_dated } })
     }
 
     pub fn post_id(&self) -> Option<String> {
@@ -104,9 +104,11 @@ impl<'r, 'a> Served<'r, 'a> {
         let read = |wanted: &Wanted| match &wanted.source {
             Source::Path(path) if path.is_empty() => Ok(Cell::Json(row.whole().into())),
             Source::Path(path) => Ok(Cell::json(escape::pointer(row, path))),
-            Source::Column(column) => column.cell(row, &conversation, context).map_err(|Misfit(value)| {
-                misfit(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
-            }),
+            Source::Column(column) => {
+                column.cell(row, &conversation, context).map_err(|TypeMismatch(value)| {
+                    misfit(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
+                })
+            }
         };
         let mut cells = Cells::with_capacity(wanted.len());
         wanted.iter().try_for_each(|wanted| read(wanted).map(|cell| cells.push(cell)))?;

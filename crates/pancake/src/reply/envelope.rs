@@ -41,7 +41,7 @@ pub struct Listed<'a> {
 }
 
 /// A reply's list, read in the same pass as the keys beside it.
-struct Envelope<'a> {
+struct ListEnvelope<'a> {
     list: Option<Objects<'a>>,
     beside: Fields<'a>,
 }
@@ -57,13 +57,13 @@ enum NoRows {
 /// Reads an envelope with the list of this key.
 struct Holding(&'static str);
 
-impl<'a> Envelope<'a> {
+impl<'a> ListEnvelope<'a> {
     fn read(body: &'a str, object: Object) -> serde_json::Result<Self> {
         let mut json = serde_json::Deserializer::from_str(body);
         Holding(object.name())
             .deserialize(&mut json)
             .and_then(|envelope| json.end().map(|()| envelope))
-            .or_else(|_| Ok(Envelope { list: None, beside: Fields::read(body)? }))
+            .or_else(|_| Ok(ListEnvelope { list: None, beside: Fields::read(body)? }))
     }
 
     /// The rows under the keys that hold them: the list's own name, or `data`.
@@ -125,7 +125,7 @@ fn grouped(groups: &RawValue) -> Result<Objects<'_>, NoRows> {
 }
 
 impl<'de> DeserializeSeed<'de> for Holding {
-    type Value = Envelope<'de>;
+    type Value = ListEnvelope<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -133,14 +133,14 @@ impl<'de> DeserializeSeed<'de> for Holding {
 }
 
 impl<'de> Visitor<'de> for Holding {
-    type Value = Envelope<'de>;
+    type Value = ListEnvelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut envelope = Envelope { list: None, beside: Fields::default() };
+        let mut envelope = ListEnvelope { list: None, beside: Fields::default() };
         while let Some(Key(key)) = map.next_key()? {
             match key == self.0 {
                 true => envelope.list = map.next_value()?,
@@ -174,7 +174,7 @@ impl Reply {
     }
 
     fn judge(&self, object: Object) -> Result<Listed<'_>, Failure> {
-        let envelope = Envelope::read(&self.body, object).map(|mut envelope| {
+        let envelope = ListEnvelope::read(&self.body, object).map(|mut envelope| {
             let rows = envelope.rows(object);
             (rows, envelope.beside)
         });

@@ -9,7 +9,7 @@ use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
 use crate::scan::run::Scan;
-use crate::schema::keyset::{Order, Spot};
+use crate::schema::keyset::{Order, RowKey};
 
 impl Scan {
     /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
@@ -36,15 +36,16 @@ impl Scan {
         let comments = self.head(&Chain { kind: Some("COMMENT".to_owned()), ..all.clone() }).await?;
         let Some(post_id) = comments.iter().find_map(|(_, post)| post.clone()) else { return Ok(false) };
         let of_post = self.head(&Chain { post_id: Some(post_id.clone()), ..all }).await?;
-        let mine = |(_, post): &&(Spot, Option<String>)| post.as_ref() == Some(&post_id);
+        let mine = |(_, post): &&(RowKey, Option<String>)| post.as_ref() == Some(&post_id);
         let Some((oldest, _)) = of_post.last() else { return Ok(false) };
         let mut expected = comments.iter().filter(mine).filter(|(spot, _)| spot.at > oldest.at);
-        let came = |(spot, _): &(Spot, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
+        let came =
+            |(spot, _): &(RowKey, Option<String>)| of_post.iter().any(|(other, _)| other.id == spot.id);
         Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
     }
 
     /// The newest rows of a chain with their posts; none where the server does not take the question.
-    async fn head(&self, chain: &Chain) -> Result<Vec<(Spot, Option<String>)>> {
+    async fn head(&self, chain: &Chain) -> Result<Vec<(RowKey, Option<String>)>> {
         let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);
         let take = |answer: Answer| match answer {

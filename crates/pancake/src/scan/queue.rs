@@ -18,13 +18,13 @@ pub enum Event {
 }
 
 /// Where batches wait for the backend.
-pub struct Outlet {
+pub struct BatchQueue {
     events: Mutex<VecDeque<Event>>,
     wanted: watch::Sender<u64>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Outlet {
+impl BatchQueue {
     /// `wake` tells the backend that an event waits.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self { events: Mutex::default(), wanted: watch::Sender::new(0), wake })
@@ -57,7 +57,7 @@ impl Outlet {
 }
 
 /// Tells a waiting backend that its scan is gone, should it end without a word.
-pub(crate) struct Unheard(pub Option<Arc<Outlet>>);
+pub(crate) struct Unheard(pub Option<Arc<BatchQueue>>);
 
 impl Drop for Unheard {
     fn drop(&mut self) {

@@ -21,13 +21,13 @@ use crate::rate::limiter::PageMeter;
 use crate::reply::decode::{Row, Wanted, spots};
 use crate::reply::envelope::Reply;
 use crate::scan::merge::{Question, Union};
-use crate::scan::queue::{Event, Outlet, Unheard};
+use crate::scan::queue::{BatchQueue, Event, Unheard};
 use crate::scan::verdicts::Known;
 use crate::schema::catalogue::Object;
 use crate::schema::column::Context;
-use crate::schema::keyset::{Order, Spot};
+use crate::schema::keyset::{Order, RowKey};
 use crate::secret::Secret;
-use crate::stats::{Tally, Waiting};
+use crate::stats::{ScanStats, Waiting};
 use crate::time::{Micros, SECOND};
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
@@ -48,9 +48,9 @@ pub struct Scan {
     pub trusts_post_ids: bool,
     pub wanted: Vec<Wanted>,
     pub meter: PageMeter,
-    pub tally: Arc<Tally>,
+    pub tally: Arc<ScanStats>,
     pub client: Arc<Client>,
-    pub outlet: Arc<Outlet>,
+    pub outlet: Arc<BatchQueue>,
     /// A scan opens its connections one after the other.
     pub opening: OneAtATime,
 }
@@ -196,7 +196,7 @@ impl Scan {
                 let fresh = lock(union).reply(asker, &spots, listed.total, now);
                 self.remember(union, chain.order);
                 let fresh = fresh?;
-                let is_known = |i: usize, spot: &Spot| !fresh.contains(&i) && chain.window.holds(spot.at);
+                let is_known = |i: usize, spot: &RowKey| !fresh.contains(&i) && chain.window.holds(spot.at);
                 let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
                 // The row that must come back is no repeat.
                 let repeats = known.saturating_sub(usize::from(ask.overlaps()));

@@ -13,7 +13,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, spots};
 use crate::scan::merge::Union;
 use crate::scan::run::{Scan, lock};
-use crate::schema::catalogue::Paging;
+use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// Requests that read the newest rows one after the other: a thousand rows are counted, and the end is proven. Where
@@ -60,7 +60,7 @@ impl Scan {
             return Ok(Sample { rows: newest, total: total as f64 });
         }
         let older = if whole { 0.0 } else { self.older(&union, &chain, BUDGET - requests).await? };
-        let is_list = self.object.paging() == Paging::Cursor;
+        let is_list = self.object.paging() == Pagination::Cursor;
         let (first, last) = match (newest.first(), newest.last()) {
             (Some(first), Some(last)) if !whole && is_list => (first.at, last.at),
             _ => return Ok(Sample { total: newest.len() as f64 + older, rows: newest }),

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::paging::pager::Walker;
+use crate::paging::pager::Pager;
 use crate::reply::decode::Row;
-use crate::schema::keyset::{Spot, Window};
+use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::{Micros, SECOND};
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
@@ -24,7 +24,7 @@ pub struct Segment {
     /// Told apart by this, wherever they stand.
     pub number: usize,
     pub chain: usize,
-    pub walk: Walker,
+    pub walk: Pager,
     /// A request is on its way.
     pub busy: bool,
     /// What came and was not handed out yet, newest first.
@@ -36,13 +36,13 @@ pub struct Segment {
 }
 
 impl Segment {
-    pub fn new(number: usize, chain: usize, walk: Walker) -> Self {
+    pub fn new(number: usize, chain: usize, walk: Pager) -> Self {
         let rows = VecDeque::new();
         Self { number, chain, walk, busy: false, rows, newest: None, count: 0, inherited_gap: None }
     }
 
     /// Takes note of a reply.
-    pub fn saw(&mut self, rows: &[Spot]) {
+    pub fn saw(&mut self, rows: &[RowKey]) {
         self.newest = self.newest.or(rows.first().map(|row| row.at));
         self.count += rows.len();
     }
@@ -111,7 +111,7 @@ impl Segment {
         if !self.walk.can_be_cut(low) {
             return None;
         }
-        let Window { low: oldest, .. } = self.walk.window();
+        let TimeRange { low: oldest, .. } = self.walk.window();
         oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 

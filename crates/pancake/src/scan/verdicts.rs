@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::schema::catalogue::{Object, Paging};
+use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
 
@@ -58,13 +58,13 @@ impl Known {
     /// Which longer way a scan takes on this page, for EXPLAIN.
     pub fn detour(&self, object: Object, has_upper_bound: bool) -> Option<&'static str> {
         match object.paging() {
-            Paging::Cursor if !self.takes_windows => {
+            Pagination::Cursor if !self.takes_windows => {
                 Some("the page refuses windows of time: one stream from the newest row")
             }
-            Paging::Cursor if has_upper_bound && !self.is_in_order => {
+            Pagination::Cursor if has_upper_bound && !self.is_in_order => {
                 Some("the page lists rows out of order: from the newest row")
             }
-            Paging::Windows { .. } if !self.takes_windows => {
+            Pagination::TimeSlices { .. } if !self.takes_windows => {
                 Some("the page refuses windows of a month: slices of 27 days")
             }
             _ => None,
@@ -103,7 +103,7 @@ impl Verdicts {
         });
         let loose_at = self.loose_at[usize::from(order != Order::UpdatedAt)].load(SeqCst);
         let is_old = is_older(loose_at, second, LOOSE_SECONDS);
-        Known { now, takes_windows, is_in_order: is_old || object.paging() != Paging::Cursor }
+        Known { now, takes_windows, is_in_order: is_old || object.paging() != Pagination::Cursor }
     }
 
     /// Records what a walk has shown, once for each walk.

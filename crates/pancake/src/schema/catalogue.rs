@@ -23,15 +23,15 @@ pub enum Object {
 
 /// How a list is read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paging {
+pub enum Pagination {
     /// From the last row on (`last_conversation_id`).
     Cursor,
     /// After so many of the newest (`current_count`).
-    Skip,
+    Offset,
     /// By numbered batches of this size, within a window of time.
-    Windows { batch: u64 },
+    TimeSlices { batch: u64 },
     /// At once.
-    Whole,
+    Single,
 }
 
 struct Entry {
@@ -39,7 +39,7 @@ struct Entry {
     /// One of its rows, as messages name it.
     row: &'static str,
     columns: &'static [Column],
-    paging: Paging,
+    paging: Pagination,
     /// The times by which the list can be walked.
     orders: &'static [Order],
 }
@@ -50,15 +50,15 @@ const INSERTED: &[Order] = &[Order::InsertedAt];
 /// The table.
 #[rustfmt::skip]
 fn entry(object: Object) -> Entry {
-    use Paging::*;
+    use Pagination::*;
     match object {
         Object::Conversations => Entry { name: "conversations", row: "conversation", columns: conversations::COLUMNS, paging: Cursor, orders: BOTH },
-        Object::Messages => Entry { name: "messages", row: "message", columns: lists::MESSAGES, paging: Skip, orders: INSERTED },
-        Object::Tags => Entry { name: "tags", row: "tag", columns: lists::TAGS, paging: Whole, orders: &[] },
-        Object::Posts => Entry { name: "posts", row: "post", columns: lists::POSTS, paging: Windows { batch: 30 }, orders: INSERTED },
-        Object::Customers => Entry { name: "customers", row: "customer", columns: lists::CUSTOMERS, paging: Windows { batch: 100 }, orders: BOTH },
-        Object::Users => Entry { name: "users", row: "user", columns: lists::USERS, paging: Whole, orders: &[] },
-        Object::Pages => Entry { name: "pages", row: "page", columns: lists::PAGES, paging: Whole, orders: &[] },
+        Object::Messages => Entry { name: "messages", row: "message", columns: lists::MESSAGES, paging: Offset, orders: INSERTED },
+        Object::Tags => Entry { name: "tags", row: "tag", columns: lists::TAGS, paging: Single, orders: &[] },
+        Object::Posts => Entry { name: "posts", row: "post", columns: lists::POSTS, paging: TimeSlices { batch: 30 }, orders: INSERTED },
+        Object::Customers => Entry { name: "customers", row: "customer", columns: lists::CUSTOMERS, paging: TimeSlices { batch: 100 }, orders: BOTH },
+        Object::Users => Entry { name: "users", row: "user", columns: lists::USERS, paging: Single, orders: &[] },
+        Object::Pages => Entry { name: "pages", row: "page", columns: lists::PAGES, paging: Single, orders: &[] },
     }
 }
 
@@ -93,7 +93,7 @@ impl Object {
 
     /// Whether a request is always for one conversation.
     pub fn needs_conversation(self) -> bool {
-        self.paging() == Paging::Skip
+        self.paging() == Pagination::Offset
     }
 
     /// The option of a user mapping that holds its token, which is the parameter's name too.
@@ -109,13 +109,13 @@ impl Object {
         self.columns().iter().find(|column| column.name == name)
     }
 
-    pub fn paging(self) -> Paging {
+    pub fn paging(self) -> Pagination {
         entry(self).paging
     }
 
     /// Whether rows come newest first, batch by batch.
     pub fn comes_in_order(self) -> bool {
-        matches!(self.paging(), Paging::Cursor | Paging::Skip)
+        matches!(self.paging(), Pagination::Cursor | Pagination::Offset)
     }
 
     /// The order of a list that has no choice, or the one that never changes.

@@ -1,7 +1,7 @@
 //! A documented column: its name, its type, and where in a row it is read from. Which object has which columns is
 //! said in the object's own table. What does not fit its type is a text for Postgres to judge.
 
-use crate::json::cell::{Cell, Misfit, birthday, phones, texts};
+use crate::json::cell::{Cell, TypeMismatch, birthday, phones, texts};
 use crate::json::escape::pointer;
 use crate::json::object::Fields;
 use crate::schema::conversations::Conversation;
@@ -78,7 +78,7 @@ impl Column {
         row: &Fields<'a>,
         conversation: &Conversation<'_, 'a>,
         context: &Context<'c>,
-    ) -> Result<Cell<'c>, Misfit> {
+    ) -> Result<Cell<'c>, TypeMismatch> {
         let value = match self.from {
             From::Key => row.get(self.name),
             From::Path(path) => pointer(row, path),
@@ -108,7 +108,7 @@ impl Column {
 
 /// The time under a key, and whether it is the row's own. A row without it shows its other time there, and one without
 /// any the earliest that there is.
-pub fn time_of(row: &Fields, key: &str) -> Result<(Micros, bool), Misfit> {
+pub fn time_of(row: &Fields, key: &str) -> Result<(Micros, bool), TypeMismatch> {
     let read = |key| row.get(key).map(|value| Cell::time(Some(value))).transpose();
     let other = if key == "updated_at" { "inserted_at" } else { "updated_at" };
     Ok(match (read(key)?, read(other)) {

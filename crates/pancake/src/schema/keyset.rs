@@ -28,12 +28,12 @@ impl Order {
 /// Times from `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Window {
+pub struct TimeRange {
     pub low: Option<Micros>,
     pub high: Option<Micros>,
 }
 
-impl Window {
+impl TimeRange {
     pub fn holds(&self, at: Micros) -> bool {
         self.low.is_none_or(|low| low <= at) && self.high.is_none_or(|high| at <= high)
     }
@@ -42,7 +42,7 @@ impl Window {
 /// A row of a reply as far as a walk is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Spot {
+pub struct RowKey {
     pub id: String,
     /// The time that it shows.
     pub at: Micros,
@@ -50,7 +50,7 @@ pub struct Spot {
     pub is_dated: bool,
 }
 
-impl Spot {
+impl RowKey {
     pub fn new(id: impl Into<String>, at: Micros) -> Self {
         Self { id: id.into(), at, is_dated: true }
     }

@@ -12,16 +12,16 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, TERMS, Terms};
-use crate::paging::head_check::{LATE_SECONDS, Looks, newest};
-use crate::paging::id_set::Seen;
-use crate::paging::pager::{Ask, Walker};
+use crate::paging::head_check::{HeadCheck, LATE_SECONDS, newest};
+use crate::paging::id_set::IdSet;
+use crate::paging::pager::{Ask, Pager};
 use crate::paging::time_slices::Numbered;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::Row;
 use crate::scan::segment::Segment;
 use crate::scan::verdicts::{self, Known};
-use crate::schema::catalogue::{Object, Paging};
-use crate::schema::keyset::Spot;
+use crate::schema::catalogue::{Object, Pagination};
+use crate::schema::keyset::RowKey;
 use crate::time::Micros;
 use choice::Choice;
 
@@ -38,7 +38,7 @@ pub struct Union {
     ordered: bool,
     limit: Option<u64>,
     /// In `updated_at` order: what moved up meanwhile is looked for at the head.
-    looks: Option<Looks>,
+    looks: Option<HeadCheck>,
     look_is_asked: bool,
     /// Chains that have shown their newest row.
     begun: BTreeSet<usize>,
@@ -47,9 +47,9 @@ pub struct Union {
     /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has come since.
     begun_at: Option<Micros>,
     /// Ids that came, where a row may come by two ways.
-    came: Option<Seen>,
+    came: Option<IdSet>,
     /// Ids of rows that came without the time of the order: they may stand in the pieces of several walks.
-    undated: Seen,
+    undated: IdSet,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
     /// Rows that were handed out.
@@ -91,9 +91,9 @@ impl Union {
         known: impl Into<Known>,
     ) -> Self {
         let known = known.into();
-        let walk = |chain: &Chain| Walker::on(terms, object, chain, moves, known);
+        let walk = |chain: &Chain| Pager::on(terms, object, chain, moves, known);
         // Other walkers know by themselves what to do about it.
-        let looks = moves && object.paging() == Paging::Cursor;
+        let looks = moves && object.paging() == Pagination::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
         let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
         let twice = plan.may_repeat() || looks;
@@ -103,13 +103,13 @@ impl Union {
             segments_made: plan.chains.len(),
             ordered: plan.ordered,
             limit: plan.limit,
-            looks: (looks && !plan.chains.is_empty()).then(|| Looks::new(terms, window)),
+            looks: (looks && !plan.chains.is_empty()).then(|| HeadCheck::new(terms, window)),
             look_is_asked: false,
             begun: BTreeSet::new(),
             last: None,
             begun_at: None,
-            came: twice.then(Seen::default),
-            undated: Seen::default(),
+            came: twice.then(IdSet::default),
+            undated: IdSet::default(),
             missing: plan.ids.clone(),
             handed: 0,
             replies: 0,
@@ -165,13 +165,13 @@ impl Union {
     pub fn reply(
         &mut self,
         asker: Asker,
-        rows: &[Spot],
+        rows: &[RowKey],
         total: Option<u64>,
         now: Micros,
     ) -> Result<Vec<usize>> {
         self.replies += 1;
         let (came, undated) = (&mut self.came, &mut self.undated);
-        let mut is_new = |row: &Spot| {
+        let mut is_new = |row: &RowKey| {
             let is_new = row.is_dated || undated.is_new(&row.id);
             came.as_mut().map_or(is_new, |came| came.is_new(&row.id))
         };
@@ -269,7 +269,7 @@ impl Union {
         let ordered = self.ordered;
         let segment = match asker {
             Asker::Segment(number) => self.segment(number),
-            // Looks are without order: any queue will do.
+            // The rows of a head check are in no order: any queue will do.
             Asker::Look => self.segments.last_mut(),
         };
         if let Some(segment) = segment {

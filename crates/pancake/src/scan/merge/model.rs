@@ -19,7 +19,7 @@ use foldhash::quality::FixedState;
 
 use super::small_model::{BATCH, Batch, Reading, START, World, frozen, lists, loose_readings, readings};
 use super::*;
-use crate::schema::keyset::{Order, Window};
+use crate::schema::keyset::{Order, TimeRange};
 use crate::time::SECOND;
 
 const PATIENCE: u32 = 18;
@@ -96,7 +96,7 @@ impl Moment {
     fn begin(ages: &[i64], frozen: &[bool], readings: &[Reading], limits: Limits) -> Self {
         let order = if limits.order_moves { Order::UpdatedAt } else { Order::InsertedAt };
         let terms = Terms { full_batch: limits.full_batch, patience: PATIENCE, beyond: limits.beyond };
-        let window = Window { low: limits.low.map(Micros), high: None };
+        let window = TimeRange { low: limits.low.map(Micros), high: None };
         let chain = Chain { window, ..Chain::whole(order) };
         let plan = RequestPlan { chains: vec![chain], ..RequestPlan::default() };
         let mut union = Union::on(terms, Object::Conversations, &plan, limits.order_moves, NOW);
@@ -263,7 +263,7 @@ impl Scan {
             None => return Err(Error::new(Kind::ServerFault, "refused")),
             Some(rows) => {
                 let _ = &self.trace;
-                let spot = |(id, at): &(usize, i64)| Spot::new(id.to_string(), Micros(*at));
+                let spot = |(id, at): &(usize, i64)| RowKey::new(id.to_string(), Micros(*at));
                 let spots: Vec<_> = rows.iter().map(spot).collect();
                 for i in self.union.reply(asker, &spots, None, NOW)? {
                     let id = rows[i].0;
@@ -298,7 +298,7 @@ impl Scan {
 
 impl Segment {
     fn print(&self, state: &mut impl Hasher) {
-        let Walker::Cursor(walk) = &self.walk else { panic!("{self:?}") };
+        let Pager::Cursor(walk) = &self.walk else { panic!("{self:?}") };
         (self.number, self.busy, walk).hash(state);
     }
 }

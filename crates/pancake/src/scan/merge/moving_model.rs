@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::json::cell::Cell;
 use crate::json::cells::Cells;
 use crate::paging::cursor;
-use crate::plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
+use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};
 use crate::plan::request::bind;
 use crate::plan::request::model::{
     BASE, PAGE, Reading, Row, clause, lets_through, reading, row, serves, time_of,
@@ -165,7 +165,7 @@ fn read(
                     decode::Row { id: row.id.clone(), at: Micros(time_of(row, chain.order)), cells }
                 };
                 let rows: Vec<_> = places.iter().map(row).collect();
-                let spots: Vec<_> = rows.iter().map(|row| Spot::new(row.id.clone(), row.at)).collect();
+                let spots: Vec<_> = rows.iter().map(|row| RowKey::new(row.id.clone(), row.at)).collect();
                 let fresh = union.reply(asker, &spots, None, NOW)?;
                 let is_fresh = |(i, _): &(usize, _)| fresh.contains(i);
                 let fresh = rows.into_iter().enumerate().filter(is_fresh).map(|(_, row)| row);
@@ -250,7 +250,7 @@ fn check(
             comparison: *comparison,
             operand,
             slack: Slack::NONE,
-            wall: false,
+            without_zone: false,
         })
         .collect();
     let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| Some(operand.clone())).collect();
@@ -310,7 +310,8 @@ fn quiet(times: &[i64], bound: i64, changes: &[(usize, Change)]) {
         updated_at: BASE,
     };
     let rows = times.iter().enumerate().map(row).collect();
-    let clause = (Filterable::InsertedAt, Comparison::Equal, Operand::Time(Bound::At(Micros(BASE + bound))));
+    let clause =
+        (Filterable::InsertedAt, Comparison::Equal, Operand::Time(Timestamp::At(Micros(BASE + bound))));
     let reading = Reading {
         any_tag_is_enough: false,
         ignores_type: false,

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::paging::cursor::FULL_BATCH;
-use crate::schema::keyset::{Order, Window};
+use crate::schema::keyset::{Order, TimeRange};
 use crate::time::SECOND;
 
 /// Long after all rows of these tests.
 const NOW: Micros = Micros(100_000_000 * SECOND);
 
 fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
-    let window = Window::default();
+    let window = TimeRange::default();
     let chain = Chain { window, ..Chain::whole(Order::InsertedAt) };
     let ids = ids.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect());
     RequestPlan { chains: vec![chain; chains], ids, ordered, ..RequestPlan::default() }
@@ -29,7 +29,7 @@ fn run(plan: &RequestPlan, lists: &[&[(&str, i64)]]) -> Vec<String> {
             .as_ref()
             .map(|cursor| lists[chain].iter().position(|(id, _)| id == cursor).unwrap() + 1);
         let rows = lists[chain].iter().skip(from.unwrap_or_default()).take(2);
-        let spots: Vec<_> = rows.map(|(id, at)| Spot::new(*id, Micros(at * SECOND))).collect();
+        let spots: Vec<_> = rows.map(|(id, at)| RowKey::new(*id, Micros(at * SECOND))).collect();
         let fresh = union.reply(question.asker, &spots, None, NOW).unwrap();
         let row = |i: usize| Row { id: spots[i].id.clone(), at: spots[i].at, cells: Default::default() };
         union.feed(question.asker, fresh.into_iter().map(row).collect());
@@ -61,8 +61,8 @@ fn the_stream_is_over_when_all_ids_have_come() {
     assert_eq!(run(&plan(1, false, Some(&["b", "a"])), lists), ["a", "b"]);
 }
 
-fn batch(rows: &[(&str, i64)]) -> Vec<Spot> {
-    rows.iter().map(|(id, at)| Spot::new(*id, Micros(at * SECOND))).collect()
+fn batch(rows: &[(&str, i64)]) -> Vec<RowKey> {
+    rows.iter().map(|(id, at)| RowKey::new(*id, Micros(at * SECOND))).collect()
 }
 
 /// Only a walk by a cursor can be cut, but as many conversations are on their way as there is room for.
@@ -156,23 +156,27 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
         let mut dice = Dice(seed);
         let (on_top, placed, ordered) = (seed % 3 == 1, seed % 3 == 2, seed % 2 == 0);
         let mut at = 10_000_000;
-        let mut list: Vec<(i64, Spot)> = Vec::new();
+        let mut list: Vec<(i64, RowKey)> = Vec::new();
         for row in 0..1_500 {
             at -= 1 + if dice.one_in(40) { dice.below(100_000) } else { dice.below(60) } as i64;
-            let spot = Spot::new(format!("old {row}"), Micros(at * SECOND));
+            let spot = RowKey::new(format!("old {row}"), Micros(at * SECOND));
             list.push(match placed && dice.one_in(100) {
                 true => (
                     at,
-                    Spot { at: Micros((at + dice.below(300_000) as i64) * SECOND), is_dated: false, ..spot },
+                    RowKey {
+                        at: Micros((at + dice.below(300_000) as i64) * SECOND),
+                        is_dated: false,
+                        ..spot
+                    },
                 ),
                 false => (at, spot),
             });
         }
         for row in 0..if on_top { 3 } else { 0 } {
-            let spot = Spot {
+            let spot = RowKey {
                 at: Micros(i64::MIN),
                 is_dated: false,
-                ..Spot::new(format!("old top {row}"), Micros(0))
+                ..RowKey::new(format!("old top {row}"), Micros(0))
             };
             list.insert(0, (i64::MAX, spot));
         }
@@ -194,7 +198,7 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                     begun += 1;
                     let id = format!("new {begun}");
                     let top = list.iter().take_while(|(at, _)| *at == i64::MAX).count();
-                    list.insert(top, (newest, Spot::new(id, Micros(newest * SECOND))));
+                    list.insert(top, (newest, RowKey::new(id, Micros(newest * SECOND))));
                 }
                 let until = ask.until.map_or(i64::MAX, |until| until.0);
                 // A cursor that is gone gets the first batch.
@@ -209,7 +213,7 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                     }
                 }
                 let rows = list.iter().skip(from).filter(|(at, _)| *at <= until);
-                let rows: Vec<Spot> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
+                let rows: Vec<RowKey> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
                 last_rows.extend(rows.last().map(|row| row.id.clone()));
                 flight.push((asker, rows));
             }

@@ -176,7 +176,7 @@ fn explain_analyze_says_what_could_not_be_sent() {
             &format!("EXECUTE p('RATING', '{{VIP}}', '-infinity', '{{{}}}')", posts.join(",")),
             "order_by=updated_at",
             Some(
-                "tags @> $2 (no tag id), updated_at > $3 (no bound), type = $1 (only INBOX and COMMENT are sent), post_id = ANY ($4) (too many chains)",
+                "tags @> $2 (no tag id), updated_at > $3 (no bound), type = $1 (only INBOX and COMMENT are sent), post_id = ANY ($4) (too many streams)",
             ),
         ),
         (

@@ -12,7 +12,7 @@ use crate::pg::nodes::{c_string, list, text, to_list};
 
 /// The decisions of the planner. Operands live beside it in `fdw_exprs`, where Postgres keeps them up to date.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct Envelope {
+pub struct ScanPrivate {
     pub object: Object,
     pub order: Order,
     /// Rows come in that order, and Postgres relies on it.
@@ -35,13 +35,13 @@ pub struct Envelope {
     pub requests_per_second: f64,
 }
 
-impl Envelope {
+impl ScanPrivate {
     /// A list of one String node of JSON.
     pub fn pack(&self) -> *mut pg_sys::List {
         pack(self)
     }
 
-    pub fn unpack(private: *mut pg_sys::List) -> Option<Envelope> {
+    pub fn unpack(private: *mut pg_sys::List) -> Option<ScanPrivate> {
         unpack(private)
     }
 }

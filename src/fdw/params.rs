@@ -1,11 +1,11 @@
 //! Operands → values: evaluated when the scan really starts, never in planning or in Begin.
 //! What the values mean for the requests is said in `pancake::plan::request`.
 
-use pancake::plan::filter::{Bound, Comparison, Filter, Filterable, Operand, Slack};
+use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};
 use pancake::time::Micros;
 use pgrx::{FromDatum, pg_sys};
 
-use crate::fdw::derived::{WILD_ZONE, is_place};
+use crate::fdw::column_expr::{WILD_ZONE, is_place};
 use crate::pg::nodes::{cast, list, text};
 
 /// Microseconds from 1970 to 2000, where Postgres's times begin.
@@ -70,7 +70,9 @@ fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool
         return Operand::Null;
     }
     match (filter.column, filter.comparison) {
-        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => Operand::Time(time(filter.wall, of, datum)),
+        (Filterable::UpdatedAt | Filterable::InsertedAt, _) => {
+            Operand::Time(time(filter.without_zone, of, datum))
+        }
         (_, Comparison::AnyOf | Comparison::Contains | Comparison::Overlaps) => {
             // SAFETY: quals made the operand a text[]; it is not null.
             let texts = unsafe { Vec::<Option<String>>::from_datum(datum, false) };
@@ -83,26 +85,26 @@ fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool
 
 /// A date or a timestamp without zone is what the session's TimeZone makes of it; that of a wall clock is read as UTC.
 /// A cast would fail for dates that no timestamptz reaches: they are later or earlier than every row.
-fn time(wall: bool, of: pg_sys::Oid, datum: pg_sys::Datum) -> Bound {
+fn time(without_zone: bool, of: pg_sys::Oid, datum: pg_sys::Datum) -> Timestamp {
     const DAY: i64 = 86_400_000_000;
     let mut overflow = 0;
     let micros = match (of, datum.value()) {
         (pg_sys::DATEOID, days) if days as i32 == i32::MIN => i64::MIN,
         (pg_sys::DATEOID, days) if days as i32 == i32::MAX => i64::MAX,
-        (pg_sys::DATEOID, days) if wall => i64::from(days as i32).saturating_mul(DAY),
+        (pg_sys::DATEOID, days) if without_zone => i64::from(days as i32).saturating_mul(DAY),
         // SAFETY: the datum is of the type; overflow is told in the variable and not raised.
         (pg_sys::DATEOID, days) => unsafe {
             pg_sys::date2timestamptz_opt_overflow(days as i32, &mut overflow)
         },
         // SAFETY: as above.
-        (pg_sys::TIMESTAMPOID, micros) if !wall => unsafe {
+        (pg_sys::TIMESTAMPOID, micros) if !without_zone => unsafe {
             pg_sys::timestamp2timestamptz_opt_overflow(micros as i64, &mut overflow)
         },
         (_, micros) => micros as i64,
     };
     match (overflow.signum(), micros) {
-        (-1, _) | (0, i64::MIN) => Bound::MinusInfinity,
-        (1, _) | (0, i64::MAX) => Bound::Infinity,
-        _ => Bound::At(Micros(micros.saturating_add(POSTGRES_EPOCH))),
+        (-1, _) | (0, i64::MIN) => Timestamp::MinusInfinity,
+        (1, _) | (0, i64::MAX) => Timestamp::Infinity,
+        _ => Timestamp::At(Micros(micros.saturating_add(POSTGRES_EPOCH))),
     }
 }
