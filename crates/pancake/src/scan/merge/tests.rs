@@ -148,7 +148,8 @@ fn a_limit_is_reached_in_few_round_trips() {
 /// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each other: each row that
 /// stays comes once. Of two pages in three some rows lack the time of the order and show another one: they stand on top,
 /// or where a time would put them that nobody sees, and are left out of windows or not. One page in five takes no cursor
-/// but the last row of a reply.
+/// but the last row of a reply, refuses others or answers them with nothing; of two in seven replies are short and may
+/// hold a row twice.
 #[test]
 fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
     let mut failures = 0;
@@ -183,6 +184,8 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
         let mut union = Union::new(Object::Conversations, &plan(1, ordered, None), false, NOW);
         let (mut flight, mut came, mut begun) = (Vec::new(), Vec::new(), 0);
         let (only_last_rows, mut last_rows) = (seed % 5 == 1, std::collections::HashSet::new());
+        let repeats = seed % 7 < 2;
+        let batch = if repeats { 10 } else { FULL_BATCH };
         let failed = 'scan: loop {
             while flight.len() < 12
                 && let Some(Question { asker, ask, .. }) = union.next(!flight.is_empty())
@@ -205,6 +208,10 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                 let from = cursor.flatten().map_or(0, |row| row + usize::from(!dice.one_in(9)));
                 let is_no_cursor =
                     ask.cursor.as_ref().is_some_and(|id| only_last_rows && !last_rows.contains(id));
+                if is_no_cursor && ordered {
+                    flight.push((asker, Vec::new()));
+                    continue;
+                }
                 // Windows are refused by some pages, and now and then by others.
                 if is_no_cursor || ask.until.is_some() && (seed % 4 == 3 || dice.one_in(5)) {
                     match union.lost(asker, false) {
@@ -213,7 +220,13 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
                     }
                 }
                 let rows = list.iter().skip(from).filter(|(at, _)| *at <= until);
-                let rows: Vec<RowKey> = rows.map(|(_, spot)| spot.clone()).take(FULL_BATCH).collect();
+                let mut rows: Vec<RowKey> = rows.map(|(_, row)| row.clone()).take(batch).collect();
+                if repeats && !rows.is_empty() && dice.one_in(4) {
+                    let twice = dice.below(rows.len());
+                    let later = twice + 1 + dice.below(rows.len() - twice);
+                    rows.insert(later, rows[twice].clone());
+                    rows.truncate(batch);
+                }
                 last_rows.extend(rows.last().map(|row| row.id.clone()));
                 flight.push((asker, rows));
             }
@@ -244,7 +257,7 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
         let is_missing = |id: &str| id.starts_with("old") && !counts.contains_key(id);
         assert_eq!(list.iter().find(|(_, spot)| is_missing(&spot.id)), None, "{seed}");
     }
-    assert!(failures < 90, "{failures} of 300 scans failed");
+    assert!(failures < 170, "{failures} of 300 scans failed");
 }
 
 /// The same numbers for the same seed.
