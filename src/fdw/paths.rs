@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use pancake::paging::cursor::WIDTH_SECONDS;
 use pancake::paging::time_slices::FLOOR;
+use pancake::paging::verdicts::Known;
 use pancake::plan::describe::unsent;
 use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use pancake::plan::request::{Chain, RequestPlan, bind, choose_order, fate};
-use pancake::scan::verdicts::Known;
 use pancake::schema::catalogue::{Object, Pagination};
 use pancake::schema::keyset::Order;
 use pancake::time::Micros;

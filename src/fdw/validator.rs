@@ -1,8 +1,8 @@
 //! Checks options when an object is created or altered. What is valid is said in `pancake::options::table`; here, who may.
 
 use pancake::error::{Error, Kind, Result};
-use pancake::http::url::BaseUrl;
 use pancake::options::table::{self, Permission, Place};
+use pancake::url::BaseUrl;
 use pgrx::{pg_guard, pg_sys};
 
 use crate::pg::catalog::{Given, given_array, may_read_server_files};

@@ -1,5 +1,5 @@
 //! Memory that all backends of the cluster share, without shared_preload_libraries: three files in `pg_stat_tmp`,
-//! mapped. `pancake::rate::limiter`, `pancake::stats` and `pancake::scan::verdicts` define the words.
+//! mapped. `pancake::rate::limiter`, `pancake::stats` and `pancake::paging::verdicts` define the words.
 //!
 //! The meter's file has a frozen layout, so that two releases may meet in it; statistics and progress have another, and
 //! so have verdicts on pages.
@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use memmap2::MmapRaw;
 use nix::time::{ClockId, clock_gettime};
 use pancake::error::{Error, Kind, Result};
+use pancake::paging::verdicts::Verdicts;
 use pancake::rate::limiter::{Clocks, Memory, Spacing};
-use pancake::scan::verdicts::Verdicts;
 use pancake::stats::{Count, Moment, PageStats, ScanStats, SharedText};
 
 const DIRECTORY: &str = "pg_stat_tmp";

@@ -1,5 +1,5 @@
 //! What can go wrong, as a user sees it: SQLSTATE, message, DETAIL, HINT.
-//! When to retry is decided in [`crate::http::retry`]; how Postgres raises it, by the extension.
+//! When to retry is decided in [`crate::reply::retry`]; how Postgres raises it, by the extension.
 
 use std::fmt;
 

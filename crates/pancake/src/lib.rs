@@ -4,11 +4,11 @@
 //! ```text
 //! options ─┐
 //! plan ────┴► a union of list queries, as data
-//!              └► scan (run → merge → segment) ─► paging (pager → cursor, offset, time_slices; head_check)
+//!              └► scan (run → merge → segment; request) ─► paging (pager → cursor, offset, time_slices; head_check)
 //!                  │                                which reply proves which row: all pure
-//!                  ├─► http (request → client → connection; endpoint, retry, tls)
+//!                  ├─► http (client → connection; endpoint, tls)
 //!                  │    └─► rate (limiter, spacing, queue: one budget of a page for all sessions)
-//!                  └─► reply (envelope, refusal, decode) ─► schema (columns of the tables) ─► json
+//!                  └─► reply (envelope, refusal, retry, decode) ─► schema (columns of the tables) ─► json
 //! doctor (examines a page) and scan::sample (for ANALYZE) send requests in a scan's name
 //! ```
 //!
@@ -18,7 +18,7 @@
 //! where paging ends.
 //!
 //! ```
-//! use pancake::{Timestamp, Comparison, Filter, Filterable, Micros, Object, Operand, Order, Slack, bind};
+//! use pancake::{Comparison, Filter, Filterable, Micros, Object, Operand, Order, Slack, Timestamp, bind};
 //!
 //! let filter = |column, comparison, operand| Filter { column, comparison, operand, slack: Slack::NONE, without_zone: false };
 //! let filters = [
@@ -50,6 +50,7 @@ pub mod schema;
 pub mod secret;
 pub mod stats;
 pub mod time;
+pub mod url;
 
 pub use error::{Error, Kind, Result};
 pub use plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};

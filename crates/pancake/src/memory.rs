@@ -41,7 +41,7 @@ fn out_of_memory(bytes: usize) -> Error {
         .detail(format!("A reply of Pancake needs {bytes} bytes more than this server process may allocate."))
 }
 
-/// The text of a serde error for a failed reservation, by which [`is_out_of_memory`] finds it.
+/// The text of a serde error for a failed reservation, by which [`failed_reservation`] finds it.
 const SERDE_MESSAGE: &str = "no room for the reply";
 
 /// Reserves room for one more element while JSON is read.

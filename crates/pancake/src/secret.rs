@@ -7,7 +7,7 @@ use std::fmt;
 use memchr::memmem;
 
 use crate::error::{Error, Kind};
-use crate::http::url::encoded;
+use crate::url::encoded;
 
 /// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from [`Secret::reveal`] alone.
 #[derive(Clone, PartialEq, Eq)]

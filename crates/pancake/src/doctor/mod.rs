@@ -32,13 +32,13 @@ use reading::Reading;
 use requests::Requests;
 
 use crate::error::{Error, Result};
-use crate::http::request::Answer;
 use crate::options::pushdown::Pushdown;
 use crate::paging::cursor::Ask as CursorAsk;
 use crate::paging::pager::Ask;
 use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Reply;
+use crate::scan::request::Answer;
 use crate::scan::run::Scan;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
@@ -450,7 +450,7 @@ impl Course {
     /// An error stands under the item that it speaks of, once.
     fn failed(&mut self, error: &Error) {
         let finding = Finding::of_error(error, self.item);
-        // That anything was answered at all says that the server is there.
+        // Any reply at all shows that the server is there.
         self.findings.retain(|earlier| earlier.item != finding.item);
         self.findings.push(finding);
     }

@@ -3,11 +3,11 @@
 
 use super::finding::Finding;
 use crate::http::endpoint::address;
-use crate::http::request::Answer;
 use crate::json::cell::{is_same_page, text};
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Listed;
+use crate::scan::request::Answer;
 use crate::scan::run::Scan;
 
 pub const ITEM: &str = "pages";

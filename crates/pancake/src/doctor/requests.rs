@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use super::known::{Known, Seen, read};
 use crate::error::{Error, Kind, Result};
 use crate::http::endpoint::address;
-use crate::http::request::Answer;
-use crate::http::url::Address;
 use crate::json::cell;
 use crate::json::object::Fields;
 use crate::paging::cursor;
@@ -16,10 +14,12 @@ use crate::paging::pager::Ask;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::spots;
 use crate::reply::envelope::{Listed, Reply};
+use crate::scan::request::Answer;
 use crate::scan::run::Scan;
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
 use crate::time::Micros;
+use crate::url::Address;
 
 /// Requests that are sent again after a refusal, because it may have been a failure that passes. The experiments send
 /// at most 35, and the list of the user's pages takes one, so that no examination sends more than 40.

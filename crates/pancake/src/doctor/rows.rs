@@ -1,5 +1,5 @@
 //! This module counts what is unusual in the rows of the lists. Each such row is read all the same, and shown as the
-//! documentation of its columns says; the counts tell whether a page is of that kind.
+//! documentation of its columns has it; the counts show whether a page is of that kind.
 
 use serde_json::value::RawValue;
 

@@ -1,5 +1,5 @@
 //! HTTP: one client per backend, connections kept alive, replies read under a limit.
-//! What a reply means is said in [`crate::reply::envelope`]; when a request may leave, by [`crate::http::connection`].
+//! What a reply means is in [`crate::reply::envelope`]; when a request may leave, by [`crate::http::connection`].
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::{Error, Kind, Result, quote};
 use crate::http::body::{Body, Broken};
 use crate::http::connection::{ConnectTimeout, Gate, Phase, Turn};
-use crate::http::retry::{Again, Failure};
 use crate::http::tls::Trust;
-use crate::http::url::Address;
 use crate::json::escape::mend_escapes;
 use crate::memory;
 use crate::options::table::ServerOptions;
 use crate::reply::envelope::{Reply, retry_after};
+use crate::reply::retry::{Again, Failure};
 use crate::secret::Secret;
+use crate::url::Address;
 
 /// An open connection that is idle for longer is not relied on: servers and firewalls drop them silently.
 const IDLE: Duration = Duration::from_secs(50);

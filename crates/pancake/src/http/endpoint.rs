@@ -1,11 +1,11 @@
 //! How a chain's next request is addressed: path and parameters. What to ask is decided by [`crate::paging::pager`].
 
-use crate::http::url::Address;
 use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::paging::time_slices::Numbered;
 use crate::plan::request::Chain;
 use crate::schema::catalogue::Object;
+use crate::url::Address;
 
 /// The address of one request, without its token.
 pub fn address(object: Object, page_id: &str, chain: &Chain, ask: &Ask) -> Address {

@@ -1,10 +1,7 @@
-//! This module sends requests: connections, TLS, retries, URLs.
+//! This module sends requests: the pool, connections, TLS, and how a request is addressed.
 
 pub mod body;
 pub mod client;
 pub mod connection;
 pub mod endpoint;
-pub mod request;
-pub mod retry;
 pub mod tls;
-pub mod url;

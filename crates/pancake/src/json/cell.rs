@@ -1,5 +1,5 @@
 //! One value of a row on its way to Postgres, and the readers of loosely typed JSON.
-//! Which key feeds which column is said by [`crate::schema::column`]; how a cell becomes a datum, by the extension.
+//! Which key feeds which column is in [`crate::schema::column`]; how a cell becomes a datum, by the extension.
 
 use std::borrow::Cow;
 

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::url::{BaseUrl, DEFAULT_BASE_URL, is_dots};
 use crate::options::pushdown::Pushdown;
 use crate::options::suggest::closest;
 use crate::options::units::{parse_duration, parse_size};
 use crate::schema::catalogue::Object;
+use crate::url::{BaseUrl, DEFAULT_BASE_URL, is_dots};
 
 /// The things that take options. `Wrapper` takes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,20 +24,22 @@
 //!    the request that brought it: if the place is still its last row, the jump's first row follows it in the list. A
 //!    second jump that begins with that row is taken in: three requests for a batch.
 //! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond it.
-//! 4. The end of the list is proven without times: the place as cursor brings nothing, and asked from above it, or at the
-//!    head where that is one reply, it comes again with nothing behind.
+//! 4. The end of the list is proven without times: the place, which was the last row of a reply, brings nothing as
+//!    cursor; and asked from above it, or at the head if that is one reply, it comes again with nothing behind.
 //! 5. An upper bound begins with an anchor that shows a row above it.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
-//! is skipped; a row that left its place went to the head, where [`crate::paging::head_check`] finds it. **Why nothing comes twice.**
-//! Ids of the last rows are remembered, and what is newer than all of them has come before. **Why it ends.** Beginning
-//! anew without a new row is counted.
+//! is skipped. A jump has no such pair: it depends on a cursor that leads on from its row and not from its time, which
+//! nobody has seen on a page of that kind, so none is made from one of several rows of one time. A row that left its
+//! place went to the head, where [`crate::paging::head_check`] finds it. **Why nothing comes twice.** Ids of the last
+//! rows are remembered, and what is newer than all of them has come before. **Why it ends.** Beginning anew without a
+//! new row is counted.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::handed::Handed;
-use crate::scan::verdicts::{self, Known};
+use crate::paging::verdicts::{self, Known};
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -145,7 +147,7 @@ pub struct CursorPager {
     lowest: Option<Micros>,
     /// Cursors in a row that did not lead on from the trail.
     misses: u32,
-    /// The last cursors did not lead on: no more of them are tried but the place.
+    /// The last cursors did not lead on: an anchor is tried after the first one.
     cursors_fail: bool,
     /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those that led on.
     refused_in_a_row: u32,

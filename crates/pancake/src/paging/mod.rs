@@ -1,4 +1,4 @@
-//! This module pages through one list query, each row exactly once. Pure: HTTP, retries and the clock are passed in.
+//! This module pages through one list query, each row exactly once. Pure: what a page refuses is remembered by `verdicts`; HTTP, retries and the clock are passed in.
 
 pub mod cursor;
 pub mod handed;
@@ -7,3 +7,4 @@ pub mod id_set;
 pub mod offset;
 pub mod pager;
 pub mod time_slices;
+pub mod verdicts;

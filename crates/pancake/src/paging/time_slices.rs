@@ -9,7 +9,7 @@
 //!    up to the newest rows, is answered with rows; else the list is asked for in slices of 27 days, from 13 days ahead of
 //!    today down to [`FLOOR`].
 //! 3. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they go up: a row that
-//!    changes meanwhile goes further up, to where nobody has been yet, however late it surfaces.
+//!    changes meanwhile goes further up, to a part that has not been read yet, however late it surfaces.
 //! 4. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by
 //!    numbers*, up to an empty batch, again and again until it reads the same twice: then nothing moved from the first
 //!    batch of the one reading to the last of the other. A full batch whose `total` is its length is followed by the
@@ -18,7 +18,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, LAST_SECOND, TERMS, WIDTH_SECONDS};
 use crate::paging::id_set::IdSet;
-use crate::scan::verdicts::{self, Known};
+use crate::paging::verdicts::{self, Known};
 use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -330,7 +330,7 @@ impl TimeSlicePager {
                 }
                 self.read_by_numbers();
             }
-            // Where nothing says how much there is, or not all came that could, cutting finds no end.
+            // If there is no total, or not all came that could, cutting finds no end.
             (None, false, true) => match total.filter(|total| *total > self.batch) {
                 Some(total) => self.cut(rows, total),
                 None => self.read_by_numbers(),
@@ -443,10 +443,10 @@ impl TimeSlicePager {
         self.crowd = Some(Crowd { end: if self.moves { high } else { low }, rows: total });
         let span = (newest - low + 1) as f64;
         self.seconds_per_row = span / total as f64;
-        // By the mean density; but nobody knows whether the rows are spread evenly, so rather too large than too small.
+        // By the mean density; but the rows may not be spread evenly, so rather too large than too small.
         let share = FILL * self.batch as f64 / total as f64;
         let length = (span * share.clamp(0.25, 0.5)).max(1.0) as i64;
-        // Batches begin with the newest row. One that is all of one second says where it gets tight.
+        // Batches begin with the newest row. One that is all of one second shows where rows are dense.
         let tight = newest == oldest && rows.len() > 1;
         let cut = match (self.moves, tight) {
             (true, true) => Slice { low, high: self.up_to(newest - 2).high.min(high) },

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::url::is_dots;
 use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp, Verdict, verdict};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::{Order, TimeRange};
 use crate::time::Micros;
+use crate::url::is_dots;
 
 /// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
 /// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one

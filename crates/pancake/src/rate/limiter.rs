@@ -1,15 +1,15 @@
 //! The shared meter: one budget per page for every session of the cluster, kept in a few words of shared memory.
-//! The words are lent by the extension; how far apart requests leave is said in [`crate::rate::spacing`], which goes next in
+//! The words are lent by the extension; how far apart requests leave is in [`crate::rate::spacing`], which goes next in
 //! [`crate::rate::queue`].
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::http::url::BaseUrl;
+use crate::paging::verdicts::Verdicts;
 use crate::rate::queue::{Waiter, ready_at};
 pub use crate::rate::spacing::{LONGEST_PAUSE, Spacing};
-use crate::scan::verdicts::Verdicts;
 use crate::stats::{PageStats, ScanStats, Waiting};
+use crate::url::BaseUrl;
 
 /// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
 /// six requests arrive within a second once latency jittered; 205 ms never did.

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::PageMeter;
 use super::tests::{advance, memory, now};
 use crate::error::{Error, Kind};
-use crate::http::retry::{Attempts, Failure};
 use crate::rate::queue::Waiter;
+use crate::reply::retry::{Attempts, Failure};
 
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;

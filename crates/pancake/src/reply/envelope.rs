@@ -10,12 +10,12 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, quote};
-use crate::http::retry::{Again, Failure};
 use crate::json::cell;
 use crate::json::object::{Fields, Key, Objects};
 use crate::json::redact::redacted;
 use crate::memory;
 use crate::reply::refusal::{Refusal, full_stop, token_refused};
+use crate::reply::retry::{Again, Failure};
 use crate::schema::catalogue::Object;
 
 /// A reply as it came, its body read to the end.

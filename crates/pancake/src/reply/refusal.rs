@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, quote};
-use crate::http::retry::{Again, Failure};
 use crate::json::cell::{self, Raw, is_object};
 use crate::json::object::{Fields, pick};
 use crate::reply::envelope::Reply;
+use crate::reply::retry::{Again, Failure};
 use crate::schema::catalogue::Object;
 
 /// A refusal: its code, if it gives one, and its words.
@@ -27,7 +27,7 @@ enum Matter {
     Permission,
     Subscription,
     Rate,
-    /// It says that it passes.
+    /// The fault is described as a passing one.
     Load,
     /// It gives no code.
     Unnamed,

@@ -1,9 +1,9 @@
-//! This module runs a scan: list queries side by side, merged, and what a page has shown of itself.
+//! This module runs a scan: list queries side by side, merged, each request with its retries.
 
 pub mod merge;
 pub mod probe;
 pub mod queue;
+pub mod request;
 pub mod run;
 pub mod sample;
 pub mod segment;
-pub mod verdicts;

@@ -3,11 +3,11 @@
 
 use crate::error::Result;
 use crate::http::endpoint::address;
-use crate::http::request::Answer;
 use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
+use crate::scan::request::Answer;
 use crate::scan::run::Scan;
 use crate::schema::keyset::{Order, RowKey};
 

@@ -1,5 +1,5 @@
 //! One scan: asks what the union of chains wants to know, as fast as the meter and the backend allow, and hands out
-//! batches. Which request comes next is said in [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
+//! batches. Which request comes next is in [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,17 +12,17 @@ use crate::error::{Result, quote};
 use crate::http::client::{Client, Ready};
 use crate::http::connection::OneAtATime;
 use crate::http::endpoint::address;
-use crate::http::request::Answer;
 use crate::memory;
 use crate::options::table::ServerOptions;
 use crate::paging::cursor::{End, FULL_BATCH};
+use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::rate::limiter::PageMeter;
 use crate::reply::decode::{Row, Wanted, spots};
 use crate::reply::envelope::Reply;
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, Event, Unheard};
-use crate::scan::verdicts::Known;
+use crate::scan::request::Answer;
 use crate::schema::catalogue::Object;
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};

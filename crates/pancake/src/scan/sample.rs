@@ -5,13 +5,13 @@ use std::sync::Mutex;
 
 use crate::error::Result;
 use crate::http::endpoint::address;
-use crate::http::request::Answer;
 use crate::paging::cursor::{self, FULL_BATCH, WIDTH_SECONDS};
 use crate::paging::pager::Ask;
 use crate::paging::time_slices::Numbered;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, spots};
 use crate::scan::merge::Union;
+use crate::scan::request::Answer;
 use crate::scan::run::{Scan, lock};
 use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};

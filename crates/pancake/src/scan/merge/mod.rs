@@ -16,10 +16,10 @@ use crate::paging::head_check::{HeadCheck, LATE_SECONDS, newest};
 use crate::paging::id_set::IdSet;
 use crate::paging::pager::{Ask, Pager};
 use crate::paging::time_slices::Numbered;
+use crate::paging::verdicts::{self, Known};
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::Row;
 use crate::scan::segment::Segment;
-use crate::scan::verdicts::{self, Known};
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::RowKey;
 use crate::time::Micros;
@@ -289,9 +289,13 @@ impl Union {
             }
             if is_late {
                 let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
-                return Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
-                    .detail(detail)
-                    .hint("The page lists its rows in a looser order than any that has been seen: bound inserted_at, or order by it."));
+                let error = Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for");
+                return Err(error.detail(detail).hint(match self.undated.has(&row.id) {
+                    true => "The row lacks the time of the order and shows the other one. Order by an expression, such as \
+                             inserted_at + interval '0', so that Postgres sorts.",
+                    false => "The page lists its rows in a looser order than any that has been seen: bound inserted_at, or \
+                              order by it.",
+                }));
             }
             self.last = Some(row.at);
             ready.push(row);

@@ -1,15 +1,15 @@
 //! One question to the server until there is an answer: under the meter, tried again where that may help.
-//! What to ask, and what to make of the rows, is said by whoever asks.
+//! The caller decides what to ask, and what to make of the rows.
 
 use crate::error::Result;
 use crate::http::client::{Ready, Request};
 use crate::http::connection::Turn;
-use crate::http::retry::{Again, Attempts, Failure};
-use crate::http::url::Address;
 use crate::memory;
 use crate::reply::envelope::{Listed, Reply};
+use crate::reply::retry::{Again, Attempts, Failure};
 use crate::scan::run::Scan;
 use crate::stats::Waiting;
+use crate::url::Address;
 
 /// What a request came to.
 pub(crate) enum Answer<'a> {
