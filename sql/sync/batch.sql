@@ -6,9 +6,34 @@
 -- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
 -- the other writer's if it wrote after the statement that read ours had started. A stored time that is ahead of the reply's
 -- proves no newer version, and in a full rescan none does: there the later reading wins, if the target has synced_at.
--- A row that does not differ is not
--- written: no dead tuple, and synced_at says when it changed. Rows are compared by their images, for which no type
--- needs an operator. They come in the order of the key, so that two runs cannot wait for each other's rows.
+-- A row that does not differ is not written: no dead tuple, and synced_at says when it changed. Rows are compared by their
+-- images, for which no type needs an operator. `t` is the stored row, EXCLUDED the one that was read.
+CREATE FUNCTION sync_condition(job sync_job, shape record, read_at timestamptz) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
+    AS $$
+    BEGIN
+        RETURN concat(
+            -- Tags have small numbers on every page.
+            CASE WHEN shape.has_page AND shape.key = 'id' THEN
+                '(t.page_id IS NULL '
+                'OR t.page_id::pg_catalog.text OPERATOR(pg_catalog.=) EXCLUDED.page_id::pg_catalog.text '
+                'OR pancake.sync_clash(t.id, t.page_id::pg_catalog.text, EXCLUDED.page_id::pg_catalog.text)) AND ' END,
+            '(',
+            CASE WHEN shape.version IS NOT NULL AND NOT (job.kind = 'full' AND shape.has_synced) THEN
+                format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
+                       'OR (t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I%2$s) AND ', shape.version,
+                       CASE WHEN shape.has_synced THEN format(
+                           ' OR t.%I OPERATOR(pg_catalog.>) pancake.sync_server_time()', shape.version) END) END,
+            CASE WHEN shape.has_synced THEN
+                format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::pg_catalog.timestamptz)', read_at)
+                ELSE 'true' END,
+            ') AND (', shape.unlike,
+            CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
+    END $$;
+COMMENT ON FUNCTION sync_condition(sync_job, record, timestamptz) IS 'internal: which stored rows are written over';
+
+-- The rows come in the order of the key, so that two runs cannot wait for each other's rows.
 CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -26,23 +51,7 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
             ' FROM ', rows, ' AS s ORDER BY s.id ON CONFLICT (', shape.key, ') DO UPDATE SET ', shape.assignments,
             CASE WHEN shape.has_synced THEN ', synced_at = EXCLUDED.synced_at' END,
             CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
-            ' WHERE ',
-            -- Tags have small numbers on every page.
-            CASE WHEN shape.has_page AND shape.key = 'id' THEN
-                '(t.page_id IS NULL '
-                'OR t.page_id::pg_catalog.text OPERATOR(pg_catalog.=) EXCLUDED.page_id::pg_catalog.text '
-                'OR pancake.sync_clash(t.id, t.page_id::pg_catalog.text, EXCLUDED.page_id::pg_catalog.text)) AND ' END,
-            '(',
-            CASE WHEN shape.version IS NOT NULL AND NOT (job.kind = 'full' AND shape.has_synced) THEN
-                format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
-                       'OR (t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I%2$s) AND ', shape.version,
-                       CASE WHEN shape.has_synced THEN format(
-                           ' OR t.%I OPERATOR(pg_catalog.>) pancake.sync_server_time()', shape.version) END) END,
-            CASE WHEN shape.has_synced THEN
-                format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::pg_catalog.timestamptz)', read_at)
-                ELSE 'true' END,
-            ') AND (', shape.unlike,
-            CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
+            ' WHERE ', pancake.sync_condition(job, shape, read_at));
     END $$;
 COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the statement that writes rows into a target';
 
@@ -69,38 +78,147 @@ CREATE FUNCTION sync_clash(id text, page_id text, other_page_id text) RETURNS bo
     END $$;
 COMMENT ON FUNCTION sync_clash(text, text, text) IS 'internal: raises where two pages have rows of one id';
 
+-- How many of these rows a write would change, asked without a lock.
+CREATE FUNCTION sync_unlike(job sync_job, shape record, read_at timestamptz) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        RETURN concat(
+            'SELECT pg_catalog.count(*) FROM (SELECT ', shape.compared,
+            CASE WHEN shape.has_page THEN format(', %L::pg_catalog.text AS page_id', job.page_id) END,
+            ' FROM pg_catalog.unnest($1) AS s) AS excluded LEFT JOIN ', pancake.sync_name(job.target),
+            ' AS t ON t.id OPERATOR(pg_catalog.=) excluded.id',
+            CASE WHEN shape.has_page AND shape.key <> 'id' THEN
+                format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END,
+            ' WHERE t.id IS NULL OR ', pancake.sync_condition(job, shape, read_at));
+    END $$;
+COMMENT ON FUNCTION sync_unlike(sync_job, record, timestamptz) IS 'internal: the query that compares rows with the copy';
+
+-- The head of a list as the server shows it, newest activity first, whatever times its rows show. It is read in blocks,
+-- the rows of one reply each, until the last eight rows of a block are all older than the window of a delta and
+-- unchanged in the copy: the newest row may stand seven places too low, and a row that shows an older time than its
+-- real one is found by what it holds. Where rows of the target always differ, for example because a trigger drops them,
+-- three blocks without a row of the window are the end.
+--
+-- `list` gives row, id, at, is_due (it is of the window) and is_wanted; rows and ids are those wanted, times and due those
+-- read. `lowest` is where the next batch begins if this one ends for its size: the newest time of its last eight rows.
+-- `newest` is the newest time of the first block: a row dated ahead of the reply would keep the mark up there, and hide
+-- all that comes after it.
+CREATE FUNCTION sync_head(
+        kind anyelement, list text, unlike text, most bigint,
+        OUT rows anyarray, OUT ids text[], OUT times timestamptz[], OUT due boolean[],
+        OUT lowest timestamptz, OUT newest timestamptz)
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    SET pancake_fdw.order_by = 'updated_at' SET pancake_fdw.max_concurrency = 1
+    AS $$
+    DECLARE
+        head refcursor;
+        item record;
+        wanted boolean[] := '{}';
+        is_end boolean := false;
+        seen bigint := 0;
+        edge bigint := least(most, pancake.sync_head_rows());
+        began bigint := 0;
+        beyond bigint := 0;
+        differing bigint;
+    BEGIN
+        rows := '{}';
+        ids := '{}';
+        times := '{}';
+        due := '{}';
+        OPEN head FOR EXECUTE list;
+        LOOP
+            WHILE seen < edge AND NOT is_end LOOP
+                FETCH head INTO item;
+                is_end := NOT FOUND;
+                IF FOUND THEN
+                    seen := seen + 1;
+                    times := times || item.at;
+                    due := due || item.is_due;
+                    wanted := wanted || item.is_wanted;
+                    IF item.is_wanted THEN
+                        rows := rows || item.row;
+                        ids := ids || item.id;
+                    END IF;
+                END IF;
+            END LOOP;
+            IF began = 0 THEN
+                newest := (SELECT max(t) FROM unnest(times) t WHERE t <= pancake.sync_server_time());
+            END IF;
+            EXIT WHEN is_end;
+            IF true <> ALL (due[seen - 7:]) THEN
+                EXECUTE unlike INTO differing
+                USING rows[cardinality(rows) + 1 - cardinality(array_remove(wanted[seen - 7:], false)):];
+                EXIT WHEN coalesce(differing, 0) = 0;
+            END IF;
+            beyond := CASE WHEN true = ANY (due[began + 1:]) THEN 0 ELSE beyond + 1 END;
+            EXIT WHEN beyond = 3;
+            IF seen >= most THEN
+                lowest := (SELECT max(t) FROM unnest(times[seen - 7:]) t);
+                EXIT;
+            END IF;
+            began := seen;
+            edge := edge + pancake.sync_reply_rows();
+        END LOOP;
+        CLOSE head;
+    END $$;
+COMMENT ON FUNCTION sync_head(anyelement, text, text, bigint) IS 'internal: reads the head of a list';
+
+-- The list that a head is read from: what began too long ago is not wanted of it, unless it has changed since.
+CREATE FUNCTION sync_head_list(job sync_job, list regclass, row_of_list text) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
+    AS $$
+    DECLARE
+        since CONSTANT timestamptz := CASE WHEN job.kind = 'delta' THEN job.since ELSE 'infinity' END;
+    BEGIN
+        RETURN format('SELECT %s AS row, s.id::pg_catalog.text AS id, s.updated_at AS at, '
+            's.updated_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz '
+            'OR s.inserted_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz AS is_due, '
+            's.updated_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz '
+            'OR s.inserted_at OPERATOR(pg_catalog.>=) %3$L::pg_catalog.timestamptz AS is_wanted FROM %4$s AS s%5$s',
+            row_of_list, since, coalesce(job.first_since, '-infinity'), pancake.sync_name(list),
+            pancake.sync_bounds('s', 'updated_at', NULL, job.high));
+    END $$;
+COMMENT ON FUNCTION sync_head_list(sync_job, regclass, text) IS 'internal: the query of a head';
+
 -- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch before ended, ties
 -- included; of a list without times, all. A row dated ahead of the reply is not the newest: the mark would stay up there,
 -- and hide all that comes after it.
-CREATE FUNCTION sync_rows(job sync_job, "column" text, row_of_source text) RETURNS text
+CREATE FUNCTION sync_rows(job sync_job, "column" text, shape record, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
     DECLARE
         walk CONSTANT record := pancake.sync_walk(job.object);
         at CONSTANT text := coalesce('s.' || quote_ident("column"), 'NULL::pg_catalog.timestamptz');
-        is_head CONSTANT boolean := job.phase IN ('head', 'begun');
+        source CONSTANT text := pancake.sync_name(job.source);
+        row_of_source CONSTANT text := format('ROW(%s)::%s', shape.row_of_source, source);
     BEGIN
+        IF pancake.sync_reads_head(job) THEN
+            RETURN format('SELECT h.rows, h.ids, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS seen, h.lowest, '
+                'h.newest, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS walked, NULL::pg_catalog.text[] AS seam '
+                'FROM pancake.sync_head(NULL::%s, %L, %L, %s) h', source,
+                pancake.sync_head_list(job, job.source, row_of_source),
+                CASE WHEN job.kind = 'delta' THEN pancake.sync_unlike(job, shape, read_at) ELSE 'SELECT 0' END, job.batch);
+        END IF;
         RETURN concat(
-            format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, '
-                   'pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
-                   'FILTER (WHERE r.at OPERATOR(pg_catalog.<=) r.now) AS newest, '
-                   'pg_catalog.count(*) AS walked, NULL::pg_catalog.text[] AS seam ',
-                -- The head of the list is read for its newest row: what began too long ago is not wanted of it, unless
-                -- it has changed since.
-                CASE WHEN is_head AND job.first_since IS NOT NULL THEN
-                    format(' FILTER (WHERE r.inserted_at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz%s)',
-                        job.first_since,
-                        CASE WHEN job.kind = 'delta' THEN
-                            format(' OR r.at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz', job.since) END) END),
-            format('FROM (SELECT ROW(%s)::%s AS row, s.id, %s AS at, pancake.sync_server_time() AS now%s '
-                   'FROM %2$s AS s%5$s', row_of_source,
-                pancake.sync_name(job.source), at, CASE WHEN is_head THEN ', s.inserted_at' END,
+            format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, ',
+                CASE WHEN job.phase = 'begun' THEN
+                    format(' FILTER (WHERE r.at OPERATOR(pg_catalog.>=) %L::pg_catalog.timestamptz)',
+                        coalesce(job.first_since, '-infinity')) END),
+            'pg_catalog.count(*) AS seen, pg_catalog.min(r.at) AS lowest, pg_catalog.max(r.at) '
+            'FILTER (WHERE r.at OPERATOR(pg_catalog.<=) r.now) AS newest, '
+            'pg_catalog.count(*) AS walked, NULL::pg_catalog.text[] AS seam ',
+            format('FROM (SELECT %s AS row, s.id, %s AS at, pancake.sync_server_time() AS now FROM %s AS s%s',
+                row_of_source, at, source,
                 pancake.sync_bounds('s', "column", CASE walk.walk WHEN 'slices' THEN job.edge ELSE job.low END, job.high)),
             CASE WHEN walk.walk <> 'whole' THEN format(' ORDER BY %s DESC', at) END,
             CASE WHEN walk.walk = 'rows' THEN format(' LIMIT %s', job.batch) END, ') r');
     END $$;
-COMMENT ON FUNCTION sync_rows(sync_job, text, text) IS 'internal: the query of a batch';
+COMMENT ON FUNCTION sync_rows(sync_job, text, record, timestamptz) IS 'internal: the query of a batch';
 
 -- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own. Its rows are read
 -- before the first one is written: rows of the target are locked for milliseconds, not for as long as the network takes.
@@ -116,7 +234,7 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
         RETURN format(
             'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
             'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::pg_catalog.text[], %L, %L) w',
-            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape.row_of_source)
+            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, read_at)
                 ELSE pancake.sync_threads(job, "column", shape) END,
             witnesses,
             -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.

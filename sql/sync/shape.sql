@@ -32,6 +32,15 @@ CREATE FUNCTION sync_walk(
     $$;
 COMMENT ON FUNCTION sync_walk(text) IS 'internal: how an object is walked';
 
+-- Whether a step reads the head of a list as it is shown, and not a part of it in the order of a time.
+CREATE FUNCTION sync_reads_head(job sync_job) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT job.phase = 'head' OR job.phase = 'changed' AND w.walk <> 'slices' FROM pancake.sync_walk(job.object) w
+    $$;
+COMMENT ON FUNCTION sync_reads_head(sync_job) IS 'internal: whether a step reads the head of a list';
+
 -- Down to where a list is walked that holds what is wanted since a time. The conversation that began first may have
 -- the newest message: of those the list is read to its end.
 CREATE FUNCTION sync_floor(object text, first_since timestamptz) RETURNS timestamptz
@@ -140,9 +149,9 @@ COMMENT ON FUNCTION sync_definition(regclass, text, text, name) IS 'internal: ho
 
 -- How the columns of a source fit those of a target: the texts that statements are made of.
 CREATE FUNCTION sync_shape(
-        job sync_job, OUT row_of_source text, OUT columns text, OUT cells text, OUT key text, OUT assignments text,
-        OUT unlike text, OUT has_page boolean, OUT has_inserted boolean, OUT has_synced boolean, OUT has_removed boolean,
-        OUT version text)
+        job sync_job, OUT row_of_source text, OUT columns text, OUT cells text, OUT compared text, OUT key text,
+        OUT assignments text, OUT unlike text, OUT has_page boolean, OUT has_inserted boolean, OUT has_synced boolean,
+        OUT has_removed boolean, OUT version text)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -209,9 +218,9 @@ CREATE FUNCTION sync_shape(
         SELECT bool_or(a.attname = 'page_id'), bool_or(a.attname = 'inserted_at'),
                bool_or(a.attname = 'synced_at'), bool_or(a.attname = 'removed_at'),
                string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FILTER (WHERE s.attname IS NOT NULL),
-               string_agg(
-                   CASE WHEN a.atttypid = 'jsonb'::regtype AND s.atttypid <> 'jsonb'::regtype
-                       THEN format('pg_catalog.to_jsonb(s.%I)', a.attname) ELSE format('s.%I', a.attname) END,
+               string_agg(c.cell, ', ' ORDER BY a.attnum) FILTER (WHERE s.attname IS NOT NULL),
+               -- As the target will hold them.
+               string_agg(format('%s::%s AS %I', c.cell, format_type(a.atttypid, a.atttypmod), a.attname),
                    ', ' ORDER BY a.attnum) FILTER (WHERE s.attname IS NOT NULL),
                string_agg(format('%1$I = EXCLUDED.%1$I', a.attname), ', ' ORDER BY a.attnum)
                    FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'),
@@ -220,11 +229,14 @@ CREATE FUNCTION sync_shape(
                        FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'),
                    string_agg(format('EXCLUDED.%I', a.attname), ', ' ORDER BY a.attnum)
                        FILTER (WHERE s.attname IS NOT NULL AND a.attname <> 'id'))
-        INTO has_page, has_inserted, has_synced, has_removed, columns, cells, assignments, unlike
+        INTO has_page, has_inserted, has_synced, has_removed, columns, cells, compared, assignments, unlike
         FROM pg_attribute a
         LEFT JOIN pg_attribute s ON s.attrelid = job.source AND s.attname = a.attname AND s.attnum > 0
             AND NOT s.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
             AND a.attname NOT IN ('page_id', 'synced_at', 'removed_at')
+        CROSS JOIN LATERAL (
+            SELECT format(CASE WHEN a.atttypid = 'jsonb'::regtype AND s.atttypid <> 'jsonb'::regtype
+                              THEN 'pg_catalog.to_jsonb(s.%I)' ELSE 's.%I' END, a.attname)) AS c (cell)
         WHERE a.attrelid = job.target AND a.attnum > 0 AND NOT a.attisdropped;
 
         -- Rows wait in the source's own type, so that nothing is converted but by the INSERT.

@@ -3,7 +3,7 @@
 --   Lists that are walked by rows:
 --   backfill   head → past …             down by inserted_at, which never changes: backfilled_to is a true frontier
 --   delta      head                       what changed since the mark, where one reply holds it; else
---              head → changed … → begun   the rest of it, and what began since, whatever its updated_at
+--              head → changed … → begun   the rest of it, and what began since, whatever place it has
 --   reread     again … → begun            the last days once more: tags, assignees, seen move no time
 --   full       census → head → all … → gone
 --   Those walked by slices have no head, and what began is what changed:
@@ -12,13 +12,17 @@
 --   A whole list is read in every run, and what is not in it any more is gone:
 --   backfill   all               delta, full   census → all → gone
 --
--- The head is one reply by updated_at. What moves up there later is newer than its newest row, less the minute that
--- Pancake may take to show a message: so that row's time is the mark, and the next delta begins before it.
+-- The head is read as the server shows it, newest activity first. What moves up there later is newer than the newest row
+-- of its first reply, less the minute that Pancake may take to show a message: so that row's time is the mark, and the
+-- next delta begins before it.
 -- Without a head it is the newest time in the first slice that is not empty: walked down by inserted_at its newest row came
 -- first, walked up by updated_at last, and what changes later is newer either way.
 
--- One reply: it holds also the rows that show that no newer one follows.
-CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
+-- The first reply of a list, and each after it: neighbouring replies share a row.
+CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
+CREATE FUNCTION sync_reply_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 59::bigint';
+-- One reply in the order of a time: it holds also the rows that show that no newer one follows.
+CREATE FUNCTION sync_begun_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
 -- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are used (14 KB a row,
 -- measured). Each batch begins with a request alone: with fewer, more of the budget is lost on that.
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (80 * 59 + 1)::bigint';
@@ -118,8 +122,8 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
             ELSE 'end' END;
         job.resumes := ended IS NULL AND job.phase = 'past' AND marks.mark IS NOT NULL;
         job.began_at := clock_timestamp();
-        job.batch := CASE WHEN job.phase = 'head' THEN pancake.sync_head_rows()
-            WHEN walk.walk = 'threads' THEN pancake.sync_first_threads() ELSE pancake.sync_batch_rows() END;
+        job.batch := CASE WHEN walk.walk <> 'threads' THEN pancake.sync_batch_rows()
+            WHEN job.phase = 'head' THEN pancake.sync_head_rows() ELSE pancake.sync_first_threads() END;
         job.span := pancake.sync_first_span();
         job.newest := NULL;
         job.census := NULL;
@@ -253,7 +257,6 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             job := pancake.sync_take_census(job, marks);
             job.phase := CASE WHEN walk.walk IN ('rows', 'threads') THEN 'head' ELSE 'all' END;
             job.low := CASE WHEN job.phase = 'all' THEN job.first_since END;
-            job.batch := pancake.sync_head_rows();
         ELSIF job.phase = 'past' THEN
             job.high := coalesce(marks.backfilled_to, job.high);
             job.low := marks.backfill_from;
@@ -350,10 +353,12 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         entry pancake.sync_log;
         fresh CONSTANT bigint := least(coalesce(cardinality(result.ids), 0) - result.existing, result.written);
         walk CONSTANT record := pancake.sync_walk(job.object);
-        is_last CONSTANT boolean := CASE walk.walk WHEN 'slices' THEN job.edge IS NOT DISTINCT FROM job.low
-            WHEN 'whole' THEN true ELSE result.walked < job.batch END;
+        is_last CONSTANT boolean := CASE WHEN pancake.sync_reads_head(job) THEN result.lowest IS NULL
+            WHEN walk.walk = 'slices' THEN job.edge IS NOT DISTINCT FROM job.low
+            WHEN walk.walk = 'whole' THEN true ELSE result.walked < job.batch END;
+        is_one_reply CONSTANT boolean := result.walked <= pancake.sync_head_rows();
         -- The head holds no thread but those that a delta wants.
-        is_all CONSTANT boolean := is_last AND (walk.walk <> 'threads' OR job.kind = 'delta');
+        is_all CONSTANT boolean := result.walked < pancake.sync_head_rows() AND (walk.walk <> 'threads' OR job.kind = 'delta');
         step CONSTANT text := job.phase;
         kept text[];
     BEGIN
@@ -394,10 +399,11 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     WHEN job.kind = 'full' THEN CASE WHEN is_all THEN 'gone' ELSE 'all' END
                     WHEN is_all THEN 'over'
                     WHEN job.kind = 'backfill' THEN 'past'
-                    WHEN result.lowest < job.since THEN 'over'
-                    ELSE 'changed' END;
+                    WHEN NOT is_last THEN 'changed'
+                    WHEN is_one_reply THEN 'over'
+                    ELSE 'begun' END;
                 IF walk.walk = 'threads' AND job.kind = 'delta' THEN
-                    marks.known_to := CASE job.phase WHEN 'changed' THEN job.known_to END;
+                    marks.known_to := CASE WHEN job.phase <> 'over' THEN job.known_to END;
                 END IF;
             WHEN 'changed' THEN
                 IF marks.witnesses IS NULL AND kept IS NOT NULL THEN
@@ -441,7 +447,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
 
         IF job.phase <> 'over' THEN
             -- A batch of nothing but ties leads no further down: the next one is larger.
-            job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_head_rows()
+            job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_begun_rows()
                 WHEN result.lowest = job.high THEN job.batch * 2
                 WHEN walk.walk = 'threads' THEN pancake.sync_next_threads(job, step)
                 ELSE pancake.sync_batch_rows() END;
@@ -450,7 +456,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             END IF;
             job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
             job.seam := CASE WHEN job.phase IN (step, 'changed') THEN result.seam END;
-            job.low := CASE WHEN job.phase = 'changed' THEN job.since WHEN job.phase = step THEN job.low
+            job.low := CASE WHEN job.phase = step THEN job.low
                 WHEN job.phase = 'all' THEN pancake.sync_floor(job.object, marks.first_since) END;
             PERFORM pancake.sync_remember(marks);
             RAISE NOTICE 'page %: %: % rows%', job.page_id, job.kind, entry.seen,

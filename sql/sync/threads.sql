@@ -37,17 +37,12 @@ CREATE FUNCTION sync_list(source regclass, object text, page_id text) RETURNS re
     END $$;
 COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversations that messages belong to';
 
--- Which of the conversations that are walked are wanted, for the others are known.
+-- Which of the conversations that are walked in the order of a time are wanted, for the others are known.
 CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
         SELECT CASE job.phase
-            WHEN 'head' THEN CASE job.kind
-                WHEN 'delta' THEN
-                    format('c.updated_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
-                           'OR c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz', job.since)
-                ELSE 'false' END
             -- What changed since has been read under that head.
             WHEN 'begun' THEN
                 format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
@@ -84,6 +79,7 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
             CASE WHEN job.phase = 'again' THEN greatest(job.low, job.first_since) ELSE job.first_since END)
             || '::pg_catalog.timestamptz';
         known text := 'NULL::pg_catalog.timestamptz';
+        walked text;
     BEGIN
         IF job.kind = 'delta' THEN
             known := format(
@@ -93,13 +89,34 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
                 CASE WHEN shape.has_page THEN format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END,
                 CASE WHEN shape.has_removed THEN ' AND t.removed_at IS NULL' END);
         END IF;
-        RETURN concat(
-            format('WITH c AS MATERIALIZED (SELECT c.id, c.%1$I AS at, %2$s AS wanted, '
-                   'pancake.sync_server_time() AS now FROM %3$s c%4$s '
-                   'ORDER BY c.%1$I DESC LIMIT %5$s), ',
+        IF pancake.sync_reads_head(job) THEN
+            -- A conversation that shows an older time than one below it has moved since that time: whether it has a new
+            -- message, its thread alone shows.
+            walked := format(
+                'h AS MATERIALIZED (SELECT * FROM pancake.sync_head(NULL::pg_catalog.text, %L, ''SELECT 0'', %s)), '
+                'c AS MATERIALIZED (SELECT i.id, i.at, %s AS wanted FROM h, '
+                'ROWS FROM (pg_catalog.unnest(h.ids), pg_catalog.unnest(h.times), pg_catalog.unnest(h.due)) '
+                'WITH ORDINALITY AS i (id, at, is_due, place)), '
+                'l AS (SELECT h.lowest, h.newest, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS walked, '
+                '(SELECT pg_catalog.array_agg(c.id) FROM c WHERE c.at OPERATOR(pg_catalog.<=) h.lowest) AS seam FROM h)',
+                pancake.sync_head_list(job, job.list, 's.id::pg_catalog.text'), job.batch,
+                CASE WHEN job.kind = 'delta' THEN
+                    'i.is_due OR coalesce(i.at OPERATOR(pg_catalog.<) pg_catalog.max(i.at) OVER (ORDER BY i.place '
+                    'ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), false)' ELSE 'false' END);
+        ELSE
+            walked := format(
+                'c AS MATERIALIZED (SELECT c.id, c.%1$I AS at, %2$s AS wanted, pancake.sync_server_time() AS now '
+                'FROM %3$s c%4$s ORDER BY c.%1$I DESC LIMIT %5$s), '
+                'l AS (SELECT pg_catalog.min(c.at) AS lowest, '
+                'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<=) c.now) AS newest, '
+                'pg_catalog.count(*) AS walked, (SELECT pg_catalog.array_agg(c.id) FROM c '
+                'WHERE c.at OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(c.at) FROM c)) AS seam FROM c)',
                 "column", pancake.sync_wanted(job), pancake.sync_name(job.list),
-                pancake.sync_bounds('c', "column", job.low, job.high), job.batch),
-            format('k AS MATERIALIZED (SELECT c.id, %s AS bound FROM c WHERE c.wanted%s), ', known,
+                pancake.sync_bounds('c', "column", job.low, job.high), job.batch);
+        END IF;
+        RETURN concat(
+            'WITH ', walked,
+            format(', k AS MATERIALIZED (SELECT c.id, %s AS bound FROM c WHERE c.wanted%s), ', known,
                 ' AND c.id OPERATOR(pg_catalog.<>) ALL (' || quote_literal(job.seam) || '::pg_catalog.text[])'),
             format('m AS (%s WHERE s.%s OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k.id FROM k WHERE k.bound IS NULL))%s',
                 message, thread, since),
@@ -110,10 +127,6 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
             -- A message that two conversations show is one row.
             ') SELECT r.*, l.* FROM (SELECT pg_catalog.array_agg(d.row) AS rows, '
             'pg_catalog.array_agg(d.id ORDER BY d.inserted_at DESC) AS ids, pg_catalog.count(*) AS seen '
-            'FROM (SELECT DISTINCT ON (m.id) m.row, m.id, m.inserted_at FROM m ORDER BY m.id) d) r, ',
-            '(SELECT pg_catalog.min(c.at) AS lowest, '
-            'pg_catalog.max(c.at) FILTER (WHERE c.at OPERATOR(pg_catalog.<=) c.now) AS newest, '
-            'pg_catalog.count(*) AS walked, (SELECT pg_catalog.array_agg(c.id) FROM c '
-            'WHERE c.at OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(c.at) FROM c)) AS seam FROM c) l');
+            'FROM (SELECT DISTINCT ON (m.id) m.row, m.id, m.inserted_at FROM m ORDER BY m.id) d) r, l');
     END $$;
 COMMENT ON FUNCTION sync_threads(sync_job, text, record) IS 'internal: the query of a batch of threads';

@@ -126,9 +126,10 @@ impl Fetch {
     /// The next row. Waits for it, if need be and if it may; raises where the statement is cancelled meanwhile.
     pub fn next(&mut self, may_wait: bool) -> Result<Next> {
         if let Some(row) = self.rows.next() {
-            // A long scan orders ahead; where it may be a short one, the first batch alone must do.
+            // A long scan orders ahead, if it may; where it may be a short one, the first batch alone must do.
             let enough = self.limit.is_some_and(|limit| self.received >= limit);
-            if (self.whole || self.batches > 1) && !enough && self.rows.len() <= self.batch_size / 2 {
+            let is_long = self.whole || (self.batches > 1 && settings::max_concurrency() > 1);
+            if is_long && !enough && self.rows.len() <= self.batch_size / 2 {
                 self.order();
             }
             return Ok(Next::Row(row));

@@ -20,6 +20,7 @@ use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::compat;
 use crate::pg::nodes::{list, to_list};
+use crate::pg::settings;
 use crate::pg::shared::{CLOCKS, shared};
 
 /// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
@@ -106,7 +107,7 @@ impl Relation<'_> {
         if order.is_none() && object.orders().len() < 2 {
             return by(object.order());
         }
-        let Some(order) = order else {
+        let Some(order) = order.or_else(settings::order_by) else {
             let (stable, moving) = (by(Order::InsertedAt), by(Order::UpdatedAt));
             let (filters, _) = quals::filters(clauses);
             return match choose_order(&filters, self.analyzed, stable.requests, moving.requests) {

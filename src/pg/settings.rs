@@ -2,8 +2,21 @@
 
 use std::time::Duration;
 
+use pancake::schema::keyset::Order;
+use pgrx::PostgresGucEnum;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+enum OrderBy {
+    #[name = c"auto"]
+    Auto,
+    #[name = c"inserted_at"]
+    InsertedAt,
+    #[name = c"updated_at"]
+    UpdatedAt,
+}
+
+static ORDER_BY: GucSetting<OrderBy> = GucSetting::<OrderBy>::new(OrderBy::Auto);
 static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(64);
 
@@ -28,6 +41,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"pancake_fdw.order_by",
+        c"The order in which a list that has two is read where a query asks for none.",
+        c"auto chooses the one that costs fewer requests.",
+        &ORDER_BY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // A misspelt setting of ours is an error from now on, not a placeholder.
     // SAFETY: the prefix is a constant that ends with NUL.
     #[cfg(not(feature = "pg14"))]
@@ -44,4 +65,13 @@ pub fn progress_interval() -> Option<Duration> {
 /// What the session allows of the server's option.
 pub fn max_concurrency() -> u32 {
     u32::try_from(MAX_CONCURRENCY.get()).unwrap_or(1)
+}
+
+/// The order that the session wants lists to be read in, if it does.
+pub fn order_by() -> Option<Order> {
+    match ORDER_BY.get() {
+        OrderBy::Auto => None,
+        OrderBy::InsertedAt => Some(Order::InsertedAt),
+        OrderBy::UpdatedAt => Some(Order::UpdatedAt),
+    }
 }

@@ -115,14 +115,6 @@ impl Settings {
         self
     }
 
-    /// Leaves no conversation frozen.
-    pub fn unfrozen(mut self) -> Settings {
-        for page in &mut self.pages {
-            page.frozen = 0.0;
-        }
-        self
-    }
-
     /// One page of so many conversations, everything else as by default.
     pub fn of(conversations: usize) -> Settings {
         Settings {

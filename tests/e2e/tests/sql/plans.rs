@@ -35,6 +35,28 @@ fn agree(session: &mut Session, sql: &str) {
     assert_eq!(ours, theirs, "{sql}");
 }
 
+/// `pancake_fdw.order_by` chooses the order where the query leaves it open, and no answer depends on it.
+#[test]
+fn a_session_chooses_the_order() {
+    let (_shop, mut session) = open(150);
+    let sent = |session: &mut Session, query: &str| {
+        let lines = session.column(&format!("EXPLAIN (COSTS OFF) {query}")).unwrap();
+        lines.into_iter().find(|line| line.contains("order_by=")).unwrap()
+    };
+    let all = "SELECT id FROM shop.conversations";
+    assert!(sent(&mut session, all).contains("order_by=inserted_at"));
+    session.execute("SET pancake_fdw.order_by = updated_at").unwrap();
+    assert!(sent(&mut session, all).contains("order_by=updated_at"));
+    assert!(sent(&mut session, &format!("{all} ORDER BY inserted_at DESC")).contains("order_by=inserted_at"));
+    for query in ["SELECT id FROM {}", "SELECT id FROM {} WHERE inserted_at > now() - interval '9 days'"] {
+        agree(&mut session, query);
+    }
+    let error = session.execute("SET pancake_fdw.order_by = id").unwrap_err();
+    let error = SqlError::of(&error).unwrap();
+    assert_eq!(error.sqlstate, "22023");
+    assert!(error.hint.as_deref().unwrap().contains("auto, inserted_at, updated_at"));
+}
+
 #[test]
 fn a_prepared_statement_answers_alike_eight_times() {
     let (shop, mut session) = open(100);

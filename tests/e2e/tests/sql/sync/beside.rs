@@ -89,7 +89,7 @@ fn a_run_between_two_steps_is_not_taken_for_dead() {
 /// Many sessions at once, deltas and full rescans, with a webhook that writes what it is told, while the list moves.
 #[test]
 fn everybody_at_once() {
-    let (shop, mut session) = open_unfrozen(300);
+    let (shop, mut session) = open(300);
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     shop.simulator.switches(|switches| {

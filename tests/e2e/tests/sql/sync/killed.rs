@@ -73,8 +73,7 @@ fn strike(
 #[test]
 fn at_any_moment_in_any_way() {
     let cluster = Cluster::start().unwrap();
-    let shop =
-        Shop::open_in(&cluster, Settings::of(700).as_seen().unfrozen(), &[("max_concurrency", "2")]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(700).as_seen(), &[("max_concurrency", "2")]).unwrap();
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
     // Small batches, so that there are many seams to die at.
@@ -137,7 +136,7 @@ fn at_any_moment_in_any_way() {
 #[test]
 fn messages_tags_and_users_at_any_moment() {
     let cluster = Cluster::start().unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(90).as_seen().unfrozen(), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(90).as_seen(), &[]).unwrap();
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
     session

@@ -50,7 +50,7 @@ fn pg_cron_runs_syncs_and_views() {
         ("synchronous_commit", "on"),
     ];
     let cluster = Cluster::start_with(&settings).unwrap();
-    let shop = Shop::open_in(&cluster, Settings::of(200).as_seen().unfrozen(), &[]).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(200).as_seen(), &[]).unwrap();
     assert_eq!(shop.database.name(), "shop_0");
     let page = shop.simulator.first_page();
     let mut session = shop.connect().unwrap();
