@@ -160,7 +160,11 @@ CREATE PROCEDURE sync(
                     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
                         detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
                 END;
-                IF is_failed THEN
+                IF is_failed AND state OPERATOR(pg_catalog.=) 'HV000' AND job.dated
+                    AND pancake.sync_begins_anew(job) THEN
+                    job.dated := NULL;
+                    CONTINUE;
+                ELSIF is_failed THEN
                     PERFORM pancake.sync_fail(job, state, message);
                     COMMIT;
                     failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);

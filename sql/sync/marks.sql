@@ -123,6 +123,7 @@ CREATE TYPE sync_job AS (
     newest      timestamptz,  -- the newest time of the run's first reply
     high        timestamptz,  -- where the next batch begins
     low         timestamptz,  -- where the last one ends
+    dated       boolean,      -- the batch before was read of a list whose rows all have their place
     seam        text[],       -- conversations that the batch before has read there
     batch       bigint,       -- rows of the next batch, if rows are counted
     edge        timestamptz,  -- where the next batch ends, if it is a slice of time
@@ -155,6 +156,11 @@ COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of thi
 CREATE FUNCTION sync_server_time() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time';
 COMMENT ON FUNCTION sync_server_time() IS 'internal: when the last reply left Pancake; a row of a later time is dated ahead';
+
+CREATE FUNCTION sync_is_dated(list regclass) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pancake_fdw_is_dated';
+COMMENT ON FUNCTION sync_is_dated(regclass) IS
+    'internal: whether no row of a list was seen far below the place of the inserted_at that it shows';
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Marks and runs: who may change them, and how

@@ -128,6 +128,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.newest := NULL;
         job.census := NULL;
         job.high := NULL;
+        job.dated := NULL;
         job.seam := NULL;
         job.since := pancake.sync_since(job, marks);
         IF job.kind = 'reread' THEN
@@ -171,6 +172,17 @@ CREATE FUNCTION sync_kept(job sync_job, ids text[], OUT kept text[])
         INTO kept USING ids;
     END $$;
 COMMENT ON FUNCTION sync_kept(sync_job, text[]) IS 'internal: which of these rows the target holds';
+
+-- Whether the batches before may lack rows that stand at the bottom of the list for want of a time: since the last one
+-- began, such a row was seen. From then on the list is sorted, and each batch holds those whose turn it is.
+CREATE FUNCTION sync_begins_anew(job sync_job) RETURNS boolean
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT job.phase IN ('past', 'all') AND job.dated IS NOT FALSE
+            AND NOT pancake.sync_is_dated(coalesce(job.list, job.source))
+    $$;
+COMMENT ON FUNCTION sync_begins_anew(sync_job) IS 'internal: whether a list is to be read from its top again';
 
 -- The first step: what is to be done, and whether the lane for it is free.
 CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
@@ -257,7 +269,18 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             job := pancake.sync_take_census(job, marks);
             job.phase := CASE WHEN walk.walk IN ('rows', 'threads') THEN 'head' ELSE 'all' END;
             job.low := CASE WHEN job.phase = 'all' THEN job.first_since END;
-        ELSIF job.phase = 'past' THEN
+        END IF;
+        IF job.phase IN ('past', 'all') THEN
+            IF pancake.sync_begins_anew(job) THEN
+                job.high := NULL;
+                job.seam := NULL;
+                marks := pancake.sync_marks_of(job, true);
+                marks.backfilled_to := CASE WHEN job.phase = 'all' THEN marks.backfilled_to END;
+                PERFORM pancake.sync_remember(marks);
+            END IF;
+            job.dated := pancake.sync_is_dated(coalesce(job.list, job.source));
+        END IF;
+        IF job.phase = 'past' THEN
             job.high := coalesce(marks.backfilled_to, job.high);
             job.low := marks.backfill_from;
         END IF;
@@ -355,7 +378,8 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         walk CONSTANT record := pancake.sync_walk(job.object);
         is_last CONSTANT boolean := CASE WHEN pancake.sync_reads_head(job) THEN result.lowest IS NULL
             WHEN walk.walk = 'slices' THEN job.edge IS NOT DISTINCT FROM job.low
-            WHEN walk.walk = 'whole' THEN true ELSE result.walked < job.batch END;
+            WHEN walk.walk = 'whole' THEN true
+            ELSE result.walked < job.batch AND NOT pancake.sync_begins_anew(job) END;
         is_one_reply CONSTANT boolean := result.walked <= pancake.sync_head_rows();
         -- The head holds no thread but those that a delta wants.
         is_all CONSTANT boolean := result.walked < pancake.sync_head_rows() AND (walk.walk <> 'threads' OR job.kind = 'delta');

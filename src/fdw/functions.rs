@@ -3,11 +3,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use pancake::schema::keyset::Order;
 use pancake::time::Micros;
-use pgrx::{IntoDatum, pg_guard, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
 use crate::fdw::fetch::{REPLIED_AT, REQUESTS};
+use crate::fdw::paths::known_of;
+use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
 use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};
 use crate::pg::shared::{CLOCKS, shared};
@@ -20,6 +23,7 @@ sql_function!(pg_finfo_pancake_fdw_progress);
 sql_function!(pg_finfo_pancake_fdw_may_commit);
 sql_function!(pg_finfo_pancake_fdw_requests);
 sql_function!(pg_finfo_pancake_fdw_server_time);
+sql_function!(pg_finfo_pancake_fdw_is_dated);
 
 /// `pancake.version()` is made of this: library, Postgres it was built for, pgrx.
 #[unsafe(no_mangle)]
@@ -138,6 +142,16 @@ pub extern "C-unwind" fn pancake_fdw_server_time(_call: pg_sys::FunctionCallInfo
         replied_at => replied_at,
     };
     pg_sys::Datum::from(replied_at - MICROS_OF_2000)
+}
+
+/// `pancake.sync_is_dated(list)`: whether no row was seen far below the place of the `inserted_at` that it shows.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn pancake_fdw_is_dated(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the function is declared with one argument, and STRICT.
+    let table = unsafe { pg_sys::Oid::from_datum((*call).args.as_slice(1)[0].value, false) };
+    let table = ForeignTable::read(table.unwrap_or(pg_sys::InvalidOid)).or_raise();
+    pg_sys::Datum::from(known_of(&table, Order::InsertedAt).is_dated)
 }
 
 /// Postgres counts from 2000-01-01.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use pancake::paging::cursor::WIDTH_SECONDS;
 use pancake::paging::time_slices::FLOOR;
-use pancake::paging::verdicts::Known;
+use pancake::paging::verdicts::{Known, Sides};
 use pancake::plan::describe::unsent;
 use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
 use pancake::plan::request::{Chain, RequestPlan, bind, choose_order, fate};
@@ -57,10 +57,15 @@ pub fn rows_of_a_request(object: Object) -> f64 {
     }
 }
 
-/// Whether a clause bounds the time of the order from above.
-fn is_upper(filter: &Filter, order: Order) -> bool {
-    Some(filter.column.column()) == order.column()
-        && !matches!(filter.comparison, Comparison::Greater | Comparison::GreaterOrEqual)
+/// On which sides a clause bounds the time of the order.
+fn sides(filter: &Filter, order: Order) -> Sides {
+    let is_of_order = Some(filter.column.column()) == order.column();
+    let (above, below) = match filter.comparison {
+        Comparison::Greater | Comparison::GreaterOrEqual => (false, true),
+        Comparison::Less | Comparison::LessOrEqual => (true, false),
+        _ => (true, true),
+    };
+    Sides { above: is_of_order && above, below: is_of_order && below }
 }
 
 /// Requests for the slices of a page that takes no window of a month.
@@ -71,6 +76,16 @@ fn slices(plan: &RequestPlan, now: Micros) -> f64 {
         (high.saturating_sub(low).max(0) as f64 / WIDTH_SECONDS as f64).ceil()
     };
     plan.chains.iter().map(of).sum()
+}
+
+/// What is known of the page of a table by all sessions.
+pub fn known_of(table: &ForeignTable, order: Order) -> Known {
+    let (server, now) = (&table.server, Micros((CLOCKS.wall_micros)()));
+    let page_id = table.table.page_id.as_deref().unwrap_or_default();
+    let page = shared()
+        .ok()
+        .and_then(|shared| shared.memory.page(&server.base_url, page_id, server.requests_per_second));
+    page.map_or(now.into(), |page| page.verdicts.known(table.table.object, order, now, false))
 }
 
 /// One way to scan: by these clauses, walked in this order.
@@ -132,14 +147,19 @@ impl Relation<'_> {
             true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
             false => rows_of_a_request(object),
         };
-        let has_upper_bound = filters.iter().any(|filter| is_upper(filter, order));
-        let of_page = self.known(page_id, order);
-        let detour = of_page.detour(object, has_upper_bound).filter(|_| chains > 0);
-        // Where a walk cannot begin at an upper bound it comes down to it.
+        let bounds = filters.iter().map(|filter| sides(filter, order));
+        let is_bounded = bounds.fold(Sides { above: false, below: false }, |all, one| Sides {
+            above: all.above || one.above,
+            below: all.below || one.below,
+        });
+        let of_page = known_of(self.table, order);
+        let detour = of_page.detour(object, is_bounded).filter(|_| chains > 0);
+        // Where a walk cannot begin at an upper bound it comes down to it, and a lower bound may not end it.
         let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
+        let useless = Sides { above: starts_above, below: starts_above && !of_page.is_dated };
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, &plan, order, starts_above) / rows_of_a_request)
+            n => (self.fetched(clauses, &filters, &known, &plan, order, useless) / rows_of_a_request)
                 .ceil()
                 .max(n as f64),
         };
@@ -152,17 +172,7 @@ impl Relation<'_> {
         Way { order, requests, chains, unsent, detour, impossible }
     }
 
-    /// What is known of the page by all sessions.
-    fn known(&self, page_id: &str, order: Order) -> Known {
-        let server = &self.table.server;
-        let now = Micros((CLOCKS.wall_micros)());
-        let page = shared()
-            .ok()
-            .and_then(|shared| shared.memory.page(&server.base_url, page_id, server.requests_per_second));
-        page.map_or(now.into(), |page| page.verdicts.known(self.object(), order, now, false))
-    }
-
-    /// Rows that come over the network. `starts_above`: an upper bound is not sent.
+    /// Rows that come over the network. `useless`: the bounds that leave none of them out.
     fn fetched(
         &self,
         clauses: &[Clause],
@@ -170,15 +180,16 @@ impl Relation<'_> {
         known: &[Option<Operand>],
         plan: &RequestPlan,
         order: Order,
-        starts_above: bool,
+        useless: Sides,
     ) -> f64 {
         let object = self.object();
         let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
         let unsent = unsent(object, filters, known, plan);
         let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
+            let sides = sides(filter, order);
             unsent.is_none()
                 && fate(object, filter, order) == Verdict::Superset
-                && !(starts_above && is_upper(filter, order))
+                && !(useless.above && sides.above || useless.below && sides.below)
         });
         // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
         // only the run knows. Two types count, and any other that a join brings means all rows.
@@ -289,7 +300,7 @@ impl Relation<'_> {
                     _ => None,
                 }
             })?;
-            if !self.object().orders().contains(&order) {
+            if !self.object().orders().contains(&order) || !known_of(self.table, order).is_dated {
                 return None;
             }
             // Read to its end, the order of a list that moves is a Sort over the exact walk.

@@ -111,8 +111,8 @@ pub fn undated(rows: &[Known], order: Order) -> usize {
 }
 
 /// What becomes of a query on a page with rows that lack the time of the order.
-const UNDATED: &str = "some rows lack that time and show the other one: a lower bound on it, or an order by it, may miss \
-                       those that stand below";
+const UNDATED: &str = "some rows lack that time and show the other one: until a scan has met one that stands far below, \
+                       a lower bound on it, or an order by it, may miss those";
 
 /// What becomes of a query on a page whose list is loose.
 const ALLOWED: &str = "lower bounds and ORDER BY are exact; an upper bound costs the rows above it, and if none of these \

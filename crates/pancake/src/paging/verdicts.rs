@@ -1,5 +1,6 @@
-//! What a page was seen to refuse, and whether its list was seen out of order: a few words of shared memory for all
-//! sessions, so that only the first statement pays for a form of request that the page does not take.
+//! What a page was seen to refuse, whether its list was seen out of order, and whether rows stand at its bottom for want
+//! of a time: a few words of shared memory for all sessions, so that only the first statement pays for a form of request
+//! that the page does not take.
 //!
 //! A refusal is remembered if it names the form, or if the form failed in two scans within an hour while another succeeded.
 //! It is tried again by one scan after an hour. A wrong verdict costs requests, never rows.
@@ -12,7 +13,7 @@ use crate::time::Micros;
 
 /// After so long one scan tries a refused form again.
 const RETRY_SECONDS: u64 = 3_600;
-/// A list that was in order for so long is in order.
+/// A list that was in order for so long is in order, and each of its rows in its place.
 const LOOSE_SECONDS: u64 = 30 * 86_400;
 
 /// The words of one page.
@@ -25,6 +26,8 @@ pub struct Verdicts {
     refused: [AtomicU64; FORMS],
     /// The second at which conversations were last seen out of order by `updated_at`, and by `inserted_at`; 0 for never.
     loose_at: [AtomicU64; 2],
+    /// The same for a row without the time of the order that shows a newer one than the rows above it.
+    undated_at: [AtomicU64; 2],
 }
 
 const FORMS: usize = 5;
@@ -52,16 +55,28 @@ pub struct Known {
     pub takes_windows: bool,
     /// The list was not seen out of order.
     pub is_in_order: bool,
+    /// No row was seen far below the place of the time that it shows.
+    pub is_dated: bool,
+}
+
+/// On which sides a query bounds the time of the order.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides {
+    pub above: bool,
+    pub below: bool,
 }
 
 impl Known {
     /// Which longer way a scan takes on this page, for EXPLAIN.
-    pub fn detour(&self, object: Object, has_upper_bound: bool) -> Option<&'static str> {
+    pub fn detour(&self, object: Object, is_bounded: Sides) -> Option<&'static str> {
         match object.paging() {
+            Pagination::Cursor if !self.is_dated && (is_bounded.below || is_bounded.above) => {
+                Some("rows of the page lack this time: to the end of the list")
+            }
             Pagination::Cursor if !self.takes_windows => {
                 Some("the page refuses windows of time: one stream from the newest row")
             }
-            Pagination::Cursor if has_upper_bound && !self.is_in_order => {
+            Pagination::Cursor if is_bounded.above && !self.is_in_order => {
                 Some("the page lists rows out of order: from the newest row")
             }
             Pagination::TimeSlices { .. } if !self.takes_windows => {
@@ -74,7 +89,7 @@ impl Known {
 
 impl From<Micros> for Known {
     fn from(now: Micros) -> Self {
-        Self { now, takes_windows: true, is_in_order: true }
+        Self { now, takes_windows: true, is_in_order: true, is_dated: true }
     }
 }
 
@@ -101,9 +116,12 @@ impl Verdicts {
             known & COUNT < 2
                 || is_old && (!to_try || word.compare_exchange(known, again, SeqCst, SeqCst).is_ok())
         });
-        let loose_at = self.loose_at[usize::from(order != Order::UpdatedAt)].load(SeqCst);
-        let is_old = is_older(loose_at, second, LOOSE_SECONDS);
-        Known { now, takes_windows, is_in_order: is_old || object.paging() != Pagination::Cursor }
+        let is_free_of = |seen: &[AtomicU64; 2]| {
+            object.paging() != Pagination::Cursor
+                || is_older(seen[at(order)].load(SeqCst), second, LOOSE_SECONDS)
+        };
+        let (is_in_order, is_dated) = (is_free_of(&self.loose_at), is_free_of(&self.undated_at));
+        Known { now, takes_windows, is_in_order, is_dated }
     }
 
     /// Records what a walk has shown, once for each walk.
@@ -124,8 +142,17 @@ impl Verdicts {
 
     /// Records that the list of conversations was out of order.
     pub fn saw_disorder(&self, order: Order, now: Micros) {
-        self.loose_at[usize::from(order != Order::UpdatedAt)].store(second_of(now), SeqCst);
+        self.loose_at[at(order)].store(second_of(now), SeqCst);
     }
+
+    /// Records that a row of the list of conversations lacks the time of the order and stands below its place.
+    pub fn saw_undated(&self, order: Order, now: Micros) {
+        self.undated_at[at(order)].store(second_of(now), SeqCst);
+    }
+}
+
+fn at(order: Order) -> usize {
+    usize::from(order != Order::UpdatedAt)
 }
 
 /// Whether it was so many seconds ago; also never, or ahead of a clock that was set back since.
@@ -185,5 +212,8 @@ mod tests {
         assert!(is_in_order(Object::Conversations, Order::InsertedAt, 0));
         assert!(is_in_order(Object::Customers, Order::UpdatedAt, 0));
         assert!(is_in_order(Object::Conversations, Order::UpdatedAt, 24 * 30));
+        let is_dated = |order| verdicts.known(Object::Conversations, order, at(0), true).is_dated;
+        verdicts.saw_undated(Order::InsertedAt, at(0));
+        assert!(is_dated(Order::UpdatedAt) && !is_dated(Order::InsertedAt));
     }
 }

@@ -222,6 +222,15 @@ impl RequestPlan {
         RequestPlan { chains: self.without_posts, without_posts: Vec::new(), ..self }
     }
 
+    /// A superset of the same rows that is read to the end of the list, for a page where rows stand far below the place of
+    /// the time that they show.
+    pub fn to_the_end(mut self) -> RequestPlan {
+        for chain in self.chains.iter_mut().chain(&mut self.without_posts) {
+            chain.window.low = None;
+        }
+        self
+    }
+
     /// Whether the same row may come in two chains: their filters may overlap, and a server may ignore one. What is
     /// asked for conversation by conversation does not.
     pub fn may_repeat(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::http::connection::OneAtATime;
 use crate::http::endpoint::address;
 use crate::memory;
 use crate::options::table::ServerOptions;
-use crate::paging::cursor::{End, FULL_BATCH};
+use crate::paging::cursor::{End, FULL_BATCH, TERMS};
 use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::rate::limiter::PageMeter;
@@ -77,12 +77,15 @@ impl Scan {
         if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
             return Ok(None);
         }
-        let plan = match self.plan.filters_posts() && !self.post_ids_filter().await? {
-            true => &self.plan.clone().without_posts(),
-            false => &self.plan,
-        };
-        let order = plan.chains.first().map_or(self.object.order(), |chain| chain.order);
-        let union = Mutex::new(Union::new(self.object, plan, self.may_move(plan), self.known(order)));
+        let mut plan = self.plan.clone();
+        if plan.filters_posts() && !self.post_ids_filter().await? {
+            plan = plan.without_posts();
+        }
+        let known = self.known(plan.chains.first().map_or(self.object.order(), |chain| chain.order));
+        if !known.is_dated {
+            plan = plan.to_the_end();
+        }
+        let union = Mutex::new(Union::new(self.object, &plan, self.may_move(&plan), known));
         let mut asked = FuturesUnordered::new();
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
@@ -193,6 +196,9 @@ impl Scan {
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
                 let now = self.now(reply.date);
                 self.tally.replied_at.set(now.0);
+                if has_undated_below(&spots, chain.order) {
+                    self.meter.verdicts.saw_undated(chain.order, self.now(None));
+                }
                 let fresh = lock(union).reply(asker, &spots, listed.total, now);
                 self.remember(union, chain.order);
                 let fresh = fresh?;
@@ -237,6 +243,16 @@ impl Scan {
 
 pub(crate) fn lock(union: &Mutex<Union>) -> MutexGuard<'_, Union> {
     union.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a row lacks the time of the order, and shows a newer one than rows in their places above it do: more of them
+/// than may stand so in that order.
+fn has_undated_below(rows: &[RowKey], order: Order) -> bool {
+    let loose = if order == Order::UpdatedAt { TERMS.beyond } else { 1 };
+    rows.iter().enumerate().filter(|(_, row)| !row.is_dated).any(|(place, row)| {
+        let mut above = rows[..place].iter().rev().filter(|row| row.is_dated).take(loose).peekable();
+        above.peek().is_some() && above.all(|above| above.at < row.at)
+    })
 }
 
 /// Rows in pieces of a batch at most.

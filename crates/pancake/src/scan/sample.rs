@@ -1,6 +1,7 @@
 //! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
 //! growing distance, of 27 days each. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
 
+use std::cmp::Reverse;
 use std::sync::Mutex;
 
 use crate::error::Result;
@@ -44,8 +45,7 @@ impl Scan {
     /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
     pub async fn sample(&self) -> Result<Sample> {
         let chain = Chain::whole(self.object.order());
-        let ordered = self.object.comes_in_order();
-        let plan = RequestPlan { chains: vec![chain.clone()], ordered, ..RequestPlan::default() };
+        let plan = RequestPlan { chains: vec![chain.clone()], ..RequestPlan::default() };
         let union = Mutex::new(Union::new(self.object, &plan, false, self.known(chain.order)));
         let mut newest = Vec::new();
         let mut requests = 0;
@@ -55,6 +55,7 @@ impl Scan {
             newest.extend(lock(&union).ready()?);
             requests += 1;
         }
+        newest.sort_by_key(|row: &Row| Reverse(row.at));
         let whole = lock(&union).is_over();
         if let Some(total) = lock(&union).total().filter(|_| !whole) {
             return Ok(Sample { rows: newest, total: total as f64 });

@@ -291,8 +291,8 @@ impl Union {
                 let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
                 let error = Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for");
                 return Err(error.detail(detail).hint(match self.undated.has(&row.id) {
-                    true => "The row lacks the time of the order and shows the other one. Order by an expression, such as \
-                             inserted_at + interval '0', so that Postgres sorts.",
+                    true => "The row lacks the time of the order and shows the other one. Execute the statement again: \
+                             when it is planned anew, Postgres sorts.",
                     false => "The page lists its rows in a looser order than any that has been seen: bound inserted_at, or \
                               order by it.",
                 }));

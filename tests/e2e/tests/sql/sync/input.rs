@@ -1,5 +1,7 @@
 //! What a sync refuses, before it asks Pancake for anything: clear errors, a record of them, marks as they were.
 
+use pancake_simulator::{TimeColumn, TimeForm, Undated};
+
 use super::*;
 
 /// An error that comes before the first request, and leaves the marks alone.
@@ -398,4 +400,26 @@ fn a_trigger_that_drops_rows() {
     // What is dropped always differs: the reply that holds the window, three below it, one by `inserted_at`.
     let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
     assert_eq!(log.len(), 5);
+}
+
+/// Rows that lack `inserted_at` may stand at the bottom of the list, any distance below the time that they show. The step
+/// that meets them begins the copy anew, and later ones sort what they read.
+#[test]
+fn rows_at_the_bottom_for_want_of_a_time() {
+    let (shop, mut session) = open(5_000);
+    let page = shop.simulator.first_page();
+    shop.simulator.switches(|switches| switches.undated = Undated::Bottom);
+    for id in page.ids().iter().step_by(900) {
+        assert!(page.set_time_form(id, TimeColumn::InsertedAt, TimeForm::Null));
+    }
+    for call in [SYNC, SYNC, FULL] {
+        session.execute(call).unwrap();
+        is_the_page(&mut session, call);
+    }
+    assert_eq!(runs(&mut session), ["backfill ok", "delta ok", "full ok"]);
+    let plan =
+        session.column("EXPLAIN SELECT FROM shop.conversations WHERE inserted_at > now() - interval '1 day'");
+    let detour = "Pancake Detour: rows of the page lack this time: to the end of the list";
+    assert!(plan.unwrap().iter().any(|line| line.trim() == detour));
+    shop.honest().unwrap();
 }
