@@ -45,7 +45,7 @@ help:
 	@echo "make install     [PG_CONFIG=...] [PROFILE=release|dev] [DESTDIR=...]"
 	@echo "make uninstall   [PG_CONFIG=...] [DESTDIR=...]"
 	@echo "make lint        formatting and clippy"
-	@echo "make deps        installs what building and testing need (Debian, Ubuntu), or says what is missing"
+	@echo "make deps        installs what building and testing need (Debian, Ubuntu), or prints what is missing"
 	@echo "make clean"
 
 deps:

@@ -1,4 +1,4 @@
-//! Tells the library which pgrx it was built with, for `pancake.version()`.
+//! Passes the version of pgrx to the library, for `pancake.version()`.
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");

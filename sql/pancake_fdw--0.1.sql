@@ -29,8 +29,8 @@ COMMENT ON FUNCTION version() IS 'versions of extension, library, Postgres and p
 -- ---------------------------------------------------------------------------------------------------------------
 -- What is asked of Pancake: per page over all sessions, and the scans that run now
 -- ---------------------------------------------------------------------------------------------------------------
--- Both functions look at the work of all roles and return what current_user may see of it. A view calls functions with the
--- rights of current_user, not with those of its own owner.
+-- Both functions look at the work of all roles and return what current_user may see of it. A view
+-- calls functions with the rights of current_user, not with those of its own owner.
 CREATE FUNCTION request_stats_json() RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pancake_fdw_request_stats';
 COMMENT ON FUNCTION request_stats_json() IS 'internal: what request_stats shows';

@@ -1,13 +1,15 @@
--- The statements of a sync's step: one batch is read, then written. They run under the caller's search_path, so every
--- name and operator is spelt out. Times are written as ISO has them: under another DateStyle a zone is an abbreviation,
--- and CST is read as America's where it was Asia's. Which batch comes next is left to steps.sql, how threads are read to
--- threads.sql.
+-- The statements of a sync's step: one batch is read, then written. They run under the caller's
+-- search_path, so every name and operator is spelt out. Times are written as ISO has them: under
+-- another DateStyle a zone is an abbreviation, and CST is read as America's where it was Asia's.
+-- Which batch comes next is left to steps.sql, how threads are read to threads.sql.
 
--- A webhook writes the same rows: the newer version wins, and of two readings of one version the later one, which is
--- the other writer's if it wrote after the statement that read ours had started. A stored time that is ahead of the reply's
--- proves no newer version, and in a full rescan none does: there the later reading wins, if the target has synced_at.
--- A row that does not differ is not written: no dead tuple, and synced_at says when it changed. Rows are compared by their
--- images, for which no type needs an operator. `t` is the stored row, EXCLUDED the one that was read.
+-- A webhook writes the same rows: the newer version wins, and of two readings of one version the
+-- later one, which is the other writer's if it wrote after the statement that read ours had
+-- started. A stored time that is ahead of the reply's proves no newer version, and in a full rescan
+-- none does: there the later reading wins, if the target has synced_at. A row that does not differ
+-- is not written: no dead tuple, and synced_at is when it changed. Rows are compared by their
+-- images, for which no type needs an operator. `t` is the stored row, EXCLUDED the one that was
+-- read.
 CREATE FUNCTION sync_condition(job sync_job, shape record, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -95,16 +97,17 @@ CREATE FUNCTION sync_unlike(job sync_job, shape record, read_at timestamptz) RET
     END $$;
 COMMENT ON FUNCTION sync_unlike(sync_job, record, timestamptz) IS 'internal: the query that compares rows with the copy';
 
--- The head of a list as the server shows it, newest activity first, whatever times its rows show. It is read in blocks,
--- the rows of one reply each, until the last eight rows of a block are all older than the window of a delta and
--- unchanged in the copy: the newest row may stand seven places too low, and a row that shows an older time than its
--- real one is found by what it holds. Where rows of the target always differ, for example because a trigger drops them,
--- three blocks without a row of the window are the end.
+-- The head of a list as the server shows it, newest activity first, whatever times its rows show.
+-- It is read in blocks, the rows of one reply each, until the last eight rows of a block are all
+-- older than the window of a delta and unchanged in the copy: the newest row may stand seven places
+-- too low, and a row that shows an older time than its real one is found by what it holds. Where
+-- rows of the target always differ, for example because a trigger drops them, three blocks without
+-- a row of the window are the end.
 --
--- `list` gives row, id, at, is_due (it is of the window) and is_wanted; rows and ids are those wanted, times and due those
--- read. `lowest` is where the next batch begins if this one ends for its size: the newest time of its last eight rows.
--- `newest` is the newest time of the first block: a row dated ahead of the reply would keep the mark up there, and hide
--- all that comes after it.
+-- `list` gives row, id, at, is_due (it is of the window) and is_wanted; rows and ids are those
+-- wanted, times and due those read. `lowest` is where the next batch begins if this one ends for
+-- its size: the newest time of its last eight rows. `newest` is the newest time of the first block:
+-- a row dated ahead of the reply would keep the mark up there, and hide all that comes after it.
 CREATE FUNCTION sync_head(
         kind anyelement, list text, unlike text, most bigint,
         OUT rows anyarray, OUT ids text[], OUT times timestamptz[], OUT due boolean[],
@@ -166,7 +169,8 @@ CREATE FUNCTION sync_head(
     END $$;
 COMMENT ON FUNCTION sync_head(anyelement, text, text, bigint) IS 'internal: reads the head of a list';
 
--- The list that a head is read from: what began too long ago is not wanted of it, unless it has changed since.
+-- The list that a head is read from: what began too long ago is not wanted of it, unless it has
+-- changed since.
 CREATE FUNCTION sync_head_list(job sync_job, list regclass, row_of_list text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -184,9 +188,9 @@ CREATE FUNCTION sync_head_list(job sync_job, list regclass, row_of_list text) RE
     END $$;
 COMMENT ON FUNCTION sync_head_list(sync_job, regclass, text) IS 'internal: the query of a head';
 
--- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch before ended, ties
--- included; of a list without times, all. A row dated ahead of the reply is not the newest: the mark would stay up there,
--- and hide all that comes after it.
+-- The rows of a batch: so many in the order of a time, or a slice of it, from where the batch
+-- before ended, ties included; of a list without times, all. A row dated ahead of the reply is not
+-- the newest: the mark would stay up there, and hide all that comes after it.
 CREATE FUNCTION sync_rows(job sync_job, "column" text, shape record, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -220,8 +224,9 @@ CREATE FUNCTION sync_rows(job sync_job, "column" text, shape record, read_at tim
     END $$;
 COMMENT ON FUNCTION sync_rows(sync_job, text, record, timestamptz) IS 'internal: the query of a batch';
 
--- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its own. Its rows are read
--- before the first one is written: rows of the target are locked for milliseconds, not for as long as the network takes.
+-- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its
+-- own. Its rows are read before the first one is written: rows of the target are locked for
+-- milliseconds, not for as long as the network takes.
 CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -237,7 +242,7 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
             CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, read_at)
                 ELSE pancake.sync_threads(job, "column", shape) END,
             witnesses,
-            -- Asked before the write and in its transaction: from here on nobody can TRUNCATE.
+            -- Asked before the write and in its transaction: from here on no session can TRUNCATE.
             format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '
                    'pg_catalog.count(*) FILTER (WHERE t.id OPERATOR(pg_catalog.=) ANY ($1)) '
                    'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
@@ -247,8 +252,8 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
 
--- Rows that are held in memory for a moment. Nothing is written where none of the witnesses is left: then the marks that
--- this batch goes by are of rows that are not there any more.
+-- Rows that are held in memory for a moment. Nothing is written where none of the witnesses is
+-- left: then the marks that this batch goes by are of rows that are not there any more.
 CREATE FUNCTION sync_write(
         batch anyarray, ids text[], witnesses text[], look text, upsert text,
         OUT alive boolean, OUT existing bigint, OUT written bigint)

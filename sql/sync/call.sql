@@ -1,4 +1,5 @@
--- CALL pancake.sync(…): arguments in, steps one after the other, errors out. What a step does is left to steps.sql.
+-- CALL pancake.sync(…): arguments in, steps one after the other, errors out. What a step does is
+-- left to steps.sql.
 
 -- RAISE takes no empty DETAIL or HINT for none.
 CREATE FUNCTION sync_raise(state text, message text, detail text, hint text) RETURNS void
@@ -120,7 +121,8 @@ CREATE PROCEDURE sync(
                         EXECUTE statement;
                     END LOOP;
                     copy := pg_catalog.to_regclass(target);
-                    -- Of a table that is gone marks may be left, and its oid is given out again one day.
+                    -- Of a table that is gone marks may be left, and its oid is given out again one
+                    -- day.
                     PERFORM pancake.sync_reset(copy);
                     -- What cannot be copied leaves no table behind.
                     job := jobs[1];
@@ -151,7 +153,8 @@ CREATE PROCEDURE sync(
                     job := pancake.sync_prepare(job);
                     IF job.statement IS NOT NULL THEN
                         EXECUTE job.statement INTO result;
-                        -- What is checked at the commit is checked here, where an error can still be recorded.
+                        -- What is checked at the commit is checked here, where an error can still
+                        -- be recorded.
                         SET CONSTRAINTS ALL IMMEDIATE;
                         job := pancake.sync_settle(job, result);
                     END IF;

@@ -1,13 +1,16 @@
--- Sync: a foreign table copied into a table, again and again. Here is what is remembered of it: marks and runs, who may
--- change them, and who sees them. What a step reads and writes is left to batch.sql, which step comes next to steps.sql.
+-- Sync: a foreign table copied into a table, again and again. This file holds what is remembered of
+-- it: marks and runs, which roles may change them, and which see them. What a step reads and writes
+-- is left to batch.sql, which step comes next to steps.sql.
 --
--- A *job* is one page that is copied: a value of type sync_job. A *step* is one transaction of it: sync_prepare says
--- which statement comes next, the procedure executes it as its caller, sync_settle moves the marks by what it brought;
--- all of it commits together. So a job that is killed at any moment has done some whole steps, and the marks say which.
+-- A *job* is one page that is copied: a value of type sync_job. A *step* is one transaction of it:
+-- sync_prepare returns which statement comes next, the procedure executes it as its caller,
+-- sync_settle moves the marks by what it brought; all of it commits together. So a job that is
+-- killed at any moment has done some whole steps, and the marks show which.
 --
--- A procedure that commits can neither be SECURITY DEFINER nor carry a SET clause. So it decides nothing: decisions are
--- in functions with a search_path of their own, and what is executed under the caller's search_path is spelt out in
--- full, operators included. All of it runs with the rights of current_user: see the policies below.
+-- A procedure that commits can neither be SECURITY DEFINER nor carry a SET clause. So it decides
+-- nothing: decisions are in functions with a search_path of their own, and what is executed under
+-- the caller's search_path is spelt out in full, operators included. All of it runs with the rights
+-- of current_user: see the policies below.
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What is remembered. Readers see it through the views sync_state and sync_runs.
@@ -51,7 +54,8 @@ CREATE TABLE sync_log (
     requests     bigint      NOT NULL DEFAULT 0,
     sqlstate     text,
     error        text,
-    -- The statement that runs it. Only the defaults are ever inserted: no role can name another's statement.
+    -- The statement that runs it. Only the defaults are ever inserted: no role can name another's
+    -- statement.
     pid          integer     NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
     statement_at timestamptz NOT NULL DEFAULT pg_catalog.statement_timestamp()
 );
@@ -61,11 +65,12 @@ ALTER SEQUENCE sync_log_run_id_seq OWNED BY sync_log.run_id;
 COMMENT ON TABLE sync_log IS 'internal: what sync_runs shows, and who runs it';
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Whose rows these are. A policy is checked with the rights of current_user, in each statement that reaches the tables.
--- An index function that ANALYZE or an autovacuum worker runs has those of the table's owner, a SECURITY DEFINER function
--- those of its own owner, for example of the administrator who wrote it. So the functions of a sync are SECURITY INVOKER:
--- inside a SECURITY DEFINER function of the extension nothing could tell who has called it. A target that is gone gives
--- NULL, which admits nobody.
+-- Whose rows these are. A policy is checked with the rights of current_user, in each statement that
+-- reaches the tables. An index function that ANALYZE or an autovacuum worker runs has those of the
+-- table's owner, a SECURITY DEFINER function those of its own owner, for example of the
+-- administrator who wrote it. So the functions of a sync are SECURITY INVOKER: inside a SECURITY
+-- DEFINER function of the extension the caller could not be determined. A target that is gone gives
+-- NULL, which admits no role.
 -- ---------------------------------------------------------------------------------------------------------------
 ALTER TABLE sync_marks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sync_log ENABLE ROW LEVEL SECURITY;
@@ -82,9 +87,10 @@ CREATE POLICY writers ON sync_log
     USING (pg_catalog.has_table_privilege(target::oid, 'INSERT'))
     WITH CHECK (pg_catalog.has_table_privilege(target::oid, 'INSERT'));
 
--- INSERT and UPDATE by columns alone, and no DELETE: a role with a privilege on a whole table may LOCK it, and keep every
--- sync of the database waiting. What is to be deleted is marked as such, and sync_sweep deletes it. Nobody chooses a
--- run_id, because the run that gets that number later would fail.
+-- INSERT and UPDATE by columns alone, and no DELETE: a role with a privilege on a whole table may
+-- LOCK it, and keep every sync of the database waiting. What is to be deleted is marked as such,
+-- and sync_sweep deletes it. No role chooses a run_id, because the run that gets that number later
+-- would fail.
 GRANT SELECT ON sync_marks, sync_log TO PUBLIC;
 GRANT INSERT (target, page_id, object, source, mark, backfilled_to, backfill_from, backfill_done, first_since,
               last_success_at, last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, known_to),
@@ -97,8 +103,8 @@ GRANT INSERT (target, page_id, kind, status, started_at, ended_at, seen, inserte
     ON sync_log TO PUBLIC;
 GRANT USAGE ON SEQUENCE sync_log_run_id_seq TO PUBLIC;
 
--- A mark without its table would meet another table of the same oid after a restore, and no restore knows a temporary
--- table.
+-- A mark without its table would meet another table of the same oid after a restore, and no restore
+-- knows a temporary table.
 SELECT pg_catalog.pg_extension_config_dump('sync_marks',
     'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')
        AND source IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
@@ -163,7 +169,7 @@ COMMENT ON FUNCTION sync_is_dated(regclass) IS
     'internal: whether no row of a list was seen far below the place of the inserted_at that it shows';
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Marks and runs: who may change them, and how
+-- Marks and runs: which roles may change them, and how
 -- ---------------------------------------------------------------------------------------------------------------
 
 -- Row security leaves out what a role may not change, without a word. This raises the error.
@@ -182,9 +188,10 @@ CREATE FUNCTION sync_check(target regclass) RETURNS void
     END $$;
 COMMENT ON FUNCTION sync_check(regclass) IS 'internal: raises unless the caller may write the target';
 
--- Deletes what belongs to nobody any more, whoever calls it, and therefore takes no argument. A row may be locked by a
--- role that may write it, for as long as that role likes: it is left to a later call. So is what would take long, and
--- what a stricter isolation level would make an error of, because the row has changed since the transaction began.
+-- Deletes what belongs to no table any more, whichever role calls it, and therefore takes no
+-- argument. A row may be locked by a role that may write it, for as long as that role likes: it is
+-- left to a later call. So is what would take long, and what a stricter isolation level would make
+-- an error of, because the row has changed since the transaction began.
 CREATE FUNCTION sync_sweep() RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -213,9 +220,10 @@ CREATE FUNCTION sync_key(target regclass, page_id text, lane text) RETURNS bigin
     AS $$ SELECT hashtextextended(format('pancake_fdw.sync %s %s %s', target::oid, lane, page_id), 0) $$;
 COMMENT ON FUNCTION sync_key(regclass, text, text) IS 'internal: the advisory lock of a lane';
 
--- A backend that was killed never says so, nor does a statement that was cancelled between two steps: a run goes on as
--- long as its backend is still in the statement that began it. When another role's statement began is for that role and
--- for monitors to know, so this function runs as its owner; it answers for statements that run a sync and for no others.
+-- A backend that was killed records nothing, nor does a statement that was cancelled between two
+-- steps: a run goes on as long as its backend is still in the statement that began it. When another
+-- role's statement began is for that role and for monitors to know, so this function runs as its
+-- owner; it answers for statements that run a sync and for no others.
 CREATE FUNCTION sync_goes_on(pid integer, statement_at timestamptz) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -241,8 +249,9 @@ CREATE FUNCTION sync_broken(run sync_log) RETURNS sync_log
     END $$;
 COMMENT ON FUNCTION sync_broken(sync_log) IS 'internal: a run of which nothing was left to say how it ended';
 
--- Two runs of one lane would walk the same window twice. The advisory lock ends with each transaction (a session's lock
--- would survive errors and hide behind a pooler), so between two steps a run is spoken for by its row in the log.
+-- Two runs of one lane would walk the same window twice. The advisory lock ends with each
+-- transaction (a session's lock would survive errors and hide behind a pooler), so between two
+-- steps a run is spoken for by its row in the log.
 CREATE FUNCTION sync_enter(target regclass, page_id text, lane text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp SET row_security = on
@@ -284,9 +293,9 @@ CREATE FUNCTION sync_start(job sync_job, status text) RETURNS bigint
             ON CONFLICT (target, page_id) DO UPDATE
             SET object = EXCLUDED.object, source = EXCLUDED.source, first_since = EXCLUDED.first_since,
                 backfill_from = EXCLUDED.backfill_from, forgotten = false
-            -- Of first runs that brought nothing the last one says what is wanted.
+            -- Of first runs that brought nothing the arguments of the last one apply.
             WHERE m.mark IS NULL OR m.forgotten;
-            -- Rows of two pages could not be told apart.
+            -- Rows of two pages could not be distinguished.
             IF EXISTS (SELECT FROM pancake.sync_marks m WHERE m.target = job.target AND m.page_id <> job.page_id
                          AND NOT m.forgotten)
                 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = job.target AND a.attname = 'page_id')
@@ -329,7 +338,8 @@ CREATE FUNCTION sync_log_step(
 COMMENT ON FUNCTION sync_log_step(bigint, text, bigint, bigint, bigint, bigint, bigint) IS
     'internal: counts a step in the log';
 
--- An error that cannot be recorded must not hide the one that happened: who may not write the target leaves no trace.
+-- An error that cannot be recorded must not hide the one that happened: a role that may not write
+-- the target leaves no trace.
 CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp SET row_security = on
@@ -354,8 +364,9 @@ CREATE FUNCTION sync_fail(job sync_job, state text, message text) RETURNS void
     END $$;
 COMMENT ON FUNCTION sync_fail(sync_job, text, text) IS 'internal: records the error that ended a run';
 
--- Read with a lock where they are about to be moved: a delta and a full rescan run beside each other, and both move
--- marks. The lock is taken after the rows of the target, in both, and held for an instant.
+-- Read with a lock where they are about to be moved: a delta and a full rescan run beside each
+-- other, and both move marks. The lock is taken after the rows of the target, in both, and held for
+-- an instant.
 CREATE FUNCTION sync_marks_of(job sync_job, to_move boolean) RETURNS sync_marks
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp SET row_security = on
@@ -398,7 +409,8 @@ CREATE FUNCTION sync_reset(target regclass, page_id text DEFAULT NULL) RETURNS v
     AS $$
     BEGIN
         PERFORM pancake.sync_check(target);
-        -- The sweep may leave the row to a later one. Until then a sync begins in it as in a new row.
+        -- The sweep may leave the row to a later one. Until then a sync begins in it as in a new
+        -- row.
         UPDATE pancake.sync_marks m
         SET forgotten = true, mark = NULL, backfilled_to = NULL, backfill_done = false, last_success_at = NULL,
             last_reread_at = NULL, last_full_rescan_at = NULL, last_error_at = NULL, last_error = NULL,
@@ -420,7 +432,8 @@ CREATE FUNCTION sync_is_visible(target regclass) RETURNS boolean
     $$;
 COMMENT ON FUNCTION sync_is_visible(regclass) IS 'internal: whether the reader of a view sees a target';
 
--- A view reads its tables with the rights of its owner, but calls functions with those of current_user.
+-- A view reads its tables with the rights of its owner, but calls functions with those of
+-- current_user.
 CREATE FUNCTION visible_sync_state() RETURNS SETOF sync_marks
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp SET row_security = on

@@ -1,4 +1,5 @@
--- Source and target of a sync: what they are made of, and how they fit. What is written is left to batch.sql.
+-- Source and target of a sync: what they are made of, and how they fit. What is written is left to
+-- batch.sql.
 
 CREATE FUNCTION sync_name(relation regclass) RETURNS text
     LANGUAGE sql STABLE
@@ -32,7 +33,8 @@ CREATE FUNCTION sync_walk(
     $$;
 COMMENT ON FUNCTION sync_walk(text) IS 'internal: how an object is walked';
 
--- Whether a step reads the head of a list as it is shown, and not a part of it in the order of a time.
+-- Whether a step reads the head of a list as it is shown, and not a part of it in the order of a
+-- time.
 CREATE FUNCTION sync_reads_head(job sync_job) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
@@ -41,8 +43,8 @@ CREATE FUNCTION sync_reads_head(job sync_job) RETURNS boolean
     $$;
 COMMENT ON FUNCTION sync_reads_head(sync_job) IS 'internal: whether a step reads the head of a list';
 
--- Down to where a list is walked that holds what is wanted since a time. The conversation that began first may have
--- the newest message: of those the list is read to its end.
+-- Down to where a list is walked that holds what is wanted since a time. The conversation that
+-- began first may have the newest message: of those the list is read to its end.
 CREATE FUNCTION sync_floor(object text, first_since timestamptz) RETURNS timestamptz
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
@@ -55,7 +57,8 @@ CREATE FUNCTION sync_option(options text[], name text) RETURNS text
     AS $$ SELECT o.option_value FROM pg_options_to_table(options) o WHERE o.option_name = name $$;
 COMMENT ON FUNCTION sync_option(text[], text) IS 'internal: an option of a server or a foreign table';
 
--- One job for each page of the source: a foreign table of ours, or a table that is partitioned into such.
+-- One job for each page of the source: a foreign table of ours, or a table that is partitioned into
+-- such.
 CREATE FUNCTION sync_jobs(source regclass) RETURNS sync_job[]
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp

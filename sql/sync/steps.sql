@@ -1,4 +1,5 @@
--- The steps of a job: which batch comes next, and what it means for the marks. The procedure in call.sql executes them.
+-- The steps of a job: which batch comes next, and what it means for the marks. The procedure in
+-- call.sql executes them.
 --
 --   Lists that are walked by rows:
 --   backfill   head → past …             down by inserted_at, which never changes: backfilled_to is a true frontier
@@ -12,23 +13,24 @@
 --   A whole list is read in every run, and what is not in it any more is gone:
 --   backfill   all               delta, full   census → all → gone
 --
--- The head is read as the server shows it, newest activity first. What moves up there later is newer than the newest row
--- of its first reply, less the minute that Pancake may take to show a message: so that row's time is the mark, and the
--- next delta begins before it.
--- Without a head it is the newest time in the first slice that is not empty: walked down by inserted_at its newest row came
--- first, walked up by updated_at last, and what changes later is newer either way.
+-- The head is read as the server shows it, newest activity first. What moves up there later is
+-- newer than the newest row of its first reply, less the minute that Pancake may take to show a
+-- message: so that row's time is the mark, and the next delta begins before it. Without a head it
+-- is the newest time in the first slice that is not empty: walked down by inserted_at its newest
+-- row came first, walked up by updated_at last, and what changes later is newer either way.
 
 -- The first reply of a list, and each after it: neighbouring replies share a row.
 CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
 CREATE FUNCTION sync_reply_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 59::bigint';
 -- One reply in the order of a time: it holds also the rows that show that no newer one follows.
 CREATE FUNCTION sync_begun_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
--- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are used (14 KB a row,
--- measured). Each batch begins with a request alone: with fewer, more of the budget is lost on that.
+-- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are
+-- used (14 KB a row, measured). Each batch begins with a request alone: with fewer, more of the
+-- budget is lost on that.
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (80 * 59 + 1)::bigint';
 
--- A thread takes a request or a hundred. The first batch is a guess, the next ones as many conversations as take 64
--- replies, by what the last ones took.
+-- A thread takes a request or a hundred. The first batch is a guess, the next ones as many
+-- conversations as take 64 replies, by what the last ones took.
 CREATE FUNCTION sync_first_threads() RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -46,7 +48,7 @@ CREATE FUNCTION sync_next_threads(job sync_job, step text) RETURNS bigint
     $$;
 COMMENT ON FUNCTION sync_next_threads(sync_job, text) IS 'internal: how many conversations the next batch of threads holds';
 
--- A delta's window, and a day that is read again, are one slice, unless somebody wants more.
+-- A delta's window, and a day that is read again, are one slice, unless more is asked for.
 CREATE FUNCTION sync_first_span() RETURNS interval LANGUAGE sql IMMUTABLE AS $$SELECT interval '2 days'$$;
 
 -- Where a delta begins.
@@ -72,8 +74,8 @@ CREATE FUNCTION sync_has_past(job sync_job, marks sync_marks) RETURNS boolean
     $$;
 COMMENT ON FUNCTION sync_has_past(sync_job, sync_marks) IS 'internal: whether all has been read once';
 
--- Where the next slice ends. Slices grow until they hold a batch, so an age without rows is crossed in some steps; what is
--- older than pages are is one slice.
+-- Where the next slice ends. Slices grow until they hold a batch, so an age without rows is crossed
+-- in some steps; what is older than pages are is one slice.
 CREATE FUNCTION sync_edge(job sync_job) RETURNS timestamptz
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -83,7 +85,8 @@ CREATE FUNCTION sync_edge(job sync_job) RETURNS timestamptz
     $$;
 COMMENT ON FUNCTION sync_edge(sync_job) IS 'internal: where the next slice ends';
 
--- The slice after one that held so many rows: as long as would hold a batch, if time is filled evenly.
+-- The slice after one that held so many rows: as long as would hold a batch, if time is filled
+-- evenly.
 CREATE FUNCTION sync_span(job sync_job, seen bigint) RETURNS interval
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -147,8 +150,8 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
     END $$;
 COMMENT ON FUNCTION sync_next(sync_job, sync_marks, text) IS 'internal: opens the next run of a job';
 
--- After TRUNCATE, DROP or the restore of a part, marks would hide what is missing: they are believed only as long as
--- one of their rows is there.
+-- After TRUNCATE, DROP or the restore of a part, marks would hide what is missing: they are
+-- believed only as long as one of their rows is there.
 CREATE FUNCTION sync_alive(job sync_job, witnesses text[], OUT alive boolean)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -173,8 +176,9 @@ CREATE FUNCTION sync_kept(job sync_job, ids text[], OUT kept text[])
     END $$;
 COMMENT ON FUNCTION sync_kept(sync_job, text[]) IS 'internal: which of these rows the target holds';
 
--- Whether the batches before may lack rows that stand at the bottom of the list for want of a time: since the last one
--- began, such a row was seen. From then on the list is sorted, and each batch holds those whose turn it is.
+-- Whether the batches before may lack rows that stand at the bottom of the list for want of a time:
+-- since the last one began, such a row was seen. From then on the list is sorted, and each batch
+-- holds those whose turn it is.
 CREATE FUNCTION sync_begins_anew(job sync_job) RETURNS boolean
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -206,7 +210,7 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
             RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', job.target),
                 HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', job.target, current_user);
         END IF;
-        -- What the statements of this job need is there, or Postgres says what is not.
+        -- Raises Postgres's own error if something is missing that the statements of this job need.
         EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
         marks := pancake.sync_marks_of(job, false);
         IF marks.object <> job.object THEN
@@ -261,7 +265,8 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             RETURN pancake.sync_begin(job);
         END IF;
         IF NOT pancake.sync_enter(job.target, job.page_id, job.lane) THEN
-            -- Somebody looks whether the lane is free, just between two of our steps, and lets go of it at once.
+            -- Another session tries whether the lane is free, just between two of our steps, and
+            -- releases it at once.
             PERFORM pg_advisory_xact_lock(pancake.sync_key(job.target, job.page_id, job.lane));
         END IF;
         marks := pancake.sync_marks_of(job, false);
@@ -297,9 +302,9 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
     END $$;
 COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a step';
 
--- A row that was in the copy when a full rescan began, and that the rescan did not find, is gone. Only rows that some
--- run has seen count, for a webhook may know a conversation before the list shows it: those not newer than the mark. A list
--- without times is known by the sync alone.
+-- A row that was in the copy when a full rescan began, and that the rescan did not find, is gone.
+-- Only rows that some run has seen count, for a webhook may know a conversation before the list
+-- shows it: those not newer than the mark. A list without times is known by the sync alone.
 CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -328,9 +333,9 @@ CREATE FUNCTION sync_take_census(job sync_job, marks sync_marks) RETURNS sync_jo
     END $$;
 COMMENT ON FUNCTION sync_take_census(sync_job, sync_marks) IS 'internal: which rows a full rescan looks for';
 
--- A page that suddenly lacks a tenth of its rows is rather a fault on the way than a shop that deleted them. Of a whole list,
--- which is short and comes in one reply, a delta takes only for a fault that it is empty. A row that
--- somebody wrote while the rescan ran is not gone.
+-- A page that suddenly lacks a tenth of its rows is rather a fault on the way than a shop that
+-- deleted them. Of a whole list, which is short and comes in one reply, a delta takes only for a
+-- fault that it is empty. A row that another session wrote while the rescan ran is not gone.
 CREATE FUNCTION sync_removal(job sync_job) RETURNS text
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -366,7 +371,8 @@ CREATE FUNCTION sync_removal(job sync_job) RETURNS text
     END $$;
 COMMENT ON FUNCTION sync_removal(sync_job) IS 'internal: the statement that marks rows that are gone';
 
--- The second half of a step: what the batch brought becomes marks, in the transaction that wrote it.
+-- The second half of a step: what the batch brought becomes marks, in the transaction that wrote
+-- it.
 CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -415,7 +421,8 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.witnesses[1] := kept[1];
                 END IF;
                 IF job.kind = 'backfill' THEN
-                    -- Where all of them are dated ahead, the time of the reply is earlier than theirs.
+                    -- Where all of them are dated ahead, the time of the reply is earlier than
+                    -- theirs.
                     marks.mark := coalesce(result.newest, CASE WHEN result.seen > 0 THEN
                         least(job.began_at, pancake.sync_server_time()) END);
                 END IF;
@@ -437,7 +444,8 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             WHEN 'begun' THEN
                 job.phase := 'over';
                 IF NOT is_last AND result.lowest >= job.since THEN
-                    -- More conversations began than one reply holds: they are a past to be read, down to there.
+                    -- More conversations began than one reply holds: they are a past to be read,
+                    -- down to there.
                     marks.backfilled_to := result.lowest;
                     marks.backfill_from := job.since;
                     marks.backfill_done := false;
@@ -447,7 +455,8 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.mark := result.newest;
                     marks.witnesses := CASE WHEN kept IS NOT NULL THEN ARRAY[kept[1], NULL, NULL] END;
                 END IF;
-                -- A page on which nothing was found yet is read from its head again, for what comes to it is new.
+                -- A page on which nothing was found yet is read from its head again, for what comes
+                -- to it is new.
                 IF walk.walk <> 'slices' OR marks.mark IS NOT NULL THEN
                     marks.backfilled_to := coalesce(result.lowest, marks.backfilled_to);
                 END IF;

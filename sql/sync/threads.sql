@@ -1,8 +1,9 @@
--- Messages: lists without a list of their own. What is walked are the conversations of the page, and of each that is
--- wanted its thread is read. Which conversations come next is left to steps.sql, what is written to batch.sql.
+-- Messages: lists without a list of their own. What is walked are the conversations of the page,
+-- and of each that is wanted its thread is read. Which conversations come next is left to
+-- steps.sql, what is written to batch.sql.
 
--- The table of conversations that belongs to a table of messages: of the same server and page, rather in the same
--- schema. None for other objects.
+-- The table of conversations that belongs to a table of messages: of the same server and page,
+-- rather in the same schema. None for other objects.
 CREATE FUNCTION sync_list(source regclass, object text, page_id text) RETURNS regclass
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -37,7 +38,8 @@ CREATE FUNCTION sync_list(source regclass, object text, page_id text) RETURNS re
     END $$;
 COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversations that messages belong to';
 
--- Which of the conversations that are walked in the order of a time are wanted, for the others are known.
+-- Which of the conversations that are walked in the order of a time are wanted, for the others are
+-- known.
 CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -47,8 +49,8 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
             WHEN 'begun' THEN
                 format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
                        'AND c.updated_at OPERATOR(pg_catalog.<) %1$L::pg_catalog.timestamptz', job.since)
-            -- The same of what began since, where more began than one reply holds. A conversation that rests since
-            -- before `first_since` has no message that is wanted.
+            -- The same of what began since, where more began than one reply holds. A conversation
+            -- that rests since before `first_since` has no message that is wanted.
             ELSE concat('true',
                 ' AND c.updated_at OPERATOR(pg_catalog.<) '
                     || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::pg_catalog.timestamptz',
@@ -58,14 +60,16 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
     $$;
 COMMENT ON FUNCTION sync_wanted(sync_job) IS 'internal: whose messages a step reads';
 
--- Of a conversation that is known, its messages are read down to one that is stored, and in a delta only: so each has a
--- bound of its own, and they are read one after the other. Those of which nothing is stored, or all is to be read, are
--- asked for at once, as many at a time as the latency needs.
+-- Of a conversation that is known, its messages are read down to one that is stored, and in a delta
+-- only: so each has a bound of its own, and they are read one after the other. Those of which
+-- nothing is stored, or all is to be read, are asked for at once, as many at a time as the latency
+-- needs.
 --
--- A webhook stores the newest message first, so not every stored message proves that those before it are stored as well.
--- Those from before the delta's window do: the runs before have read the threads of all that had changed by then. Not so
--- a run of several batches, for a conversation that moved up meanwhile may have been in none of them: then `known_to`
--- stays where it was, until the head of a delta holds all that changed.
+-- A webhook stores the newest message first, so not every stored message proves that those before
+-- it are stored as well. Those from before the delta's window do: the runs before have read the
+-- threads of all that had changed by then. Not so a run of several batches, for a conversation that
+-- moved up meanwhile may have been in none of them: then `known_to` stays where it was, until the
+-- head of a delta holds all that changed.
 CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
@@ -90,8 +94,8 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
                 CASE WHEN shape.has_removed THEN ' AND t.removed_at IS NULL' END);
         END IF;
         IF pancake.sync_reads_head(job) THEN
-            -- A conversation that shows an older time than one below it has moved since that time: whether it has a new
-            -- message, its thread alone shows.
+            -- A conversation that shows an older time than one below it has moved since that time:
+            -- whether it has a new message, its thread alone shows.
             walked := format(
                 'h AS MATERIALIZED (SELECT * FROM pancake.sync_head(NULL::pg_catalog.text, %L, ''SELECT 0'', %s)), '
                 'c AS MATERIALIZED (SELECT i.id, i.at, %s AS wanted FROM h, '

@@ -1,4 +1,5 @@
-//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn is said in `pancake::scan::sample`.
+//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn:
+//! `pancake::scan::sample`.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub unsafe extern "C-unwind" fn analyze_foreign_table(
         // Of all conversations at once there is no sample; Postgres warns that it skips the table.
         return false;
     }
-    // SAFETY: Postgres lends both for the answer. A table has no disk pages here; what is read is counted in requests.
+    // SAFETY: both are out parameters of Postgres. A table has no disk pages here; what is read is
+    // counted in requests.
     unsafe {
         *function = Some(acquire_sample_rows);
         *pages = BUDGET as u32;
@@ -52,7 +54,8 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     let count = sample.rows.len().min(wanted_rows.max(0) as usize);
     for (place, row) in sample.rows.iter().take(count).enumerate() {
         memory::probe_decoding(row.cells.size(), 1).or_raise();
-        // SAFETY: the descriptor has as many attributes as the two arrays, and the output room for every wanted row.
+        // SAFETY: the descriptor has as many attributes as the two arrays, and the output room for
+        // every wanted row.
         unsafe {
             let width = (*descriptor).natts as usize;
             let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![true; width]);
@@ -65,7 +68,7 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
             *rows.add(place) = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         }
     }
-    // SAFETY: Postgres lends both for the answer.
+    // SAFETY: both are out parameters of Postgres.
     unsafe {
         *total = sample.total;
         *dead = 0.0;

@@ -1,9 +1,11 @@
-//! Several pages at once: how an Append drives the scans of partitions, or of the arms of a UNION ALL, together.
+//! Several pages at once: how an Append drives the scans of partitions, or of the arms of a UNION
+//! ALL, together.
 //!
-//! The Append asks each scan for a row; one that has none yet is *pending*. When all are, the Append waits, and asks
-//! again when it is told to. All scans of a backend share one bell, so the first pending scan waits for all of them,
-//! and when the bell rings, all that have news are served. (An event of its own for each, as core has it in mind,
-//! would take a descriptor for each.) What a row is, and when there is one, is `scan`'s matter.
+//! The Append asks each scan for a row; one that has none yet is *pending*. When all are, the
+//! Append waits, and asks again when it is woken. All scans of a backend share one bell, so the
+//! first pending scan waits for all of them, and when the bell rings, all that have news are
+//! served. (An event of its own for each, as core has it in mind, would take a descriptor for
+//! each.) What a row is, and when there is one, is `scan`'s matter.
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -17,13 +19,14 @@ pub unsafe extern "C-unwind" fn is_foreign_path_async_capable(_path: *mut pg_sys
     true
 }
 
-/// The Append wants a row.
+/// The Append asks for a row.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn foreign_async_request(request: *mut pg_sys::AsyncRequest) {
     produce(request);
 }
 
-/// The Append is going to wait. Nothing here may raise: before 17 the set of what it waits for would stay open.
+/// The Append is going to wait. Nothing here may raise: before 17 the set of what it waits for
+/// would stay open.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn foreign_async_configure_wait(request: *mut pg_sys::AsyncRequest) {
     let Some(fetch) = state(request).and_then(|state| state.fetch.as_ref()) else { return };
@@ -33,13 +36,14 @@ pub unsafe extern "C-unwind" fn foreign_async_configure_wait(request: *mut pg_sy
         // SAFETY: as above.
         fetch.bell.wait_in(unsafe { (*append).as_eventset }, request);
     }
-    // Somebody else may have heard the ring.
+    // Another scan may have taken the ring.
     if fetch.has_news() {
         fetch.bell.ring();
     }
 }
 
-/// The bell rang for some scan of this backend. Core answers for this request; for the others we do.
+/// The bell rang for some scan of this backend. Core answers for this request; for the others we
+/// do.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn foreign_async_notify(request: *mut pg_sys::AsyncRequest) {
     if let Some(fetch) = state(request).and_then(|state| state.fetch.as_ref()) {
@@ -90,8 +94,8 @@ fn serve(request: *mut pg_sys::AsyncRequest) {
 
 /// Runs the scan until it has a row that Postgres lets pass, or is at its end, or has nothing yet.
 fn produce(request: *mut pg_sys::AsyncRequest) {
-    // SAFETY: the requestee is a node that ExecInitNode made; the uncounted function is what core means us to call,
-    // for it counts the rows of a request itself.
+    // SAFETY: the requestee is a node that ExecInitNode made; the uncounted function is what core
+    // means us to call, for it counts the rows of a request itself.
     let slot = unsafe {
         let node = (*request).requestee;
         let Some(run) = (*node).ExecProcNodeReal else { return };
@@ -120,10 +124,11 @@ fn pending(append: *mut pg_sys::AppendState, after: i32) -> Option<(i32, *mut pg
     }
 }
 
-/// The state of the scan that is asked, where it is one of ours: an Append may drive other wrappers' scans as well.
+/// The state of the scan that is asked, where it is one of ours: an Append may drive other
+/// wrappers' scans as well.
 fn state<'a>(request: *mut pg_sys::AsyncRequest) -> Option<&'a mut ScanState> {
-    // SAFETY: core's own request; a foreign scan has its wrapper's routine, and ours have what Begin set. Nobody else
-    // holds the state while a callback of ours runs.
+    // SAFETY: core's own request; a foreign scan has its wrapper's routine, and ours have what
+    // Begin set. Nothing else holds the state while a callback of ours runs.
     unsafe {
         let node: *mut pg_sys::ForeignScanState =
             cast((*request).requestee.cast(), pg_sys::NodeTag::T_ForeignScanState)?;
@@ -138,7 +143,7 @@ struct Clock(*mut pg_sys::Instrumentation);
 
 impl Clock {
     fn of(request: *mut pg_sys::AsyncRequest) -> Self {
-        // SAFETY: core's own request; null where nobody counts.
+        // SAFETY: core's own request; null without EXPLAIN ANALYZE.
         Self(unsafe { (*(*request).requestee).instrument })
     }
 

@@ -1,5 +1,6 @@
-//! What side of a clause is a column: the column itself, or a day, month or local time made of a time column.
-//! It decides how far the time may lie from what the function makes of it; operators are `quals`' matter.
+//! What side of a clause is a column: the column itself, or a day, month or local time made of a
+//! time column. It decides how far the time may lie from what the function makes of it; operators
+//! are `quals`' matter.
 
 use pancake::plan::filter::{Filterable, Slack};
 use pancake::schema::catalogue::Object;
@@ -20,8 +21,8 @@ pub struct Derived {
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
-/// Where the clocks go back over midnight, a day begins for Postgres at the second of two midnights: up to an hour of
-/// its rows lie before that.
+/// Where the clocks go back over midnight, a day begins for Postgres at the second of two
+/// midnights: up to an hour of its rows lie before that.
 const SECOND_MIDNIGHT: Slack = Slack { before: 3 * HOUR, after: 0 };
 /// No zone of the tz database was ever further from UTC.
 const ANY_ZONE: Slack = Slack { before: 16 * HOUR, after: 16 * HOUR };
@@ -41,7 +42,7 @@ impl Columns<'_> {
             return self.column(var);
         }
         let function = cast::<pg_sys::FuncExpr>(node, pg_sys::NodeTag::T_FuncExpr)?;
-        // SAFETY: the node's tag says that it is a FuncExpr.
+        // SAFETY: the node's tag is T_FuncExpr.
         let function = unsafe { &*function };
         let arguments = list::<pg_sys::Node>(function.args);
         let (inside, slack) = match (function.funcid.to_u32(), &arguments[..]) {
@@ -102,7 +103,8 @@ fn zone_slack(zone: *mut pg_sys::Node) -> Slack {
     }
 }
 
-/// Whether a zone is one of the tz database, by its name. A POSIX zone may hold a slash too, but it has digits.
+/// Whether a zone is one of the tz database, by its name. A POSIX zone may hold a slash too, but it
+/// has digits.
 pub fn is_place(zone: &str) -> bool {
     let named = zone.contains('/') && zone.chars().all(|c| c.is_ascii_alphabetic() || "/_-".contains(c));
     named || ["UTC", "GMT"].contains(&zone)
@@ -123,7 +125,7 @@ fn width(unit: *mut pg_sys::Node) -> Option<i64> {
 
 fn constant_text(node: *mut pg_sys::Node) -> Option<String> {
     let constant = cast::<pg_sys::Const>(node, pg_sys::NodeTag::T_Const)?;
-    // SAFETY: the node's tag says that it is a Const.
+    // SAFETY: the node's tag is T_Const.
     let constant = unsafe { &*constant };
     if constant.consttype != pg_sys::TEXTOID {
         return None;

@@ -1,5 +1,5 @@
-//! `pancake.doctor(server)`: what keeps the page from being asked, or what the examination in `pancake::doctor` found,
-//! as JSON. Only that there is no such server is an error.
+//! `pancake.doctor(server)`: what keeps the page from being asked, or what the examination in
+//! `pancake::doctor` found, as JSON. Only that there is no such server is an error.
 
 use std::sync::Arc;
 
@@ -46,8 +46,8 @@ fn line(finding: &Finding) -> Value {
 }
 
 fn examine(name: &str, pages: &[String]) -> Result<Vec<Finding>> {
-    // SAFETY: raises where there is no such server; the wrapper of a server is there, and its handler's name, null
-    // where it has none, as well.
+    // SAFETY: raises where there is no such server; the wrapper of a server is there, and its
+    // handler's name, null where it has none, as well.
     let (server, handler) = unsafe {
         let server = &*pg_sys::GetForeignServerByName(c_string(name).as_ptr(), false);
         let wrapper = &*pg_sys::GetForeignDataWrapper(server.fdwid);

@@ -1,5 +1,5 @@
-//! The backend's side of a scan that runs in the worker thread: it is prepared, its batches are ordered and awaited,
-//! and it shows how far it is. What becomes of the rows is `scan`'s matter.
+//! The backend's side of a scan that runs in the worker thread: it is prepared, its batches are
+//! ordered and awaited, and it shows how far it is. What becomes of the rows is `scan`'s matter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -30,13 +30,14 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Requests of this backend's scans that are over.
 pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
-/// When the last reply to this backend left its server, in microseconds since 1970; 0 before the first one.
+/// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
+/// first one.
 pub static REPLIED_AT: AtomicI64 = AtomicI64::new(0);
 
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Nobody wanted another row.
+    /// No further row was needed.
     EnoughRows,
     NeverStarted,
     NothingCanMatch,
@@ -58,7 +59,7 @@ pub struct Fetch {
     batches: usize,
     batch_size: usize,
     received: u64,
-    /// Rows that the query wants at most; beyond them nothing is fetched ahead.
+    /// The limit of the query; nothing is fetched ahead beyond it.
     limit: Option<u64>,
     whole: bool,
     /// Another batch has been ordered and has not come yet.
@@ -79,7 +80,7 @@ impl Drop for Fetch {
 pub enum Next {
     Row(Row),
     Over(Stopped),
-    /// Nothing yet, for one who may not wait.
+    /// Nothing yet, for a caller that may not wait.
     Later,
 }
 
@@ -123,10 +124,12 @@ impl Fetch {
         })
     }
 
-    /// The next row. Waits for it, if need be and if it may; raises where the statement is cancelled meanwhile.
+    /// The next row. Waits for it, if need be and if it may; raises where the statement is
+    /// cancelled meanwhile.
     pub fn next(&mut self, may_wait: bool) -> Result<Next> {
         if let Some(row) = self.rows.next() {
-            // A long scan orders ahead, if it may; where it may be a short one, the first batch alone must do.
+            // A long scan orders ahead, if it may; where it may be a short one, the first batch
+            // alone must do.
             let enough = self.limit.is_some_and(|limit| self.received >= limit);
             let is_long = self.whole || (self.batches > 1 && settings::max_concurrency() > 1);
             if is_long && !enough && self.rows.len() <= self.batch_size / 2 {

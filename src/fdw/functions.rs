@@ -1,5 +1,6 @@
-//! The C functions behind the views and functions of the schema `pancake`. They return JSON, and of the work of other
-//! roles only what the current role may see. What that is, is left to `pg::rights`.
+//! The C functions behind the views and functions of the schema `pancake`. They return JSON, and of
+//! the work of other roles only what the current role may see. What that is, is left to
+//! `pg::rights`.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -37,8 +38,8 @@ pub extern "C-unwind" fn pancake_fdw_library_version(_call: pg_sys::FunctionCall
     }))
 }
 
-/// Behind the view `pancake.request_stats`: all pages for members of pg_monitor, for others the pages of servers and
-/// tables that they may use.
+/// Behind the view `pancake.request_stats`: all pages for members of pg_monitor, for others the
+/// pages of servers and tables that they may use.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_request_stats(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -79,8 +80,8 @@ pub extern "C-unwind" fn pancake_fdw_request_stats_reset(_call: pg_sys::Function
     pg_sys::Datum::from(0)
 }
 
-/// Behind the view `pancake.progress`: all scans for members of pg_monitor, for others those of the roles whose
-/// privileges they have.
+/// Behind the view `pancake.progress`: all scans for members of pg_monitor, for others those of the
+/// roles whose privileges they have.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -115,8 +116,9 @@ pub extern "C-unwind" fn pancake_fdw_progress(_call: pg_sys::FunctionCallInfo) -
     json_text(Value::from(running))
 }
 
-/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when it does. False in a
-/// transaction block, in a string of several statements, in a function, in an EXCEPTION block.
+/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when
+/// it does. False in a transaction block, in a string of several statements, in a function, in an
+/// EXCEPTION block.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_may_commit(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -125,15 +127,16 @@ pub extern "C-unwind" fn pancake_fdw_may_commit(_call: pg_sys::FunctionCallInfo)
     pg_sys::Datum::from(may)
 }
 
-/// `pancake.sync_requests()`: requests that this session's scans have made, those that run now left out.
+/// `pancake.sync_requests()`: requests that this session's scans have made, those that run now left
+/// out.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_requests(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     pg_sys::Datum::from(REQUESTS.load(Relaxed) as i64)
 }
 
-/// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or now by our clock. A row
-/// of a later time is dated ahead.
+/// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or
+/// now by our clock. A row of a later time is dated ahead.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_server_time(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -144,7 +147,8 @@ pub extern "C-unwind" fn pancake_fdw_server_time(_call: pg_sys::FunctionCallInfo
     pg_sys::Datum::from(replied_at - MICROS_OF_2000)
 }
 
-/// `pancake.sync_is_dated(list)`: whether no row was seen far below the place of the `inserted_at` that it shows.
+/// `pancake.sync_is_dated(list)`: whether no row was seen far below the place of the `inserted_at`
+/// that it shows.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_is_dated(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

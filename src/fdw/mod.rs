@@ -1,4 +1,5 @@
-//! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call, result out.
+//! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call,
+//! result out.
 
 mod analyze;
 mod append;

@@ -1,5 +1,5 @@
 //! Operands → values: evaluated when the scan really starts, never in planning or in Begin.
-//! What the values mean for the requests is said in `pancake::plan::request`.
+//! What the values mean for the requests: `pancake::plan::request`.
 
 use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};
 use pancake::time::Micros;
@@ -35,7 +35,8 @@ impl Operands {
         let context = unsafe { (*node).ss.ps.ps_ExprContext };
         let evaluate = |(i, (state, of)): (usize, &(*mut pg_sys::ExprState, pg_sys::Oid))| {
             let mut is_null = false;
-            // SAFETY: prepared for this node; the result lives in its per-tuple memory and is copied below.
+            // SAFETY: prepared for this node; the result lives in its per-tuple memory and is
+            // copied below.
             let datum = unsafe { pg_sys::ExecEvalExprSwitchContext(*state, context, &mut is_null) };
             let filter = filters.iter().find(|filter| filter.operand == i)?;
             Some(operand(filter, *of, datum, is_null))
@@ -44,7 +45,8 @@ impl Operands {
     }
 }
 
-/// The filters as they are to be bound in this session: a time zone of no place widens what depends on it.
+/// The filters as they are to be bound in this session: a time zone of no place widens what depends
+/// on it.
 pub fn in_this_zone(filters: &[Filter]) -> Vec<Filter> {
     // SAFETY: the session's own zone, which is always set; its name ends with NUL.
     let zone = text(unsafe { pg_sys::pg_get_timezone_name(pg_sys::session_timezone) });
@@ -56,10 +58,10 @@ pub fn in_this_zone(filters: &[Filter]) -> Vec<Filter> {
     filters.iter().map(widened).collect()
 }
 
-/// The value of an operand that the planner knows already.
+/// The value of an operand that is constant at planning.
 pub fn constant(filter: &Filter, node: *mut pg_sys::Expr) -> Option<Operand> {
     let constant = cast::<pg_sys::Const>(node.cast(), pg_sys::NodeTag::T_Const)?;
-    // SAFETY: the node's tag says that it is a Const.
+    // SAFETY: the node's tag is T_Const.
     let constant = unsafe { &*constant };
     Some(operand(filter, constant.consttype, constant.constvalue, constant.constisnull))
 }
@@ -83,8 +85,9 @@ fn operand(filter: &Filter, of: pg_sys::Oid, datum: pg_sys::Datum, is_null: bool
     }
 }
 
-/// A date or a timestamp without zone is what the session's TimeZone makes of it; that of a wall clock is read as UTC.
-/// A cast would fail for dates that no timestamptz reaches: they are later or earlier than every row.
+/// A date or a timestamp without zone is what the session's TimeZone makes of it; that of a wall
+/// clock is read as UTC. A cast would fail for dates that no timestamptz reaches: they are later or
+/// earlier than every row.
 fn time(without_zone: bool, of: pg_sys::Oid, datum: pg_sys::Datum) -> Timestamp {
     const DAY: i64 = 86_400_000_000;
     let mut overflow = 0;
@@ -92,7 +95,7 @@ fn time(without_zone: bool, of: pg_sys::Oid, datum: pg_sys::Datum) -> Timestamp 
         (pg_sys::DATEOID, days) if days as i32 == i32::MIN => i64::MIN,
         (pg_sys::DATEOID, days) if days as i32 == i32::MAX => i64::MAX,
         (pg_sys::DATEOID, days) if without_zone => i64::from(days as i32).saturating_mul(DAY),
-        // SAFETY: the datum is of the type; overflow is told in the variable and not raised.
+        // SAFETY: the datum is of the type; overflow sets the variable and is not raised.
         (pg_sys::DATEOID, days) => unsafe {
             pg_sys::date2timestamptz_opt_overflow(days as i32, &mut overflow)
         },

@@ -1,5 +1,5 @@
-//! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from the other side of a
-//! join. What a way costs is counted in requests.
+//! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from
+//! the other side of a join. What a way costs is counted in requests.
 
 use std::collections::BTreeSet;
 
@@ -23,18 +23,22 @@ use crate::pg::nodes::{list, to_list};
 use crate::pg::settings;
 use crate::pg::shared::{CLOCKS, shared};
 
-/// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's budget.
+/// A request is worth a hundred pages of disk: 50–1,200 ms of network, and a slot of the page's
+/// budget.
 const COST_OF_A_REQUEST: f64 = 100.0;
-/// What the planner takes for a conversation, until somebody counts.
+/// Messages of a conversation that the planner assumes before ANALYZE.
 pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
-/// Of the rows of a page that was never looked at, how many have a tag that only the run knows. Tags are a few dozen, and
-/// most rows have some; Postgres's guess for an array makes a walk for each tag look cheaper than one over them all.
+/// Of the rows of a page that was never looked at, how many have a tag whose value is a parameter.
+/// Tags are a few dozen, and most rows have some; Postgres's guess for an array makes a walk for
+/// each tag look cheaper than one over them all.
 const OF_AN_OPEN_TAG: f64 = 0.1;
-/// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN has none.
+/// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN
+/// has none.
 const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
 
-/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never together, which the
-/// planner does not know. So they are for who wants less than half of the rows; else all are read together and sorted.
+/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never
+/// together, which the planner does not take into account. So they pay if less than half of the
+/// rows are needed; else all pages are read together and sorted.
 const MERGED: f64 = 2.0;
 
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.
@@ -46,8 +50,8 @@ fn proofs_of_a_chain(object: Object) -> f64 {
     }
 }
 
-/// New rows that a request brings: neighbouring batches overlap by a row, slices of time are cut for three quarters of a
-/// batch, whole lists come at once.
+/// New rows that a request brings: neighbouring batches overlap by a row, slices of time are cut
+/// for three quarters of a batch, whole lists come at once.
 pub fn rows_of_a_request(object: Object) -> f64 {
     match object.paging() {
         Pagination::Cursor => 59.0,
@@ -98,7 +102,7 @@ pub struct Way {
     pub unsent: Vec<Option<&'static str>>,
     /// Why it is longer than it would be on most pages.
     pub detour: Option<&'static str>,
-    /// Nothing says whose messages are wanted.
+    /// No clause names the conversations whose messages are wanted.
     impossible: bool,
 }
 
@@ -142,10 +146,11 @@ impl Relation<'_> {
         let plan = bind(object, &filters, order, &known, page_id);
         let unsent = unsent(object, &filters, &known, &plan);
         let chains = plan.chains.len();
-        let rows_of_a_request = match object.needs_conversation() {
+        let rows_of_a_request = if object.needs_conversation() {
             // Each conversation is a walk of its own.
-            true => rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION),
-            false => rows_of_a_request(object),
+            rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION)
+        } else {
+            rows_of_a_request(object)
         };
         let bounds = filters.iter().map(|filter| sides(filter, order));
         let is_bounded = bounds.fold(Sides { above: false, below: false }, |all, one| Sides {
@@ -154,7 +159,8 @@ impl Relation<'_> {
         });
         let of_page = known_of(self.table, order);
         let detour = of_page.detour(object, is_bounded).filter(|_| chains > 0);
-        // Where a walk cannot begin at an upper bound it comes down to it, and a lower bound may not end it.
+        // Where a walk cannot begin at an upper bound it comes down to it, and a lower bound may
+        // not end it.
         let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
         let useless = Sides { above: starts_above, below: starts_above && !of_page.is_dated };
         let requests = match chains {
@@ -191,8 +197,9 @@ impl Relation<'_> {
                 && fate(object, filter, order) == Verdict::Superset
                 && !(useless.above && sides.above || useless.below && sides.below)
         });
-        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the average for one that
-        // only the run knows. Two types count, and any other that a join brings means all rows.
+        // Postgres guesses one row in 200 for a type of a page that was never looked at, and the
+        // average for one that is a parameter. Two types count, and any other that a join brings
+        // means all rows.
         let is_open = |filter: &Filter| known.get(filter.operand).is_none_or(Option::is_none);
         let guessed = |filter: &Filter| {
             object == Object::Conversations
@@ -243,7 +250,8 @@ impl Relation<'_> {
         order: Option<Order>,
         parameters: *mut pg_sys::ParamPathInfo,
     ) {
-        // SAFETY: the planner's own structures; the parameters are null or what get_baserel_parampathinfo gave.
+        // SAFETY: the planner's own structures; the parameters are null or what
+        // get_baserel_parampathinfo gave.
         unsafe {
             let rows = if parameters.is_null() { (*self.relation).rows } else { (*parameters).ppi_rows };
             let outer = if parameters.is_null() {
@@ -266,7 +274,8 @@ impl Relation<'_> {
 
     /// Whether it is one of several partitions, or arms of a UNION ALL, that are to be read.
     fn has_siblings(&self) -> bool {
-        // SAFETY: the planner's own structures, alive while it plans. What is pruned already is not in the list.
+        // SAFETY: the planner's own structures, alive while it plans. What is pruned already is not
+        // in the list.
         unsafe {
             let members = list::<pg_sys::AppendRelInfo>((*self.root).append_rel_list);
             let parent =
@@ -278,7 +287,7 @@ impl Relation<'_> {
         }
     }
 
-    /// The order that the query wants first, if the server has it: as much of it as the server can give.
+    /// The first key of the order that the query needs, if the server lists in that order.
     fn useful_order(&self) -> Option<(Order, *mut pg_sys::List)> {
         if !self.object().comes_in_order() {
             return None;
@@ -343,7 +352,8 @@ impl Relation<'_> {
         found
     }
 
-    /// Clauses that compare a column with other relations: those of the joins, and those that follow from equality.
+    /// Clauses that compare a column with other relations: those of the joins, and those that
+    /// follow from equality.
     fn join_clauses(&self) -> Vec<*mut pg_sys::RestrictInfo> {
         // SAFETY: the planner's own structures, alive while it plans.
         unsafe {
@@ -395,7 +405,7 @@ unsafe extern "C-unwind" fn is_column(
     member: *mut pg_sys::EquivalenceMember,
     number: *mut std::ffi::c_void,
 ) -> bool {
-    // SAFETY: the planner's own structures, and the number that join_clauses lends for the call.
+    // SAFETY: the planner's own structures, and the number that join_clauses passes for the call.
     unsafe {
         let var = crate::pg::nodes::cast::<pg_sys::Var>((*member).em_expr.cast(), pg_sys::NodeTag::T_Var);
         var.is_some_and(|var| {

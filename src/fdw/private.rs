@@ -1,5 +1,5 @@
-//! What a plan carries from the planner to the executor: data that Postgres can copy, never a pointer.
-//! A cached plan is copied and outlives the planner's memory by days.
+//! What a plan carries from the planner to the executor: data that Postgres can copy, never a
+//! pointer. A cached plan is copied and outlives the planner's memory by days.
 
 use pancake::plan::filter::Filter;
 use pancake::schema::catalogue::Object;
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pg::nodes::{c_string, list, text, to_list};
 
-/// The decisions of the planner. Operands live beside it in `fdw_exprs`, where Postgres keeps them up to date.
+/// The decisions of the planner. Operands live beside it in `fdw_exprs`, where Postgres keeps them
+/// up to date.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScanPrivate {
     pub object: Object,
@@ -28,9 +29,9 @@ pub struct ScanPrivate {
     pub chains: u64,
     /// Why the scan takes a longer way than most.
     pub detour: Option<String>,
-    /// Rows that the query wants at most, if it says so: a cap on what is fetched ahead, and nothing else.
+    /// The limit of the query, if it has one: a cap on what is fetched ahead, and nothing else.
     pub limit: Option<u64>,
-    /// All rows are wanted for sure, or as many as a limit says that is not small.
+    /// All rows are needed, or as many as a limit that is not small.
     pub whole: bool,
     pub requests_per_second: f64,
 }

@@ -1,5 +1,6 @@
-//! Clauses of a query → filters. It decides which clause can help and why another cannot; what a filter is worth
-//! is said in `pancake::plan::filter`. Every clause stays in Postgres's own check.
+//! Clauses of a query → filters. It decides which clause can be sent and why another cannot; what
+//! becomes of a filter is decided in `pancake::plan::filter`. Every clause stays in Postgres's own
+//! check.
 
 use pancake::plan::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
 use pgrx::pg_sys;
@@ -106,7 +107,7 @@ fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::
 
 /// `column operator operand`, or the other way round.
 fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
-    // SAFETY: the node's tag says that it is an OpExpr.
+    // SAFETY: the node's tag is T_OpExpr.
     let op = unsafe { &*op };
     let [left, right] = list::<pg_sys::Node>(op.args)[..] else { return None };
     let (Derived { column, of, slack }, operand, swapped) = match (columns.find(left), columns.find(right)) {
@@ -130,7 +131,7 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
 
 /// `column = ANY (operand)`, or `operand = ANY (tags)`.
 fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Understood> {
-    // SAFETY: the node's tag says that it is a ScalarArrayOpExpr.
+    // SAFETY: the node's tag is T_ScalarArrayOpExpr.
     let op = unsafe { &*op };
     let [scalar, array] = list::<pg_sys::Node>(op.args)[..] else { return None };
     if !op.useOr || equality(op.opno, op.inputcollid).is_none() {
@@ -154,7 +155,7 @@ fn alternatives(
     columns: &Columns,
     either: *mut pg_sys::BoolExpr,
 ) -> Option<Understood> {
-    // SAFETY: the node's tag says that it is a BoolExpr.
+    // SAFETY: the node's tag is T_BoolExpr.
     let either = unsafe { &*either };
     if either.boolop != pg_sys::BoolExprType::OR_EXPR {
         return None;
@@ -220,14 +221,16 @@ fn array_operator(operator: pg_sys::Oid, collation: pg_sys::Oid, swapped: bool) 
     deterministic(collation).then_some(comparison)
 }
 
-/// Under other collations equal texts may differ in their bytes, which is all that the server compares.
+/// Under other collations equal texts may differ in their bytes, which is all that the server
+/// compares.
 fn deterministic(collation: pg_sys::Oid) -> bool {
     // SAFETY: a look-up by oid.
     collation == pg_sys::InvalidOid || unsafe { pg_sys::get_collation_isdeterministic(collation) }
 }
 
-/// The operand as the column's own type; None where Postgres knows no implicit cast. Dates and timestamps stay what
-/// they are: `bound` reads them without an error for those that are out of the other type's range.
+/// The operand as the column's own type; None if Postgres has no implicit cast. Dates and
+/// timestamps stay what they are: `bound` reads them without an error for those that are out of the
+/// other type's range.
 fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sys::Expr> {
     // SAFETY: the operand is a node of the clause.
     let type_id = unsafe { pg_sys::exprType(operand) };
@@ -239,7 +242,8 @@ fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sy
     if stays {
         return Some(operand.cast());
     }
-    // SAFETY: the operand is a node of the clause; a cast is put around it, the node itself stays as it is.
+    // SAFETY: the operand is a node of the clause; a cast is put around it, the node itself stays
+    // as it is.
     let cast = unsafe {
         pg_sys::coerce_to_target_type(
             std::ptr::null_mut(),

@@ -1,5 +1,5 @@
-//! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in `paths`, which clauses
-//! help in `quals`, what the plan carries in `envelope`.
+//! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in
+//! `paths`, which clauses help in `quals`, what the plan carries in `envelope`.
 
 use pancake::plan::filter::{Comparison, Filterable, Verdict};
 use pancake::plan::request::fate;
@@ -14,8 +14,9 @@ use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
 use crate::pg::report::OrRaise;
 
-/// Rows of a table of which nothing is known yet: a shop of middling size. Of messages so many that a condition on the
-/// conversation, which the planner takes for one row in two hundred, leaves those of one.
+/// Rows of a table of which nothing is known yet: a shop of middling size. Of messages so many that
+/// a condition on the conversation, which the planner takes for one row in two hundred, leaves
+/// those of one.
 fn unknown_rows(object: Object) -> f64 {
     match object {
         Object::Conversations => 6_000.0,
@@ -95,7 +96,8 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         )
     };
     let checked: Vec<*mut pg_sys::RestrictInfo> = list(clauses);
-    // SAFETY: the list holds RestrictInfo nodes. Constant clauses are checked once, in a node above.
+    // SAFETY: the list holds RestrictInfo nodes. Constant clauses are checked once, in a node
+    // above.
     let checked: Vec<_> = checked.into_iter().filter(|info| unsafe { !(**info).pseudoconstant }).collect();
     // SAFETY: as above.
     let quals: Vec<_> = checked.iter().map(|info| unsafe { (**info).clause }).collect();
@@ -105,12 +107,13 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let (filters, operands) = quals::filters(&clauses);
     let object = planned.table.table.object;
     let not_sent = not_sent(object, &clauses, &way);
-    // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan early.
-    // SAFETY: the planner's own structure.
+    // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan
+    // early. SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
-    let requests = match limit > 0.0 && not_sent.is_empty() && as_it_comes {
-        true => way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64)),
-        false => way.requests,
+    let requests = if limit > 0.0 && not_sent.is_empty() && as_it_comes {
+        way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64))
+    } else {
+        way.requests
     };
     let envelope = ScanPrivate {
         object,
@@ -124,13 +127,11 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         detour: way.detour.map(str::to_owned),
         requests_per_second: planned.table.server.requests_per_second,
         limit: (limit > 0.0).then_some(limit as u64),
-        whole: match limit > 0.0 {
-            true => limit > SMALL_LIMIT as f64 && fraction >= limit,
-            false => fraction == 0.0,
-        },
+        whole: if limit > 0.0 { limit > SMALL_LIMIT as f64 && fraction >= limit } else { fraction == 0.0 },
         filters,
     };
-    // SAFETY: fresh lists and the planner's own; null stands for no tuple list of ours and no recheck of ours.
+    // SAFETY: fresh lists and the planner's own; null stands for no tuple list of ours and no
+    // recheck of ours.
     unsafe {
         pg_sys::make_foreignscan(
             target,

@@ -1,5 +1,6 @@
-//! Running a foreign scan: begin, rows one by one, again, end. Batches come from the worker thread as they are
-//! wanted; nothing is asked before the first row is. How an Append drives several scans at once is said in `append`.
+//! Running a foreign scan: begin, rows one by one, again, end. Batches come from the worker thread
+//! as they are wanted; nothing is asked before the first row is. How an Append drives several scans
+//! at once: `append`.
 
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ pub struct ScanState {
     may_wait: bool,
     /// There was no row yet, and it may not wait for one.
     pub is_pending: bool,
-    /// The rows of a small result, where the plan may want them again; None where it does not, or they are many.
+    /// The rows of a small result, where the plan may want them again; None where it does not, or
+    /// they are many.
     kept: Option<Vec<Row>>,
     /// The next of the kept rows to hand out again.
     again: Option<usize>,
@@ -54,7 +56,8 @@ pub unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignSca
     }
     let may_rewind = flags & pg_sys::EXEC_FLAG_REWIND as i32 != 0;
     let state = ScanState::begin(node, may_rewind).or_raise();
-    // SAFETY: Postgres's own node; the state is dropped with the query's memory, also when End is skipped by an error.
+    // SAFETY: Postgres's own node; the state is dropped with the query's memory, also when End is
+    // skipped by an error.
     unsafe {
         let memory = (*(*node).ss.ps.state).es_query_cxt;
         (*node).fdw_state = PgMemoryContexts::For(memory).leak_and_drop_on_delete(state).cast();
@@ -65,7 +68,7 @@ pub unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignSca
 pub unsafe extern "C-unwind" fn iterate_foreign_scan(
     node: *mut pg_sys::ForeignScanState,
 ) -> *mut pg_sys::TupleTableSlot {
-    // SAFETY: Begin set the state and the slot, and nobody else holds them.
+    // SAFETY: Begin set the state and the slot, and nothing else holds them.
     let (state, slot) = unsafe { (&mut *(*node).fdw_state.cast::<ScanState>(), (*node).ss.ss_ScanTupleSlot) };
     state.next(node, slot).or_raise();
     slot
@@ -73,7 +76,7 @@ pub unsafe extern "C-unwind" fn iterate_foreign_scan(
 
 #[pg_guard]
 pub unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignScanState) {
-    // SAFETY: Begin set the state; the node knows whether its parameters have changed.
+    // SAFETY: Begin set the state; the node holds whether its parameters have changed.
     let (state, changed) =
         unsafe { (&mut *(*node).fdw_state.cast::<ScanState>(), !(*node).ss.ps.chgParam.is_null()) };
     state.rescan(changed);
@@ -119,8 +122,8 @@ impl ScanState {
         })
     }
 
-    /// With new parameters a read of its own: operands are evaluated anew at the next row. With the same ones, a
-    /// small result that was read to its end is handed out again.
+    /// With new parameters a read of its own: operands are evaluated anew at the next row. With the
+    /// same ones, a small result that was read to its end is handed out again.
     fn rescan(&mut self, changed: bool) {
         let finished = matches!(self.stopped, Stopped::Ended(_) | Stopped::NothingCanMatch);
         self.fetch = None;
@@ -135,7 +138,8 @@ impl ScanState {
 
     /// Puts the next row into the slot; leaves it empty at the end, and while it is pending.
     fn next(&mut self, node: *mut pg_sys::ForeignScanState, slot: *mut pg_sys::TupleTableSlot) -> Result<()> {
-        // SAFETY: the node's own slot; another row is asked for, so nobody uses the datums of the last one any more.
+        // SAFETY: the node's own slot; another row is asked for, so the datums of the last one are
+        // not used any more.
         unsafe {
             pg_sys::ExecClearTuple(slot);
             pg_sys::MemoryContextReset(self.row_memory.value());
@@ -173,7 +177,8 @@ impl ScanState {
         }
     }
 
-    /// Evaluates the operands, binds them into chains, and sets the worker to walk them. False where no row can match.
+    /// Evaluates the operands, binds them into chains, and sets the worker to walk them. False
+    /// where no row can match.
     fn start(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<bool> {
         let operands = self.operands.evaluate(node, &self.envelope.filters);
         let filters = in_this_zone(&self.envelope.filters);
@@ -196,7 +201,8 @@ impl ScanState {
     }
 
     fn fill(&mut self, slot: *mut pg_sys::TupleTableSlot, row: &Row) -> Result<()> {
-        // SAFETY: the slot has room for every attribute of the relation, whose numbers begin with 1.
+        // SAFETY: the slot has room for every attribute of the relation, whose numbers begin with
+        // 1.
         let (values, nulls) = unsafe {
             let width = (*(*slot).tts_tupleDescriptor).natts as usize;
             let values = std::slice::from_raw_parts_mut((*slot).tts_values, width);

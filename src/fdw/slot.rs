@@ -1,4 +1,5 @@
-//! Cells → datums of the declared types. Documented types have a short way; any other goes through its text input.
+//! Cells → datums of the declared types. Documented types have a short way; any other goes through
+//! its text input.
 
 use std::borrow::Cow;
 
@@ -29,7 +30,8 @@ impl ColumnWriter {
         let mut function = pg_sys::InvalidOid;
         let mut io_parameter = pg_sys::InvalidOid;
         let mut input = pg_sys::FmgrInfo::default();
-        // SAFETY: the type is that of an existing column; fmgr_info fills the structure it is given.
+        // SAFETY: the type is that of an existing column; fmgr_info fills the structure it is
+        // given.
         unsafe {
             pg_sys::getTypeInputInfo(column.type_id, &mut function, &mut io_parameter);
             pg_sys::fmgr_info(function, &mut input);
@@ -128,8 +130,8 @@ impl ColumnWriter {
         }
     }
 
-    /// Through the type's own input function, in a session whose zone is UTC: a time without zone is UTC also as a day
-    /// alone, under a domain, in an array.
+    /// Through the type's own input function, in a session whose zone is UTC: a time without zone
+    /// is UTC also as a day alone, under a domain, in an array.
     fn input(&mut self, value: &str, row_id: &str) -> Result<pg_sys::Datum> {
         let string = c_string(value);
         let (modifier, parameter) = (self.column.type_modifier, self.io_parameter);
@@ -149,7 +151,7 @@ impl ColumnWriter {
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => report,
             CaughtError::RustPanic { ereport, .. } => ereport,
         };
-        // A cancelled statement, a shutdown or a lack of memory says nothing of the value.
+        // A cancelled statement, a shutdown or a lack of memory is no fault of the value.
         if matches!(
             report.sql_error_code(),
             PgSqlErrorCode::ERRCODE_QUERY_CANCELED
@@ -163,7 +165,7 @@ impl ColumnWriter {
         let expected =
             unsafe { pg_sys::format_type_with_typemod(self.column.type_id, self.column.type_modifier) };
         misfit(row_id, &self.column.name, &text(expected), value)
-            .also(format!("Postgres says: {}.", report.message()))
+            .also(format!("Postgres reports: {}.", report.message()))
     }
 }
 
@@ -221,12 +223,13 @@ fn texts_datum(texts: &[Option<Cow<str>>]) -> pg_sys::Datum {
     let mut elements: Vec<_> =
         texts.iter().map(|text| text.as_deref().map_or(pg_sys::Datum::null(), text_datum)).collect();
     let (mut length, mut first) = (texts.len() as i32, 1);
-    // SAFETY: elements and nulls are as many as the one dimension says; the values are copied. A text is of variable
-    // length (-1), passed by reference, aligned as an integer.
+    // SAFETY: elements and nulls are as many as the one dimension has; the values are copied. A
+    // text is of variable length (-1), passed by reference, aligned as an integer.
     unsafe {
-        match texts.is_empty() {
-            true => pg_sys::construct_empty_array(pg_sys::TEXTOID),
-            false => pg_sys::construct_md_array(
+        if texts.is_empty() {
+            pg_sys::construct_empty_array(pg_sys::TEXTOID)
+        } else {
+            pg_sys::construct_md_array(
                 elements.as_mut_ptr(),
                 nulls.as_mut_ptr(),
                 1,
@@ -236,7 +239,7 @@ fn texts_datum(texts: &[Option<Cow<str>>]) -> pg_sys::Datum {
                 -1,
                 false,
                 pg_sys::TYPALIGN_INT as std::ffi::c_char,
-            ),
+            )
         }
     }
     .into()

@@ -1,4 +1,5 @@
-//! Checks options when an object is created or altered. What is valid is said in `pancake::options::table`; here, who may.
+//! Checks options when an object is created or altered. What is valid: `pancake::options::table`;
+//! which roles may set it is checked here.
 
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{self, Permission, Place};
@@ -11,7 +12,8 @@ use crate::sql_function;
 
 sql_function!(pg_finfo_pancake_fdw_validator);
 
-/// `pancake.pancake_fdw_validator(text[], oid)`: the whole list of options as it will be, and the catalog it is for.
+/// `pancake.pancake_fdw_validator(text[], oid)`: the whole list of options as it will be, and the
+/// catalog it is for.
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn pancake_fdw_validator(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

@@ -1,4 +1,5 @@
-//! What the catalogs say of servers, tables, columns and user mappings. What options mean is said in `pancake::options::table`.
+//! This module reads servers, tables, columns and user mappings from the catalogs. What options
+//! mean: `pancake::options::table`.
 
 use pancake::error::{Error, Kind, Result, quote};
 use pancake::options::table::{ServerOptions, TableOptions};
@@ -23,7 +24,8 @@ pub fn given(options: *mut pg_sys::List) -> Given {
 
 /// A text[] of options, as catalogs and validators hold them.
 pub fn given_array(options: pg_sys::Datum) -> Given {
-    // SAFETY: the datum is a text[] of name=value pairs, or null, which untransformRelOptions allows.
+    // SAFETY: the datum is a text[] of name=value pairs, or null, which untransformRelOptions
+    // allows.
     given(unsafe { pg_sys::untransformRelOptions(options) })
 }
 
@@ -50,7 +52,8 @@ pub struct ForeignTable {
 
 impl ForeignTable {
     pub fn read(relation: pg_sys::Oid) -> Result<Self> {
-        // SAFETY: the planner and the executor ask only for foreign tables; both calls raise where the row is gone.
+        // SAFETY: the planner and the executor ask only for foreign tables; both calls raise where
+        // the row is gone.
         let (table, server) = unsafe {
             let table = pg_sys::GetForeignTable(relation);
             (&*table, &*pg_sys::GetForeignServer((*table).serverid))
@@ -90,11 +93,12 @@ fn columns(relation: pg_sys::Oid) -> Vec<DeclaredColumn> {
 /// Customers write Vietnamese, emoji and everything else: no other encoding holds it.
 pub fn must_be_utf8() -> Result<()> {
     // SAFETY: reads a variable of the backend.
-    match unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 {
-        true => Ok(()),
-        false => Err(Error::new(Kind::BadDefinition, "database encoding must be UTF8")
-            .hint("Create a database for this: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.")),
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
+        return Ok(());
     }
+    Err(Error::new(Kind::BadDefinition, "database encoding must be UTF8")
+        .hint("Create a database for this: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."))
 }
 
 /// A table as SQL names it wherever it stands.
@@ -107,7 +111,8 @@ pub fn table_name(relation: pg_sys::Oid) -> String {
     format!("{}.{}", identifier(&schema), identifier(&name))
 }
 
-/// The foreign table of an object that stands under the object's own name beside a table of the same server.
+/// The foreign table of an object that stands under the object's own name beside a table of the
+/// same server.
 pub fn beside(relation: pg_sys::Oid, object: Object) -> Option<pg_sys::Oid> {
     let name = c_string(object.name());
     // SAFETY: look-ups in the caches; only a foreign table is asked for its options.
@@ -157,12 +162,13 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
         return Ok(Secret::new(token.trim()));
     }
     let Some(path) = option("page_access_token_file").filter(|_| table.table.object.needs_page()) else {
-        let (whose, hint) = match own {
-            true => (
+        let (whose, hint) = if own {
+            (
                 format!("\"{}\"", role_name(user)),
                 statement().replacen("CREATE", "ALTER", 1).replace("OPTIONS (", "OPTIONS (ADD "),
-            ),
-            false => ("PUBLIC".to_owned(), statement()),
+            )
+        } else {
+            ("PUBLIC".to_owned(), statement())
         };
         let message = format!("user mapping for {whose} has no {noun}");
         return Err(Error::new(Kind::NoToken, message).hint(hint));
@@ -180,23 +186,25 @@ pub fn token(table: &ForeignTable, user: pg_sys::Oid, page_id: &str) -> Result<S
     let file = read_file(path).map_err(|error| {
         Error::new(Kind::NoToken, "cannot read the page access token file")
             .detail(format!("{}: {error}.", quote(path)))
-            .hint("The file must be readable by the operating system user that runs Postgres, and by nobody else.")
+            .hint("The file must be readable by the operating system user that runs Postgres alone.")
     })?;
     token_file::from_file(&file, page_id)
 }
 
 /// Only a regular file is read: a pipe would keep the backend waiting, deaf to a cancel.
 fn read_file(path: &str) -> std::io::Result<String> {
-    match std::fs::metadata(path)?.is_file() {
-        true => std::fs::read_to_string(path),
-        false => Err(std::io::Error::other("it is not a regular file")),
+    if std::fs::metadata(path)?.is_file() {
+        std::fs::read_to_string(path)
+    } else {
+        Err(std::io::Error::other("it is not a regular file"))
     }
 }
 
 /// The options of the role's mapping, or of the one for PUBLIC; and whether it is the role's own.
 fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<(Given, bool)> {
     let find = |user: pg_sys::Oid| {
-        // SAFETY: the cache is keyed by these two oids; a tuple found is released below, after its last use.
+        // SAFETY: the cache is keyed by these two oids; a tuple found is released below, after its
+        // last use.
         let tuple = unsafe {
             pg_sys::SearchSysCache2(
                 pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32,

@@ -13,7 +13,8 @@ unsafe extern "C-unwind" {
 
 /// Answers an Append's request: with a row, with none any more, or not yet.
 pub fn answer(request: *mut pg_sys::AsyncRequest, row: Option<*mut pg_sys::TupleTableSlot>) {
-    // SAFETY: callers pass core's own request, alive as long as its Append; they set its fields and nothing else.
+    // SAFETY: callers pass core's own request, alive as long as its Append; they set its fields and
+    // nothing else.
     unsafe {
         match row {
             Some(slot) => ExecAsyncRequestDone(request, slot),
@@ -22,7 +23,7 @@ pub fn answer(request: *mut pg_sys::AsyncRequest, row: Option<*mut pg_sys::Tuple
     }
 }
 
-/// Tells the Append of an answer that it did not ask for just now.
+/// Delivers a row to the Append that it did not ask for just now.
 pub fn deliver(request: *mut pg_sys::AsyncRequest) {
     // SAFETY: as above, on the backend's own thread.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| ExecAsyncResponse(request)) }
@@ -106,7 +107,8 @@ pub unsafe fn foreign_path(
     path.cast()
 }
 
-/// What is equal to each other, as it stands for this relation: where that is a partition, its own columns.
+/// What is equal to each other, as it stands for this relation: where that is a partition, its own
+/// columns.
 ///
 /// # Safety
 /// The class is the planner's, alive in this call.

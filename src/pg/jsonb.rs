@@ -1,6 +1,7 @@
-//! JSON → jsonb in the form that Postgres stores (`utils/jsonb.h`, unchanged since 9.4), for a third of what `jsonb_in`
-//! takes: on its way the row is the dearest value of all. What is rare is left to `jsonb_in`: numbers other than
-//! integers, nesting beyond serde_json's limit, whatever is malformed.
+//! JSON → jsonb in the form that Postgres stores (`utils/jsonb.h`, unchanged since 9.4), for a
+//! third of what `jsonb_in` takes: on its way the row is the dearest value of all. What is rare is
+//! left to `jsonb_in`: numbers other than integers, nesting beyond serde_json's limit, whatever is
+//! malformed.
 
 use std::borrow::Cow;
 
@@ -159,7 +160,8 @@ impl Encoder {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// As `make_result` of numeric.c packs an integer: digits of base 10,000 without zeros at either end.
+    /// As `make_result` of numeric.c packs an integer: digits of base 10,000 without zeros at
+    /// either end.
     fn integer(&mut self, negative: bool, mut magnitude: u64) {
         let mut digits = [0_u16; 5];
         let mut first = digits.len();
@@ -179,10 +181,7 @@ impl Encoder {
 }
 
 fn varlena_header(length: usize) -> u32 {
-    match cfg!(target_endian = "big") {
-        true => length as u32,
-        false => (length as u32) << 2,
-    }
+    if cfg!(target_endian = "big") { length as u32 } else { (length as u32) << 2 }
 }
 
 /// The next value of the document.

@@ -1,4 +1,5 @@
-//! What Postgres lends us, in safe Rust. Nothing here knows what a plan or a scan is.
+//! This module wraps the parts of Postgres that the wrapper calls in safe Rust. It depends on no
+//! plan and no scan.
 
 pub mod catalog;
 pub mod compat;

@@ -1,4 +1,5 @@
-//! Postgres's lists and strings as Rust's own. Nothing is allocated or freed on the Postgres side but where said.
+//! Postgres's lists and strings as Rust's own. Nothing is allocated or freed on the Postgres side
+//! unless documented.
 
 use std::ffi::{CStr, CString, c_char};
 
@@ -6,7 +7,8 @@ use pgrx::{PgList, pg_sys};
 
 /// The pointers of a node list.
 pub fn list<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    // SAFETY: callers pass a list that Postgres gave them, of nodes of this type; NIL is a null pointer and is empty.
+    // SAFETY: callers pass a list that Postgres gave them, of nodes of this type; NIL is a null
+    // pointer and is empty.
     unsafe { PgList::<T>::from_pg(list) }.iter_ptr().collect()
 }
 
@@ -35,7 +37,8 @@ pub fn c_string(text: &str) -> CString {
 /// A name as it stands in SQL.
 pub fn identifier(name: &str) -> String {
     let name = c_string(name);
-    // SAFETY: the string ends with NUL; the result may be the string itself, which outlives the copy.
+    // SAFETY: the string ends with NUL; the result may be the string itself, which outlives the
+    // copy.
     text(unsafe { pg_sys::quote_identifier(name.as_ptr()) })
 }
 

@@ -1,4 +1,5 @@
-//! An error of the domain, raised as Postgres raises errors; and notices. What it says is decided in `pancake::error`.
+//! An error of the domain, raised as Postgres raises errors; and notices. Its text is made in
+//! `pancake::error`.
 
 use pancake::error::{Error, Kind};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -31,7 +32,7 @@ pub fn raise(error: &Error) -> ! {
     unreachable!("ERROR does not return")
 }
 
-/// Tells the user something in passing.
+/// Sends a NOTICE.
 pub fn notice(message: String) {
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     ErrorReport::new(code, message, "pancake_fdw").report(PgLogLevel::NOTICE);

@@ -1,8 +1,9 @@
-//! This module knows what the current role may see of the work of others.
+//! This module decides what the current role may see of the work of others.
 //!
-//! The current role is SQL's `current_user`: inside a SECURITY DEFINER function the owner of the function, inside an index
-//! function that ANALYZE or an autovacuum worker runs the owner of the table. The session's user has no part in it,
-//! because code of any role may run in a superuser's session.
+//! The current role is SQL's `current_user`: inside a SECURITY DEFINER function the owner of the
+//! function, inside an index function that ANALYZE or an autovacuum worker runs the owner of the
+//! table. The session's user has no part in it, because code of any role may run in a superuser's
+//! session.
 
 use std::collections::HashSet;
 
@@ -23,8 +24,8 @@ pub fn is_monitor() -> bool {
     has_privileges_of(pg_sys::ROLE_PG_MONITOR.into())
 }
 
-/// Names and operators are spelt out, because the query is executed under the caller's search_path, and by the caller,
-/// because the functions in it that ask for privileges mean `current_user`.
+/// Names and operators are spelt out, because the query is executed under the caller's search_path,
+/// and by the caller, because the functions in it that ask for privileges mean `current_user`.
 const VISIBLE_PAGES: &str = "
     SELECT o.option_value
     FROM pg_catalog.pg_foreign_data_wrapper w
@@ -41,8 +42,8 @@ const VISIBLE_PAGES: &str = "
     WHERE w.fdwname OPERATOR(pg_catalog.=) 'pancake_fdw' AND o.option_name OPERATOR(pg_catalog.=) 'page_id'
       AND pg_catalog.has_table_privilege(t.ftrelid, 'SELECT')";
 
-/// Returns the pages that servers and tables of the current database name, if the current role has USAGE on the server
-/// or SELECT on the table.
+/// Returns the pages that servers and tables of the current database name, if the current role has
+/// USAGE on the server or SELECT on the table.
 pub fn visible_pages() -> HashSet<String> {
     let pages = Spi::connect(|client| -> SpiResult<HashSet<String>> {
         let mut pages = HashSet::new();

@@ -67,7 +67,7 @@ pub fn max_concurrency() -> u32 {
     u32::try_from(MAX_CONCURRENCY.get()).unwrap_or(1)
 }
 
-/// The order that the session wants lists to be read in, if it does.
+/// Returns the order in which the session reads lists, if it is set.
 pub fn order_by() -> Option<Order> {
     match ORDER_BY.get() {
         OrderBy::Auto => None,

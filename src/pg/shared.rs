@@ -1,9 +1,10 @@
-//! Memory that all backends of the cluster share, without shared_preload_libraries: three files in `pg_stat_tmp`,
-//! mapped. `pancake::rate::limiter`, `pancake::stats` and `pancake::paging::verdicts` define the words.
+//! Memory that all backends of the cluster share, without shared_preload_libraries: three files in
+//! `pg_stat_tmp`, mapped. `pancake::rate::limiter`, `pancake::stats` and
+//! `pancake::paging::verdicts` define the words.
 //!
-//! The meter's file has a frozen layout, so that two releases may meet in it; statistics and progress have another, and
-//! so have verdicts on pages.
-//! `pg_stat_tmp` exists in all supported majors, is writable on a standby and left out of base backups.
+//! The meter's file has a frozen layout, so that two releases may meet in it; statistics and
+//! progress have another, and so have verdicts on pages. `pg_stat_tmp` exists in all supported
+//! majors, is writable on a standby and left out of base backups.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -56,8 +57,8 @@ pub fn shared() -> Result<&'static Shared> {
     let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Spacing>())?;
     let ledger = map("pancake_fdw.stats", 1, stats_size + SCANS * size_of::<Progress>())?;
     let verdicts = map("pancake_fdw.verdicts", 1, PAGES * size_of::<Verdicts>())?;
-    // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind their header, and
-    // only ever seen through atomics, for which zeroed memory is a valid value.
+    // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind
+    // their header, and only ever seen through atomics, for which zeroed memory is a valid value.
     let shared = unsafe {
         Shared {
             memory: Memory {
@@ -72,7 +73,7 @@ pub fn shared() -> Result<&'static Shared> {
     Ok(SHARED.get_or_init(|| shared))
 }
 
-/// CLOCK_MONOTONIC is the same for all processes, and does not jump when somebody sets the clock.
+/// CLOCK_MONOTONIC is the same for all processes, and does not jump when the clock is set.
 pub const CLOCKS: Clocks = Clocks {
     monotonic_ns: || {
         clock_gettime(ClockId::CLOCK_MONOTONIC)
@@ -84,8 +85,8 @@ pub const CLOCKS: Clocks = Clocks {
     },
 };
 
-/// The first 64 bytes of a file: who wrote it, in which layout, since which boot. The clock restarts at boot, so the
-/// words of an earlier one mean nothing.
+/// The first 64 bytes of a file: its writer, its layout, the boot since which it holds. The clock
+/// restarts at boot, so the words of an earlier one mean nothing.
 fn header(layout: u64, size: usize) -> [u8; HEADER] {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut header = [0; HEADER];
@@ -110,7 +111,8 @@ fn map(name: &str, layout: u64, size: usize) -> Result<*mut u8> {
     Ok(unsafe { start.add(HEADER) })
 }
 
-/// The file as some backend made it, or a new one in its place. Never truncated: another backend may have it mapped.
+/// The file as some backend made it, or a new one in its place. Never truncated: another backend
+/// may have it mapped.
 fn open(name: &str, header: &[u8; HEADER], size: usize) -> std::io::Result<File> {
     let directory = Path::new(DIRECTORY);
     let lock = OpenOptions::new()

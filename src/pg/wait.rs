@@ -1,9 +1,9 @@
-//! How a backend waits for its worker thread: on its latch and an eventfd, so that a cancel, a timeout or the death of
-//! the postmaster ends the wait at once.
+//! How a backend waits for its worker thread: on its latch and an eventfd, so that a cancel, a
+//! timeout or the death of the postmaster ends the wait at once.
 //!
-//! All scans of a backend share one eventfd: a thousand partitions would need a thousand of them, and there are 1,024
-//! in all. Who hears a ring does not know whom it was for, so it is heard before one's own news are looked for, and a
-//! ring for somebody else stays in that scan's news.
+//! All scans of a backend share one eventfd: a thousand partitions would need a thousand of them,
+//! and there are 1,024 in all. A ring does not name its scan. So a scan takes the ring before it
+//! looks at its own news, and the ring of another scan stays in that scan's news.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use pancake::error::{Error, Kind, Result};
 use pgrx::pg_sys;
 use tokio::sync::Notify;
 
-/// How often an Append that waits is woken. It looks for interrupts then, which before 14.18, 15.13, 16.9 and 17.5 did
-/// not end its wait, and the scans show how far they are.
+/// How often an Append that waits is woken. It looks for interrupts then, which before 14.18,
+/// 15.13, 16.9 and 17.5 did not end its wait, and the scans show how far they are.
 const NUDGE: Duration = Duration::from_millis(50);
 
-/// Rung by the worker thread, heard by the backend.
+/// Rung by the worker thread to wake the backend.
 pub struct Bell {
     fd: EventFd,
     /// An Append waits for a ring.
@@ -32,7 +32,7 @@ impl Bell {
     }
 
     pub fn ring(&self) {
-        // The counter is full only after 2^64 - 2 rings that nobody heard.
+        // The counter is full only after 2^64 - 2 rings that were not taken.
         let _ = self.fd.write(1);
     }
 

@@ -1,4 +1,5 @@
-//! The one thread of a backend that talks HTTP. It never touches Postgres: it gets tasks and rings bells.
+//! The one thread of a backend that talks HTTP. It never touches Postgres: it gets tasks and rings
+//! bells.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -69,7 +70,8 @@ impl Worker {
         Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), bell })
     }
 
-    /// Runs a task to its end; the backend waits meanwhile. Raises where the statement is cancelled, which ends the task.
+    /// Runs a task to its end; the backend waits meanwhile. Raises where the statement is
+    /// cancelled, which ends the task.
     pub fn finish<T: Send + 'static>(
         &'static self,
         task: impl Future<Output = T> + Send + 'static,
@@ -103,8 +105,8 @@ impl Worker {
     }
 }
 
-/// As many descriptors as Postgres leaves to extensions (`AcquireExternalFD` in fd.c): a third of what is safe, some 320
-/// where 1,024 are allowed.
+/// As many descriptors as Postgres leaves to extensions (`AcquireExternalFD` in fd.c): a third of
+/// what is safe, some 320 where 1,024 are allowed.
 fn most_connections() -> usize {
     // SAFETY: a variable of the backend, set once by the postmaster.
     let safe = unsafe { pgrx::pg_sys::max_safe_fds };

@@ -1,7 +1,8 @@
 -- A tour of pancake_fdw over one page, run by `make demo` through psql:
 --   psql -X -v ON_ERROR_STOP=1 -v page_id=… [-v base_url=…] -f tour.sql
 -- The page's token comes from the environment, PANCAKE_PAGE_ACCESS_TOKEN, and is not shown.
--- Everything stays within the page's last day or has a LIMIT, so the tour may be taken over a real shop.
+-- Everything stays within the page's last day or has a LIMIT, so the tour may be taken over a real
+-- shop.
 
 \set QUIET on
 \pset pager off

@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
     ($($kind:ident,)+) => {
-        /// The situations of the error table in README.md. Each has one SQLSTATE.
+        /// The situations of the error table in docs/errors.md. Each has one SQLSTATE.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Kind {
             $($kind,)+
@@ -180,9 +180,10 @@ pub fn quote(text: &str) -> String {
     const LIMIT: usize = 200;
     let line = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     // A control character may be longer than the blank that stands for it, but never shorter.
-    match text.len() > LIMIT {
-        false => line(text),
-        true => format!("{}…", line(&text[..text.floor_char_boundary(LIMIT - '…'.len_utf8())])),
+    if text.len() > LIMIT {
+        format!("{}…", line(&text[..text.floor_char_boundary(LIMIT - '…'.len_utf8())]))
+    } else {
+        line(text)
     }
 }
 

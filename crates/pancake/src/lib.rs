@@ -1,5 +1,6 @@
-//! The Pancake Public API as a library: options, filters, list queries, paging, the rate limit, HTTP. It does not depend
-//! on Postgres: the clock, shared memory and the waking of a backend are passed in through small traits.
+//! The Pancake Public API as a library: options, filters, list queries, paging, the rate limit,
+//! HTTP. It does not depend on Postgres: the clock, shared memory and the waking of a backend are
+//! passed in through small traits.
 //!
 //! ```text
 //! options ─┐
@@ -14,8 +15,8 @@
 //!
 //! # Example
 //!
-//! `WHERE type = 'INBOX' AND updated_at > '2026-11-01'` becomes one list query. The type is sent; the lower bound is
-//! where paging ends.
+//! `WHERE type = 'INBOX' AND updated_at > '2026-11-01'` becomes one list query. The type is sent;
+//! the lower bound is where paging ends.
 //!
 //! ```
 //! use pancake::{Comparison, Filter, Filterable, Micros, Object, Operand, Order, Slack, Timestamp, bind};

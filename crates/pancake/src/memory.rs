@@ -1,15 +1,17 @@
 //! This module makes a lack of memory an error of its statement.
 //!
-//! Rust ends the process when an allocation fails, and Postgres then restarts every session of the cluster. So whatever
-//! grows with a reply reserves its room with `try_reserve`, and before a library works on a piece of a reply the room
-//! that it may need is tried: allocated and given back at once. What is allocated between the two is small.
+//! Rust ends the process when an allocation fails, and Postgres then restarts every session of the
+//! cluster. So whatever grows with a reply reserves its room with `try_reserve`, and before a
+//! library works on a piece of a reply the room that it may need is tried: allocated and given back
+//! at once. What is allocated between the two is small.
 
 use crate::error::{Error, Kind, Result};
 
-/// What HTTP, TLS and the runtime may need for one request beside the reply: each of their buffers is below 1 MB.
+/// What HTTP, TLS and the runtime may need for one request beside the reply: each of their buffers
+/// is below 1 MB.
 pub const REQUEST: usize = 4 << 20;
-/// Decoding takes at most this many times the size of a row: an element of an array of numbers is two bytes of JSON and
-/// up to 60 bytes on the way to Postgres.
+/// Decoding takes at most this many times the size of a row: an element of an array of numbers is
+/// two bytes of JSON and up to 60 bytes on the way to Postgres.
 pub const DECODING: usize = 32;
 /// Pieces below this size are decoded without trying.
 const SMALL: usize = 64 << 10;
@@ -28,11 +30,13 @@ pub fn probe(bytes: usize) -> Result<()> {
     tried
 }
 
-/// Tries whether a piece of a reply of this size can be decoded into so many columns, each of which may hold all of it.
+/// Tries whether a piece of a reply of this size can be decoded into so many columns, each of which
+/// may hold all of it.
 pub fn probe_decoding(size: usize, columns: usize) -> Result<()> {
-    match size.saturating_mul(columns.max(1)) > SMALL {
-        true => probe(size.saturating_mul(DECODING.saturating_add(2 * columns))),
-        false => Ok(()),
+    if size.saturating_mul(columns.max(1)) > SMALL {
+        probe(size.saturating_mul(DECODING.saturating_add(2 * columns)))
+    } else {
+        Ok(())
     }
 }
 

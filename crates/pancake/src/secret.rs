@@ -1,4 +1,4 @@
-//! A token that cannot be printed. Who may hold one is decided elsewhere; here it only stays unseen.
+//! This module wraps a token so that it cannot be printed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,7 +9,8 @@ use memchr::memmem;
 use crate::error::{Error, Kind};
 use crate::url::encoded;
 
-/// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from [`Secret::reveal`] alone.
+/// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from
+/// [`Secret::reveal`] alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
@@ -42,8 +43,9 @@ impl Secret {
         &self.text
     }
 
-    /// Removes the token from a text that came from outside and may be shown: as it is, as a JSON string and as a URL
-    /// spell it. A text so short that it stands in any reply is no token of Pancake, and would spoil the reply.
+    /// Removes the token from a text that came from outside and may be shown: as it is, as a JSON
+    /// string and as a URL spell it. A text so short that it stands in any reply is no token of
+    /// Pancake, and would spoil the reply.
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         const SHORTEST: usize = 8;
         let mut scrubbed = Cow::Borrowed(text);

@@ -1,5 +1,5 @@
-//! What is counted: per scan, per page over all sessions, and the scans that run now.
-//! Plain words that several processes may read while one writes; showing them is the extension's matter.
+//! What is counted: per scan, per page over all sessions, and the scans that run now. Plain words
+//! that several processes may read while one writes; showing them is the extension's matter.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -208,7 +208,8 @@ pub struct ScanStats {
     pub limit_wait: Spent,
     pub retry_wait: Spent,
     pub oldest_row: Moment,
-    /// When the last reply left the server, by its `Date`; the second that this leaves open is counted in.
+    /// When the last reply left the server, by its `Date`; the second that this leaves open is
+    /// counted in.
     pub replied_at: Moment,
     /// 1 where `post_ids` was not sent because it does not filter on this page.
     pub post_ids_refused: Count,

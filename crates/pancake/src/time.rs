@@ -1,12 +1,13 @@
-//! Times as Pancake writes them: naive UTC or zoned, 0–6 fractional digits, now and then a count of seconds or
-//! milliseconds since 1970 (API notes, section I); seconds in parameters.
-//! Columns and windows build on it; how Postgres stores a time is the extension's matter.
+//! Times as Pancake writes them: naive UTC or zoned, 0–6 fractional digits, now and then a count of
+//! seconds or milliseconds since 1970 (API notes, section I); seconds in parameters. Columns and
+//! windows build on it; how Postgres stores a time is the extension's matter.
 
 /// Microseconds since 1970-01-01 00:00:00 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
 
-/// The unit of `since` and `until`. Milliseconds there return nothing and no error (API notes, section B).
+/// The unit of `since` and `until`. Milliseconds there return nothing and no error (API notes,
+/// section B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub i64);
 
@@ -14,7 +15,8 @@ pub const SECOND: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
 
 impl Micros {
-    /// Earlier than every time: what a row without any time shows. Postgres has the same value for it.
+    /// Earlier than every time: what a row without any time shows. Postgres has the same value for
+    /// it.
     pub const NEGATIVE_INFINITY: Micros = Micros(i64::MIN);
 
     pub fn floor_second(self) -> UnixSeconds {
@@ -30,7 +32,8 @@ impl Micros {
     }
 
     /// Reads `2026-03-31T13:42:20.207000`, with a space instead of `T`, and with `Z` or an offset.
-    /// A time without zone is UTC. A number counts seconds or milliseconds since 1970. `None` where the text is neither.
+    /// A time without zone is UTC. A number counts seconds or milliseconds since 1970. `None` where
+    /// the text is neither.
     pub fn parse(text: &str) -> Option<Micros> {
         Self::parse_calendar(text).or_else(|| Self::parse_epoch(text))
     }
@@ -171,7 +174,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 in the proleptic Gregorian calendar, by eras of 400 years that begin in March.
+/// Days since 1970-01-01 in the proleptic Gregorian calendar, by eras of 400 years that begin in
+/// March.
 fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

@@ -29,8 +29,8 @@ pub fn is_dots(segment: &str) -> bool {
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// `https` anywhere, `http` on a loopback address only. Normalised: lower-case host, no default port, no
-    /// trailing slash.
+    /// `https` anywhere, `http` on a loopback address only. Normalised: lower-case host, no default
+    /// port, no trailing slash.
     pub fn parse(text: &str) -> Result<Self, String> {
         let url = bare(text)?;
         match url.scheme() {

@@ -1,5 +1,6 @@
-//! The client against a simulated Pancake over real sockets: every row once, whatever the replies are like.
-//! The walk's own proof is in `scan/merge/model.rs`; what Postgres makes of it is tested with a cluster.
+//! The client against a simulated Pancake over real sockets: every row once, whatever the replies
+//! are like. The walk's own proof is in `scan/merge/model.rs`; what Postgres makes of it is tested
+//! with a cluster.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -218,7 +219,8 @@ fn a_fault_in_the_middle_is_an_error_never_a_short_answer() {
     }
 }
 
-/// So many failures of one request in a row are survived, and one more is not. The list of tags has one form of request.
+/// So many failures of one request in a row are survived, and one more is not. The list of tags has
+/// one form of request.
 #[test]
 fn each_kind_of_fault_has_its_number_of_retries() {
     let html = |body: &str| Fault::Canned { status: 200, content_type: "text/html", body: body.to_owned() };

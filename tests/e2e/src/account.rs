@@ -11,13 +11,14 @@ use nix::unistd::{User, geteuid};
 
 /// Postgres refuses to run as root; every package of it creates this account.
 const SERVER_ACCOUNT: &str = "postgres";
-/// The superuser of every cluster here, whoever runs it.
+/// The superuser of every cluster here, whichever user runs it.
 pub const SUPERUSER: &str = "postgres";
 
 /// A program of the tree at `bin`, run as the server's account.
 ///
-/// The environment holds a PATH and a LANG and nothing else: a `RUST_BACKTRACE=1` inherited by the server would add
-/// 100 ms and a backtrace to every error, a `PGOPTIONS` or `PGDATA` would be obeyed.
+/// The environment holds a PATH and a LANG and nothing else: a `RUST_BACKTRACE=1` inherited by the
+/// server would add 100 ms and a backtrace to every error, a `PGOPTIONS` or `PGDATA` would be
+/// obeyed.
 pub fn server_command(bin: &Path, program: &str) -> Command {
     let mut command;
     if geteuid().is_root() {
@@ -68,7 +69,7 @@ pub fn give_to_server(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot give {} to {SERVER_ACCOUNT}", path.display()))
 }
 
-/// Runs to the end; a failure is told with all that the program wrote.
+/// Runs to the end; an error holds all that the program wrote.
 pub fn run(command: &mut Command) -> Result<String> {
     let output =
         command.output().with_context(|| format!("cannot run {}", command.get_program().display()))?;

@@ -1,5 +1,5 @@
-//! Knows how to make, start, stop and watch one throw-away cluster.
-//! Its databases are left to `database`, where its programs come from to `tree`, as whom they run to `account`.
+//! Knows how to make, start, stop and watch one throw-away cluster. Its databases are left to
+//! `database`, where its programs come from to `tree`, as whom they run to `account`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,8 @@ static SHARED: Once<Cluster> = Once::new();
 static CLUSTERS: AtomicU32 = AtomicU32::new(0);
 
 impl Cluster {
-    /// The cluster of all tests that need nothing special. Databases in it are cheap, its settings are nobody's own.
+    /// The cluster of all tests that need nothing special. Databases in it are cheap, its settings
+    /// are shared.
     pub fn shared() -> Result<&'static Cluster> {
         once::get(&SHARED, Cluster::start)
     }
@@ -85,7 +86,8 @@ impl Cluster {
         Ok(standby)
     }
 
-    /// A fresh database with the extension in it. The name is completed by a number, so it need not be unique.
+    /// A fresh database with the extension in it. The name is completed by a number, so it need not
+    /// be unique.
     pub fn database(&self, name: &str) -> Result<Database<'_>> {
         let database = self.empty_database(name)?;
         database.connect()?.execute("CREATE EXTENSION pancake_fdw")?;

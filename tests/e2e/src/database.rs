@@ -55,8 +55,8 @@ impl<'a> Database<'a> {
         let mut child = psql.spawn().context("cannot run psql")?;
         let mut input = child.stdin.take().context("psql has no input")?;
         let script = script.to_owned();
-        // On a thread of its own: psql may answer more than a pipe holds before it has read everything. That it
-        // stops reading at the first error is no failure of ours.
+        // On a thread of its own: psql may answer more than a pipe holds before it has read
+        // everything. That it stops reading at the first error is no failure of ours.
         let writer = std::thread::spawn(move || input.write_all(script.as_bytes()));
         let output = child.wait_with_output()?;
         let _ = writer.join();
@@ -67,7 +67,8 @@ impl<'a> Database<'a> {
         })
     }
 
-    /// psql, connected to here, without anybody's psqlrc; what it does is left to its further arguments.
+    /// psql, connected to here, without anybody's psqlrc; what it does is left to its further
+    /// arguments.
     pub fn psql_command(&self) -> Command {
         let mut psql = client_command(self.cluster.tree().bin(), "psql");
         psql.args(["-X", "-U", SUPERUSER, "-d", &self.name, "-h"]);

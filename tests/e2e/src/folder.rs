@@ -1,8 +1,9 @@
-//! Decides where the things of one process lie (`/tmp/pancake-<pid>-<hex>`) and that they go when the process goes.
-//! What lies in it is left to `tree` and `cluster`.
+//! Decides where the things of one process lie (`/tmp/pancake-<pid>-<hex>`) and that they go when
+//! the process goes. What lies in it is left to `tree` and `cluster`.
 //!
-//! Statics are never dropped and a killed process runs no code, so the removing is done by somebody else: a *keeper*,
-//! a small shell that waits for the end of a pipe which this process holds open as long as it lives.
+//! Statics are never dropped and a killed process runs no code, so another process removes them: a
+//! *keeper*, a small shell that waits for the end of a pipe which this process holds open as long
+//! as it lives.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +20,8 @@ use nix::unistd::Pid;
 
 use crate::once::{self, Once};
 
-/// Not `$TMPDIR`: it must be reachable by the account the server runs as, and short enough for a socket's path.
+/// Not `$TMPDIR`: it must be reachable by the account the server runs as, and short enough for a
+/// socket's path.
 const PARENT: &str = "/tmp";
 const PREFIX: &str = "pancake-";
 
@@ -68,8 +70,8 @@ impl Folder {
     }
 }
 
-/// Removes this process's folder, with any server in it, and waits until that is done. For programs that promise to
-/// leave nothing behind when they return; everybody else may simply end.
+/// Removes this process's folder, with any server in it, and waits until that is done. For programs
+/// that promise to leave nothing behind when they return; others may simply end.
 pub fn close() {
     let Some(Ok(folder)) = SHARED.get() else {
         return;
@@ -100,7 +102,7 @@ fn keeper(path: &Path) -> Command {
     shell
 }
 
-/// What a process left whose keeper was killed too (a container that stopped, say).
+/// What a process left whose keeper was killed too (for example in a container that stopped).
 fn remove_orphans() {
     let Ok(entries) = fs::read_dir(PARENT) else {
         return;

@@ -1,8 +1,10 @@
-//! A throw-away Postgres with pancake_fdw in it: what the SQL tests, the demo and the benchmark stand on.
+//! A throw-away Postgres with pancake_fdw in it: what the SQL tests, the demo and the benchmark
+//! stand on.
 //!
-//! From the ground up: a [`folder`] in /tmp that goes when the process goes, in it a [`tree`] (a private copy of
-//! Postgres with the extension installed), in that a [`cluster`] with its databases, talked to through [`sql`]; and a
-//! [`shop`], which joins a database to a simulated page. What is tested, shown or measured is left to the callers.
+//! From the ground up: a [`folder`] in /tmp that goes when the process goes, in it a [`tree`] (a
+//! private copy of Postgres with the extension installed), in that a [`cluster`] with its
+//! databases, talked to through [`sql`]; and a [`shop`], which joins a database to a simulated
+//! page. What is tested, shown or measured is left to the callers.
 
 pub mod account;
 pub mod cluster;

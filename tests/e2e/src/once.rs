@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
 
-/// `Err` holds the rendered chain of causes: every later caller is told the same story as the first one.
+/// `Err` holds the rendered chain of causes: every later caller gets the same one as the first.
 pub type Once<T> = OnceLock<Result<T, String>>;
 
 pub fn get<T>(cell: &'static Once<T>, make: impl FnOnce() -> Result<T>) -> Result<&'static T> {

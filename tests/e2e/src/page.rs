@@ -15,7 +15,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Creates a server of this name, maps the current user, and imports all tables into a schema of the same name.
+    /// Creates a server of this name, maps the current user, and imports all tables into a schema
+    /// of the same name.
     pub fn import(&self, session: &mut Session, name: &str, options: &[(&str, &str)]) -> Result<()> {
         let mut all = vec![("page_id", self.page_id.as_str())];
         all.extend(self.base_url.as_deref().map(|url| ("base_url", url)));

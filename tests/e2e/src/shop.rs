@@ -1,5 +1,5 @@
-//! Joins a simulated Pancake and a database: every page of the simulator is a schema, its log the witness.
-//! What happens on the pages is left to the simulator, what is asked of them to the tests.
+//! Joins a simulated Pancake and a database: every page of the simulator is a schema, its log the
+//! witness. What happens on the pages is left to the simulator, what is asked of them to the tests.
 
 use anyhow::{Result, ensure};
 use pancake_simulator::{Entry, Settings, Simulator};
@@ -9,10 +9,11 @@ use crate::database::Database;
 use crate::page::Address;
 use crate::sql::Session;
 
-/// Tests should not wait; the ones about the rate say so.
+/// Tests should not wait; the ones about the rate set their own.
 const QUICK: (&str, &str) = ("requests_per_second", "1000");
 
-/// Where requests are counted: a fast page in a slow test looks as if it had a latency, and is split.
+/// Where requests are counted: a fast page in a slow test looks as if it had a latency, and is
+/// split.
 pub const ONE_CHAIN: (&str, &str) = ("max_concurrency", "1");
 
 /// The first page is server and schema `shop`, the others are `shop2`, `shop3` …
@@ -63,7 +64,8 @@ impl<'a> Shop<'a> {
         (answer, log.split_off(before.min(log.len())))
     }
 
-    /// Fails with every complaint of the simulator: a broken rate, an unknown parameter, a repeated `type` …
+    /// Fails with every complaint of the simulator: a broken rate, an unknown parameter, a repeated
+    /// `type` …
     pub fn honest(&self) -> Result<()> {
         let complaints = self.simulator.complaints();
         ensure!(complaints.is_empty(), "the simulator complains:\n{}", complaints.join("\n"));

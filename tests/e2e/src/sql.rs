@@ -109,7 +109,8 @@ impl Session {
         self.notices.lock().map(|mut heard| std::mem::take(&mut *heard)).unwrap_or_default()
     }
 
-    /// Cancels, from any thread, whatever this session then runs: `token.cancel_query(postgres::NoTls)`.
+    /// Cancels, from any thread, whatever this session then runs:
+    /// `token.cancel_query(postgres::NoTls)`.
     pub fn cancel_token(&self) -> CancelToken {
         self.client.cancel_token()
     }

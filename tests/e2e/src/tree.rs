@@ -1,9 +1,9 @@
-//! Knows how to make a private copy of an installed Postgres, and how to install the extension into it.
-//! Servers and their data are left to `cluster`, the installing itself to the Makefile.
+//! Knows how to make a private copy of an installed Postgres, and how to install the extension into
+//! it. Servers and their data are left to `cluster`, the installing itself to the Makefile.
 //!
-//! Postgres finds its libraries and its share directory relative to its own executable, so a copy under another root
-//! with the same relative layout is complete: a true `make install` and CREATE EXTENSION, but neither root nor a
-//! change to the system, and two runs at once do not meet.
+//! Postgres finds its libraries and its share directory relative to its own executable, so a copy
+//! under another root with the same relative layout is complete: a true `make install` and CREATE
+//! EXTENSION, but neither root nor a change to the system, and two runs at once do not meet.
 
 use std::env;
 use std::ffi::OsStr;
@@ -32,7 +32,8 @@ static PLAIN: Once<Tree> = Once::new();
 static INSTALLED: Once<()> = Once::new();
 
 impl Tree {
-    /// The private copy of the Postgres that `pg_config` names, one per process, without the extension.
+    /// The private copy of the Postgres that `pg_config` names, one per process, without the
+    /// extension.
     pub fn plain() -> Result<&'static Tree> {
         once::get(&PLAIN, Tree::copy)
     }
@@ -92,7 +93,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// `PROFILE` (dev unless the environment says release) chooses the build, as in the Makefile.
+    /// `PROFILE` (dev unless the environment has release) chooses the build, as in the Makefile.
     fn install(&self) -> Result<()> {
         let profile = env::var("PROFILE").unwrap_or_else(|_| "dev".into());
         let mut make = Command::new("make");

@@ -1,5 +1,6 @@
-//! Measures how many batches a second the simulator serves over keep-alive connections, without gzip and with.
-//! Judging the number is left to the reader: the client takes its share of the same processor.
+//! Measures how many batches a second the simulator serves over keep-alive connections, without
+//! gzip and with. Judging the number is left to the reader: the client takes its share of the same
+//! processor.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -146,7 +146,8 @@ pub struct Writer {
     inbox: Option<usize>,
 }
 
-/// The page's customers, also those whose conversations are gone; newest last, remembered while nothing changes.
+/// The page's customers, also those whose conversations are gone; newest last, remembered while
+/// nothing changes.
 fn writers(page: &mut Page) -> Arc<Vec<Writer>> {
     if let Some((version, known)) = &page.writers
         && *version == page.version

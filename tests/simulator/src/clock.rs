@@ -9,7 +9,7 @@ pub type Micros = i64;
 pub const SECOND: Micros = 1_000_000;
 pub const DAY: Micros = 86_400 * SECOND;
 
-/// A clock that starts where it is told and then keeps real time.
+/// A clock that starts at a given time and then keeps real time.
 #[derive(Debug)]
 pub struct Clock {
     base: Micros,

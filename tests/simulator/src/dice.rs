@@ -42,7 +42,8 @@ impl Dice {
         self.unit() < probability
     }
 
-    /// How often something happens whose average is `average`: 1.3 is once, and twice three times in ten.
+    /// How often something happens whose average is `average`: 1.3 is once, and twice three times
+    /// in ten.
     pub fn times(&mut self, average: f64) -> usize {
         let whole = average.max(0.0).floor();
         whole as usize + usize::from(self.chance(average - whole))

@@ -16,11 +16,13 @@ use crate::switches::Switches;
 pub enum Denial {
     /// HTTP 403: the page is disabled, or its API not switched on.
     Http403,
-    /// HTTP 200 with this `error_code`: 103 expired, 106 no permission, 107 no subscription, 121, 122 subscription expired.
+    /// HTTP 200 with this `error_code`: 103 expired, 106 no permission, 107 no subscription, 121,
+    /// 122 subscription expired.
     Code(i64),
 }
 
-/// A refusal comes when this much of the window has passed, so that the timer's own jitter refuses nobody.
+/// A refusal comes when this much of the window has passed, so that the timer's own jitter refuses
+/// no request.
 const TOLERANCE: f64 = 0.975;
 
 #[derive(Debug)]

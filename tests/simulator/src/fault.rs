@@ -11,7 +11,7 @@ pub enum Fault {
     StatusAfter(u16, String),
     /// The web app's HTML with HTTP 200.
     Html200,
-    /// Text that is no JSON, said to be JSON.
+    /// Text that is no JSON, with the content type of JSON.
     NotJson,
     /// The right reply cut within its JSON, correctly framed by HTTP.
     Truncated,
@@ -132,7 +132,8 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault that strikes this request: of several the one armed first; all of them count the request.
+    /// The fault that strikes this request: of several the one armed first; all of them count the
+    /// request.
     pub fn strike(&mut self, endpoint: Endpoint, page_id: &str, cursor: bool) -> Option<Fault> {
         let mut struck = None;
         for armed in &mut self.0 {

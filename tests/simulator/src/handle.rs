@@ -39,8 +39,8 @@ impl PageHandle {
         act(page, now, switches)
     }
 
-    /// The same, after which the clock shows the time of whatever is new: no row is dated ahead of it unless a test sets
-    /// that.
+    /// The same, after which the clock shows the time of whatever is new: no row is dated ahead of
+    /// it unless a test sets that.
     fn news<T: Default>(&self, act: impl FnOnce(&mut Page, i64, &Switches) -> T) -> T {
         let (done, ahead) = self.with(|page, now, switches| {
             let done = act(page, now, switches);
@@ -124,7 +124,8 @@ impl PageHandle {
         self.on_row(id, |page, index, _, _| page.edit(index, |row| row.take_back(place)))
     }
 
-    /// A new conversation of this type (`INBOX`, `COMMENT`, `LIVESTREAM`, `RATING`) at the head; gives its id.
+    /// A new conversation of this type (`INBOX`, `COMMENT`, `LIVESTREAM`, `RATING`) at the head;
+    /// gives its id.
     pub fn create(&self, kind: &str) -> String {
         self.news(|page, now, switches| page.create(kind, now, switches, true).to_string())
     }
@@ -144,7 +145,7 @@ impl PageHandle {
         self.on_row(id, |page, index, _, _| page.edit(index, |row| row.read(seen)))
     }
 
-    /// Places a row verbatim, where its own times say; one of the same id goes.
+    /// Places a row verbatim, by its own times; one of the same id goes.
     pub fn insert_row(&self, row: Value) {
         self.with(|page, now, _| page.insert(row, now));
     }
@@ -174,7 +175,8 @@ impl PageHandle {
         self.with(|page, _, _| page.door.set_rate(rate));
     }
 
-    /// Has something happen just before the `nth` conversations request from now (1: the next) is answered, faulted ones counted.
+    /// Has something happen just before the `nth` conversations request from now (1: the next) is
+    /// answered, faulted ones counted.
     pub fn at_request(&self, nth: u64, event: Event) {
         self.with(|page, _, _| page.script.add(nth, event));
     }

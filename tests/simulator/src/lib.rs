@@ -1,6 +1,6 @@
-//! An honest, strict Pancake on a loopback address: pages of conversations by seed, every disputed behaviour a switch,
-//! every fault at will, every request in a log that says what was wrong with it.
-//! What a client makes of it is left to its tests: this crate knows nobody.
+//! An honest, strict Pancake on a loopback address: pages of conversations by seed, every disputed
+//! behaviour a switch, every fault at will, every request in a log with what was wrong with it.
+//! What a client makes of it is left to its tests: this crate depends on no client.
 //!
 //! ```no_run
 //! use pancake_simulator::{Fault, Only, Settings, Simulator, Times};
@@ -13,9 +13,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A request's way: `server` → `request` (what was asked) → `world` → `door` (token, rate) → `storm` (what happens
-//! meanwhile) → `query` (what it means under the switches) → `listing` or `catalogue` (what it gets) → `wire`.
-//! A page is `shop` (its people, posts, tags) and `row`s, made by `population`, kept in order by `page`, written by `render`.
+//! A request's way: `server` → `request` (what was asked) → `world` → `door` (token, rate) →
+//! `storm` (what happens meanwhile) → `query` (what it means under the switches) → `listing` or
+//! `catalogue` (what it gets) → `wire`. A page is `shop` (its people, posts, tags) and `row`s, made
+//! by `population`, kept in order by `page`, written by `render`.
 //!
 //! Switches are by default [as documented](Switches::as_documented). [`Simulator::as_seen`] sets
 //! those in which the live API differs, and freezes some rows.

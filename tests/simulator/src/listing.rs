@@ -107,9 +107,10 @@ fn batch(page: &mut Page, ask: &Ask, switches: &Switches) -> Result<Vec<usize>, 
     if ask.window.nothing {
         return Ok(Vec::new());
     }
-    let mut rows = match ask.unread_first {
-        true => unread_first(page, ask, cursor, switches),
-        false => in_order(page, ask, cursor, switches),
+    let mut rows = if ask.unread_first {
+        unread_first(page, ask, cursor, switches)
+    } else {
+        in_order(page, ask, cursor, switches)
     };
     if rows.len() > 1 && page.dice.chance(switches.short_batches) {
         let kept = 1 + page.dice.index(rows.len() - 1);

@@ -1,5 +1,5 @@
-//! Knows the conversations of one page in both orders, and changes them: messages, tags, deletions, new rows.
-//! Which of them a request gets is left to `listing`.
+//! Knows the conversations of one page in both orders, and changes them: messages, tags, deletions,
+//! new rows. Which of them a request gets is left to `listing`.
 
 mod order;
 
@@ -157,16 +157,20 @@ impl Page {
         now.max(head.max(late).saturating_add(1))
     }
 
-    /// A time as this row can have it; `to_head`: rather up to a second early than beside or below other rows.
+    /// A time as this row can have it; `to_head`: rather up to a second early than beside or below
+    /// other rows.
     fn fit(time: Micros, newest: Micros, whole_seconds: bool, to_head: bool) -> Micros {
-        match whole_seconds {
-            false => time,
-            true if !to_head || floor(time) >= newest => floor(time),
-            true => floor(time) + SECOND,
+        if !whole_seconds {
+            time
+        } else if !to_head || floor(time) >= newest {
+            floor(time)
+        } else {
+            floor(time) + SECOND
         }
     }
 
-    /// A new message: the row's `updated_at` becomes the newest of the page, at once or up to `late` afterwards.
+    /// A new message: the row's `updated_at` becomes the newest of the page, at once or up to
+    /// `late` afterwards.
     pub fn message(&mut self, index: usize, now: Micros, switches: &Switches, to_head: bool) {
         let newest = self.newest(now);
         let Some(row) = self.rows.get(index).filter(|_| self.shows(index)) else { return };

@@ -11,7 +11,8 @@ use crate::shop::{Post, Shop, about};
 use crate::times::RowTimes;
 use crate::words;
 
-/// Makes rows with ordinals counting up; remembers who wrote inbox messages, for some of them comment as well.
+/// Makes rows with ordinals counting up; remembers who wrote inbox messages, for some of them
+/// comment as well.
 #[derive(Debug, Default)]
 pub struct Population {
     next: u64,
@@ -34,10 +35,8 @@ impl Population {
                 let ordinal = self.next;
                 let mut dice = Dice::of(&[shop.key, about::ROW, ordinal]);
                 let part = (place as f64 + dice.unit()) / count as f64;
-                let inserted = match place + 1 == count {
-                    true => newest,
-                    false => shop.opened + (span as f64 * part) as Micros,
-                };
+                let inserted =
+                    if place + 1 == count { newest } else { shop.opened + (span as f64 * part) as Micros };
                 let kind = draw_kind(&mut dice);
                 let mut row = self.make(shop, kind, inserted);
                 grow_old(&mut row, &mut dice, newest);

@@ -1,5 +1,5 @@
-//! Reads a conversations request as Pancake would under the present switches, and says what is wrong with it.
-//! Which rows it gets is left to `listing`.
+//! Reads a conversations request as Pancake would under the present switches, and returns what is
+//! wrong with it. Which rows it gets is left to `listing`.
 
 use crate::clock::Micros;
 use crate::listing::Ask;
@@ -119,9 +119,10 @@ fn read_types(params: &Params, switches: &Switches) -> Types {
         RepeatedType::LastWins | RepeatedType::NoRows => vec![*last],
     };
     let split = |value: &&str| -> Vec<String> {
-        match switches.type_comma {
-            true => value.split(',').map(str::to_owned).collect(),
-            false => vec![(*value).to_owned()],
+        if switches.type_comma {
+            value.split(',').map(str::to_owned).collect()
+        } else {
+            vec![(*value).to_owned()]
         }
     };
     let types: Vec<String> = taken.iter().flat_map(split).filter(|value| !value.is_empty()).collect();

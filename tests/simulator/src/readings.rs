@@ -73,7 +73,8 @@ pub enum LostCursor {
     Empty,
     Http500,
     SuccessFalse,
-    /// Continue from the row's place: a deleted row's last one, a moved row's present one; unknown ids: first page.
+    /// Continue from the row's place: a deleted row's last one, a moved row's present one; unknown
+    /// ids: first page.
     Continue,
 }
 

@@ -149,11 +149,10 @@ pub fn message(row: &Row, shop: &Shop, number: u64) -> Value {
     let mut dice = Dice::of(&[row.talk.key, about::MESSAGE, number, 2]);
     let words = row.talk.words(number);
     let comment = row.kind != "INBOX";
-    let attachments = match dice.chance(0.1) {
-        true => {
-            json!([{"type": "photo", "url": format!("https://content.pancake.example/{:x}.jpg", dice.roll())}])
-        }
-        false => json!([]),
+    let attachments = if dice.chance(0.1) {
+        json!([{"type": "photo", "url": format!("https://content.pancake.example/{:x}.jpg", dice.roll())}])
+    } else {
+        json!([])
     };
     let mut other = Dice::of(&[row.talk.key, about::MESSAGE, number, 3]);
     let escaped = words.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
@@ -210,7 +209,8 @@ pub fn customer(shop: &Shop, person: u64, thread: Option<&str>, first: Micros, l
     customer
 }
 
-/// A page as the user API lists it. Its settings hold the page's token, and so does what stands deeper.
+/// A page as the user API lists it. Its settings hold the page's token, and so does what stands
+/// deeper.
 pub fn page(shop: &Shop, token: &str) -> Value {
     let mut settings = Map::new();
     settings.insert("page_access_token".to_owned(), json!(token));

@@ -42,7 +42,8 @@ pub struct Row {
     pub text: OnceCell<Bytes>,
 }
 
-/// The messages of a conversation: those it began with, spread over their span, and later ones one by one.
+/// The messages of a conversation: those it began with, spread over their span, and later ones one
+/// by one.
 #[derive(Debug)]
 pub struct Talk {
     pub key: u64,
@@ -89,7 +90,7 @@ impl Talk {
 }
 
 impl Row {
-    /// A row placed by hand; what it does not say is taken from `now`.
+    /// A row placed by hand; what it lacks is taken from `now`.
     pub fn by_hand(value: Value, ordinal: u64, now: Micros) -> Row {
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
         let (inserted_form, inserted) = TimeForm::read(&value, TimeColumn::InsertedAt);

@@ -1,4 +1,4 @@
-//! Serves a world over HTTP/1.1 on a thread of its own, until told to stop.
+//! Serves a world over HTTP/1.1 on a thread of its own, until it is stopped.
 //! What is answered is left to the world.
 
 use std::io;
@@ -81,7 +81,8 @@ async fn accept(
     let started = Instant::now();
     let mut connections = 0;
     loop {
-        // A failed accept (no descriptors left, a peer already gone) concerns that connection alone.
+        // A failed accept (no descriptors left, a peer already gone) concerns that connection
+        // alone.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;
@@ -119,7 +120,7 @@ where
             wire::send(answer, request.gzip).await
         }
     });
-    // An error is the client's going away, or a fault that closes the connection: nobody to tell.
+    // An error is the client's going away, or a fault that closes the connection.
     let _ =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
 }

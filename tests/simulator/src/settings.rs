@@ -10,7 +10,8 @@ pub enum Shape {
     /// As recorded from the live API: 24 keys, naive UTC times with six digits.
     #[default]
     Observed,
-    /// As the article and the older specification show it: few keys, tags as strings, whole seconds with `Z`.
+    /// As the article and the older specification show it: few keys, tags as strings, whole seconds
+    /// with `Z`.
     Article,
 }
 
@@ -33,7 +34,7 @@ pub struct PageSettings {
     pub days: u32,
     /// The share of the conversations that show an older `updated_at` than their real one.
     pub frozen: f64,
-    /// This page's requests per second; `None`: as the switch `rate` says.
+    /// This page's requests per second; `None`: as the switch `rate` has it.
     pub rate: Option<f64>,
 }
 
@@ -81,7 +82,8 @@ pub struct Settings {
     /// The token of the user API (`GET /api/v1/pages`).
     pub user_token: String,
     pub switches: Switches,
-    /// Where the simulator's clock starts, in microseconds since 1970; `None`: at the system's time.
+    /// Where the simulator's clock starts, in microseconds since 1970; `None`: at the system's
+    /// time.
     pub now: Option<Micros>,
     /// The port on 127.0.0.1; 0: any free one.
     pub port: u16,

@@ -1,5 +1,5 @@
-//! Knows what belongs to a page beside its conversations: posts, staff, tags, and the people who write.
-//! Conversations themselves are left to `row`.
+//! Knows what belongs to a page beside its conversations: posts, staff, tags, and the people who
+//! write. Conversations themselves are left to `row`.
 
 use serde_json::{Value, json};
 

@@ -25,9 +25,10 @@ pub struct Simulator {
 
 impl Simulator {
     pub fn start(settings: Settings) -> io::Result<Simulator> {
-        let (tls, ca_pem) = match settings.tls {
-            true => certificate::make().map(|(tls, ca)| (Some(tls), Some(ca)))?,
-            false => (None, None),
+        let (tls, ca_pem) = if settings.tls {
+            certificate::make().map(|(tls, ca)| (Some(tls), Some(ca)))?
+        } else {
+            (None, None)
         };
         let world = Arc::new(Mutex::new(World::new(&settings)));
         let server = Server::start(world.clone(), settings.port, tls)?;
@@ -150,7 +151,8 @@ impl Simulator {
         self.server.requests.most()
     }
 
-    /// Requests that wait for their reply's head now; one whose client goes away is not counted any more.
+    /// Requests that wait for their reply's head now; one whose client goes away is not counted any
+    /// more.
     pub fn in_flight(&self) -> usize {
         self.server.requests.now()
     }

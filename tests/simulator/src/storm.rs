@@ -1,5 +1,5 @@
-//! Decides what happens on a page while it is being read: scripted events, and a storm of them by chance.
-//! How a row changes is left to the page.
+//! Decides what happens on a page while it is being read: scripted events, and a storm of them by
+//! chance. How a row changes is left to the page.
 
 use crate::clock::Micros;
 use crate::page::Page;
@@ -11,7 +11,8 @@ pub enum Target {
     Id(String),
     /// Any visible row.
     Random,
-    /// The row the request names: its `last_conversation_id`, or the conversation whose messages it asks for.
+    /// The row the request names: its `last_conversation_id`, or the conversation whose messages it
+    /// asks for.
     Cursor,
 }
 

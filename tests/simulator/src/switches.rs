@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::log::Endpoint;
 use crate::readings::*;
 
-/// What happens on the page with each conversations request, before it is answered: averages, so 0.5 is every other time.
+/// What happens on the page with each conversations request, before it is answered: averages, so
+/// 0.5 is every other time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Storm {
     /// Random rows that get a message.
@@ -94,7 +95,7 @@ pub struct Switches {
     pub refuse: bool,
     pub rate_form: RateForm,
     pub retry_after: RetryAfter,
-    /// A message's or a new conversation's row appears up to so much later than its `updated_at` says.
+    /// A message's or a new conversation's row appears up to so much later than its `updated_at`.
     pub late: Duration,
     pub storm: Storm,
     pub gzip: bool,

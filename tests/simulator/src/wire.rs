@@ -1,5 +1,5 @@
 //! Decides how a reply goes on the wire: headers, gzip, delay, and every way of breaking it.
-//! What the reply says is left to `world`.
+//! The content of the reply is made in `world`.
 
 use std::io;
 use std::pin::Pin;

@@ -44,7 +44,7 @@ pub struct Answer {
     pub delay: Duration,
     pub request_id: String,
     pub endpoint: Endpoint,
-    /// The simulator's clock, as the header `Date` says it.
+    /// The simulator's clock, as the header `Date` has it.
     pub now: Micros,
 }
 
@@ -123,9 +123,10 @@ impl World {
     fn inside(&mut self, request: &Request, now: i64, complaints: &mut Vec<String>) -> Reply {
         let switches = &self.switches;
         if request.method != "GET" || request.endpoint == Endpoint::Unknown {
-            return match request.accepts_json {
-                true => Reply::json(406, json!({"errors": {"detail": "Not Acceptable"}})),
-                false => Reply::web_app(),
+            return if request.accepts_json {
+                Reply::json(406, json!({"errors": {"detail": "Not Acceptable"}}))
+            } else {
+                Reply::web_app()
             };
         }
         if request.endpoint == Endpoint::Pages {
@@ -191,7 +192,7 @@ impl World {
             groups.entry(group).or_default().push(shown);
         }
         let rows = flat.len();
-        // Where the groups say it, a page need not.
+        // If the groups have it, a page need not.
         let body = match self.switches.pages_form {
             PagesForm::Categorized => {
                 let ids: Vec<&Value> = groups["activated"].iter().map(|page| &page["id"]).collect();

@@ -1,5 +1,5 @@
-//! Tests what happens on a page while it is read: messages, deletions, late rows, by script and by storm.
-//! Still pages are left to `listing`.
+//! Tests what happens on a page while it is read: messages, deletions, late rows, by script and by
+//! storm. Still pages are left to `listing`.
 
 mod client;
 

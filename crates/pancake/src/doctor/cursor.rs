@@ -1,4 +1,5 @@
-//! This module judges where a cursor leads: from a row in mid-list, and from the last row of a batch, in both orders.
+//! This module judges where a cursor leads: from a row in mid-list, and from the last row of a
+//! batch, in both orders.
 
 use super::finding::Finding;
 use super::known::{Known, Seen};
@@ -76,9 +77,9 @@ impl Lead {
     }
 }
 
-/// The row to go on from: one that shares its time with the next if there is one, because that shows more, else the
-/// middle one; never one so near the top that the list's beginning might be taken for what follows, nor one that shows
-/// another time than that of its place.
+/// The row to go on from: one that shares its time with the next if there is one, because that
+/// shows more, else the middle one; never one so near the top that the list's beginning might be
+/// taken for what follows, nor one that shows another time than that of its place.
 pub fn row(rows: &[Known], order: Order) -> Option<usize> {
     let times: Vec<_> = rows.iter().map(|row| row.time(order)).collect();
     let in_place = in_place(&times);
@@ -145,14 +146,15 @@ pub fn steps(steps: &Steps) -> Finding {
         return Finding::fail(STEPS, bad.join("; "))
             .hint("A scan of more than one batch asks otherwise, or ends in an error; please report it.");
     }
-    match shown.is_empty() {
-        true => Finding::untried(STEPS, "too few rows"),
-        false => Finding::ok(STEPS, format!("a cursor leads on {}", shown.join(", "))),
+    if shown.is_empty() {
+        Finding::untried(STEPS, "too few rows")
+    } else {
+        Finding::ok(STEPS, format!("a cursor leads on {}", shown.join(", ")))
     }
 }
 
-/// Adds the rows of a reply that are not in the list yet, each behind the row above it in the reply: some may have come
-/// since the rows around them were read.
+/// Adds the rows of a reply that are not in the list yet, each behind the row above it in the
+/// reply: some may have come since the rows around them were read.
 pub fn append(list: &mut Vec<Known>, seen: &Seen) {
     let Seen::Rows(rows) = seen else { return };
     let mut behind = None;

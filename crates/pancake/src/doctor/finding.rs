@@ -1,4 +1,4 @@
-//! One line of what the doctor says, and the statement by which a filter is kept back.
+//! One line of the doctor, and the statement that stops a filter from being sent.
 
 use crate::error::{Error, Kind};
 use crate::options::pushdown::Pushdown;
@@ -87,11 +87,13 @@ impl Finding {
     }
 }
 
-/// Names, beside every finding that distrusts a filter, the one statement that keeps all distrusted ones back.
+/// Names, beside every finding that distrusts a filter, the one statement that keeps all distrusted
+/// ones back.
 pub fn prescribe(findings: &mut [Finding], server: &str, pushdown: &Pushdown, is_set: bool) {
     let mut distrusted: Vec<Filterable> =
         findings.iter().flat_map(|finding| finding.distrust.clone()).collect();
-    // To name post_id is to trust it without proof: only who does so already is told to go on.
+    // A list that names post_id trusts it without proof, so it is proposed only if the list names
+    // it already.
     if !pushdown.trusts(Filterable::PostId) {
         distrusted.push(Filterable::PostId);
     }

@@ -1,6 +1,7 @@
-//! This module judges windows of time by their form: windows of 27 days, by which scans find the place of an upper bound
-//! (see [`crate::paging::cursor`]), and the forms that no scan sends, because pages were seen to refuse them: windows of a month
-//! and more (June 2026), and `since` without `until` (July 2026).
+//! This module judges windows of time by their form: windows of 27 days, by which scans find the
+//! place of an upper bound (see [`crate::paging::cursor`]), and the forms that no scan sends,
+//! because pages were seen to refuse them: windows of a month and more (June 2026), and `since`
+//! without `until` (July 2026).
 
 use super::finding::Finding;
 use super::known::{Known, Seen};
@@ -27,7 +28,8 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// `rows`: the newest of a list. Scans send no `until` of the last day, so it is an older row's if one is known.
+    /// `rows`: the newest of a list. Scans send no `until` of the last day, so it is an older row's
+    /// if one is known.
     pub fn of(rows: &[Known], order: Order, now: Micros) -> Option<Self> {
         let mut seconds: Vec<_> =
             sound(rows, order).iter().map(|row| row.time(order).floor_second()).collect();
@@ -67,7 +69,8 @@ pub enum Reading {
     Loses,
 }
 
-/// `rows`: the newest of the list in that order. Rows may have moved since they were read, so that a few are missing.
+/// `rows`: the newest of the list in that order. Rows may have moved since they were read, so that
+/// a few are missing.
 pub fn read(rows: &[Known], order: Order, ask: &Ask, seen: &Seen) -> Reading {
     let Seen::Rows(came) = seen else { return Reading::Refused };
     let second = |row: &Known| row.time(order).floor_second();
@@ -88,7 +91,8 @@ pub fn read(rows: &[Known], order: Order, ask: &Ask, seen: &Seen) -> Reading {
     }
 }
 
-/// The readings of one form, by `inserted_at` and by `updated_at`; none where there were too few rows.
+/// The readings of one form, by `inserted_at` and by `updated_at`; none where there were too few
+/// rows.
 pub type Both = [Option<Reading>; 2];
 
 /// The orders in which a form is read so, in words. None if there are none.
@@ -149,9 +153,10 @@ fn unneeded(item: &'static str, both: Both, why: &str) -> Finding {
     .into_iter()
     .filter_map(|(reading, what)| Some(format!("{what} {}", orders(both, reading)?)))
     .collect();
-    match parts.is_empty() {
-        true => Finding::untried(item, TOO_FEW),
-        false => Finding::ok(item, format!("{}, and not needed: {why}", parts.join("; "))),
+    if parts.is_empty() {
+        Finding::untried(item, TOO_FEW)
+    } else {
+        Finding::ok(item, format!("{}, and not needed: {why}", parts.join("; ")))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether the other tables are joined by the columns that README names.
+//! Whether the other tables are joined by the columns that docs/reference.md names.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ pub fn users(users: &Listing, known: &[Known]) -> Finding {
             Finding::warn(ITEM, "conversations name users by users.fb_id, not by users.id")
                 .hint("Join them so: ON u.fb_id = c.last_staff_id.")
         }
-        0 => Finding::warn(ITEM, "nobody whom the newest conversations name is among the users")
+        0 => Finding::warn(ITEM, "none of the staff that the newest conversations name is among the users")
             .hint("Compare users.raw with conversations.raw: another key of them may be the one that joins."),
         _ => Finding::ok(
             ITEM,

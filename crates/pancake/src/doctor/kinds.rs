@@ -1,4 +1,5 @@
-//! How `type` is read: one value, two at once in either spelling, and a value that no document lists.
+//! How `type` is read: one value, two at once in either spelling, and a value that no document
+//! lists.
 
 use super::finding::Finding;
 use super::known::{Known, Seen};
@@ -74,9 +75,10 @@ pub fn verdict(answers: &Answers, known: &[Known]) -> Finding {
         };
         finding = finding.also(format!("type={kind} {how}, and is never sent"));
     }
-    match listed == Pair::Both || repeated == Pair::Both {
-        true => finding.also("both types could be had by one walk; pancake_fdw makes one for each"),
-        false => finding,
+    if listed == Pair::Both || repeated == Pair::Both {
+        finding.also("both types could be had by one walk; pancake_fdw makes one for each")
+    } else {
+        finding
     }
 }
 

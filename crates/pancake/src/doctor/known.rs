@@ -1,4 +1,5 @@
-//! This module reads of a conversation what the experiments need. What they prove is decided in a file for each.
+//! This module reads of a conversation what the experiments need. What they prove is decided in a
+//! file for each.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ pub struct Known {
     pub kind: Option<String>,
     pub post_id: Option<String>,
     pub tags: BTreeSet<String>,
-    /// Who of the staff it is assigned to, and who answered last.
+    /// The members of staff that it is assigned to, and the one that answered last.
     pub staff: BTreeSet<String>,
     pub inserted_at: Micros,
     pub updated_at: Micros,
@@ -42,7 +43,8 @@ impl Known {
         if order == Order::UpdatedAt { self.has_updated_at } else { self.has_inserted_at }
     }
 
-    /// Whether nothing that a filter compares has changed; a message that came since changes none of it.
+    /// Whether nothing that a filter compares has changed; a message that came since changes none
+    /// of it.
     pub fn is_still(&self, now: &Known) -> bool {
         let then = Known {
             updated_at: now.updated_at,

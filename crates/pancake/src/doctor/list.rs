@@ -1,4 +1,5 @@
-//! This module judges what the first replies show: the page that rows are of, their shape, the clocks, and the order.
+//! This module judges what the first replies show: the page that rows are of, their shape, the
+//! clocks, and the order.
 
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ pub const REPLY: &str = "reply";
 pub const CLOCK: &str = "clock";
 pub const ORDER: &str = "order";
 
-/// The clocks may differ by as much as nobody notices in `now() - interval '5 minutes'`.
+/// The clocks may differ by as much as makes no difference in `now() - interval '5 minutes'`.
 const SKEW: Duration = Duration::from_secs(10);
 
-/// Whether the rows say of which page they are.
+/// Whether the rows hold the id of their page.
 pub fn page(known: &[Known], page_id: &str) -> Finding {
     const ITEM: &str = "page";
     match known.iter().filter_map(|row| row.page_id.as_deref()).find(|id| !is_same_page(id, page_id)) {
         Some(other) => Finding::warn(ITEM, format!("rows say that they are of page {other}, not {page_id}"))
             .hint("Check the option page_id: it is what the column page_id shows."),
         None if known.is_empty() => Finding::ok(ITEM, format!("{page_id} is known and has no conversations")),
-        None => Finding::ok(ITEM, format!("{page_id} is known, and its rows say so")),
+        None => Finding::ok(ITEM, format!("{page_id} is the page of its rows")),
     }
 }
 

@@ -1,5 +1,5 @@
-//! This module judges how messages are paged: whether `current_count` skips exactly so many rows, as scans ask for, or is
-//! rounded to whole batches.
+//! This module judges how messages are paged: whether `current_count` skips exactly so many rows,
+//! as scans ask for, or is rounded to whole batches.
 
 use super::finding::Finding;
 use super::known::Known;
@@ -10,8 +10,8 @@ pub const ITEM: &str = "messages";
 /// So many messages fill a batch.
 const BATCH: i64 = 30;
 
-/// The conversation with the most messages. If rows do not show how many they have, the last one, because it is the
-/// least likely to get a message.
+/// The conversation with the most messages. If rows do not show how many they have, the last one,
+/// because it is the least likely to get a message.
 pub fn choose(known: &[Known]) -> Option<&Known> {
     known.iter().rev().filter(|row| row.messages.is_some()).max_by_key(|row| row.messages).or(known.last())
 }
@@ -23,7 +23,8 @@ fn newest_first(rows: &[Row]) -> Vec<&str> {
     if ascends { ids.rev().collect() } else { ids.collect() }
 }
 
-/// How many rows to skip, so that the last known row comes first again. None if there is no batch to go on from.
+/// How many rows to skip, so that the last known row comes first again. None if there is no batch
+/// to go on from.
 pub fn skip(newest: &Listing) -> Option<u64> {
     match newest {
         Listing::Rows { rows, .. } if rows.len() > 1 => Some(rows.len() as u64 - 1),

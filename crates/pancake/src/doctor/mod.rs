@@ -1,7 +1,7 @@
-//! The doctor: how a page really answers. It reads token, page and first replies, then makes small experiments with rows
-//! that are there, by the requests that scans send; at most 40 requests under the meter, and nothing is changed. This
-//! module decides what is asked, and in which order; what the answers prove is decided by pure functions, a file for
-//! each subject.
+//! The doctor: how a page really answers. It reads token, page and first replies, then makes small
+//! experiments with rows that are there, by the requests that scans send; at most 40 requests under
+//! the meter, and nothing is changed. This module decides what is asked, and in which order; what
+//! the answers prove is decided by pure functions, a file for each subject.
 
 mod cursor;
 mod finding;
@@ -44,7 +44,8 @@ use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
 
-/// What the experiments came to so far: findings in the order of the items, and what is being tried.
+/// What the experiments came to so far: findings in the order of the items, and what is being
+/// tried.
 struct Course {
     findings: Vec<Finding>,
     item: &'static str,
@@ -110,7 +111,8 @@ impl Scan {
 }
 
 impl Requests<'_> {
-    /// Goes through all items. Breaks off at a list that is not in order, because then nothing else can be judged.
+    /// Goes through all items. Breaks off at a list that is not in order, because then nothing else
+    /// can be judged.
     async fn go_through(&self, course: &mut Course, pushdown: &Pushdown) -> Result<ControlFlow<()>> {
         let FirstLook { rows: newest, bytes, passed_over, ahead } = self.first_look().await?;
         let now = self.now().minus_seconds(-ahead.unwrap_or(0));
@@ -191,7 +193,8 @@ impl Requests<'_> {
         Ok(lists)
     }
 
-    /// Asks from a row in mid-list, from the last one of the first batch, and from the last one of what that brings.
+    /// Asks from a row in mid-list, from the last one of the first batch, and from the last one of
+    /// what that brings.
     async fn walk_on(&self, first: &[Known], order: Order) -> Result<Walked> {
         let mut walked = Walked { rows: first.to_vec(), mid: None, last: None };
         if let Some(at) = cursor::row(first, order) {
@@ -209,8 +212,8 @@ impl Requests<'_> {
         Ok(walked)
     }
 
-    /// Asks from a row of the list, and from the one above if that may have moved or gone meanwhile. Returns where it
-    /// leads, and the place of the reply's last row.
+    /// Asks from a row of the list, and from the one above if that may have moved or gone
+    /// meanwhile. Returns where it leads, and the place of the reply's last row.
     async fn step(&self, list: &mut Vec<Known>, at: usize, order: Order) -> Result<(Lead, Option<usize>)> {
         let chain = Chain::whole(order);
         let from = |row: &Known| self.page(&chain, CursorAsk::from(&row.id));
@@ -220,7 +223,7 @@ impl Requests<'_> {
             seen = self.look_once(&from(&list[at - 1])).await?;
             lead = Lead::of(list, at - 1, &seen, order);
         }
-        // Rows that moved meanwhile say nothing about the places of the others.
+        // Rows that moved meanwhile prove nothing about the places of the others.
         if !lead.is_bad() && lead != Lead::Unknown {
             cursor::append(list, &seen);
         }
@@ -396,7 +399,8 @@ impl Requests<'_> {
         Ok(messages::verdict(conversation, &newest, next.as_ref()))
     }
 
-    /// Asks for posts and customers by windows of both widths, and whether posts and users are what rows name.
+    /// Asks for posts and customers by windows of both widths, and whether posts and users are what
+    /// rows name.
     async fn try_other_lists(&self, course: &mut Course, known: &[Known], now: Micros) -> Result<()> {
         course.item = Object::Posts.name();
         let posts = self.ask_widths(Object::Posts, now).await?;

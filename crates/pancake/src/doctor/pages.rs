@@ -1,5 +1,5 @@
-//! This module judges the list of a user's pages, which the table `pages` shows: whether it can be read with the user's
-//! own token, and whether the page is in it.
+//! This module judges the list of a user's pages, which the table `pages` shows: whether it can be
+//! read with the user's own token, and whether the page is in it.
 
 use super::finding::Finding;
 use crate::http::endpoint::address;

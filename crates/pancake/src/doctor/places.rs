@@ -1,7 +1,8 @@
-//! This module measures how far rows stand from the place that their time would give them, over the batches that were
-//! read in each order. Scans allow for rows that show an older time and so stand too high by any distance (seen live in
-//! June, July and September 2026); of rows that show a newer one they take for granted that they stand at most seven
-//! places too low by `updated_at`, and by `inserted_at` at most one (see [`crate::paging::cursor`]).
+//! This module measures how far rows stand from the place that their time would give them, over the
+//! batches that were read in each order. Scans allow for rows that show an older time and so stand
+//! too high by any distance (seen live in June, July and September 2026); of rows that show a newer
+//! one they take for granted that they stand at most seven places too low by `updated_at`, and by
+//! `inserted_at` at most one (see [`crate::paging::cursor`]).
 
 use super::finding::Finding;
 use super::known::Known;
@@ -54,10 +55,11 @@ fn height(times: &[Micros], kept: &[bool], at: usize) -> usize {
     (at + 1..times.len()).filter(|below| kept[*below] && times[*below] > times[at]).count()
 }
 
-/// Marks the rows of a longest subsequence that descends: the fewest others are out of their place. Quadratic, of some
-/// 200 rows.
+/// Marks the rows of a longest subsequence that descends: the fewest others are out of their place.
+/// Quadratic, of some 200 rows.
 pub fn in_place(times: &[Micros]) -> Vec<bool> {
-    // For each row the length of the longest such subsequence that begins with it, and its next row.
+    // For each row the length of the longest such subsequence that begins with it, and its next
+    // row.
     let mut best: Vec<(usize, Option<usize>)> = vec![(1, None); times.len()];
     for at in (0..times.len()).rev() {
         for below in at + 1..times.len() {

@@ -1,5 +1,5 @@
-//! How `post_ids` is read, of which no measurement is known: beside which type, in which spelling, and whether it gives
-//! rows of a post that are not comments.
+//! How `post_ids` is read, of which no measurement is known: beside which type, in which spelling,
+//! and whether it gives rows of a post that are not comments.
 
 use super::finding::Finding;
 use super::known::{Known, Seen};
@@ -81,7 +81,7 @@ pub fn verdict(answers: &Answers, known: &[Known], trusted: bool) -> Finding {
             }
             (false, _) => Finding::warn(ITEM, format!("post_ids={post} {alone}; {picked_out}")),
         };
-        // No type is sent beside post_ids: this is told for whoever asks by other means.
+        // Scans send no type beside post_ids: this is reported for programs that do.
         let beside = answers.beside.iter().find(|(_, seen)| reads(seen, known, post) == Reading::Obeyed);
         return match beside {
             Some((kind, _)) => finding.also(format!("beside type={kind} it is obeyed")),
@@ -114,7 +114,7 @@ pub fn verdict(answers: &Answers, known: &[Known], trusted: bool) -> Finding {
             .also(format!("row {} of a post, which is no comment, does not come", row.id))
             .hint("WHERE post_id = … gives comments alone.")
             .distrust(&[Filterable::PostId]),
-        _ => finding.also("of rows that are no comments it could not be told"),
+        _ => finding.also("of rows that are no comments it could not be determined"),
     }
 }
 

@@ -15,12 +15,12 @@ pub enum Reading {
     Loses(String),
     /// Answered by an error.
     Refused,
-    /// There is no row by which it could be told.
+    /// There is no row that could show it.
     Untold,
 }
 
 impl Reading {
-    /// `must` come, `may` come. A batch tells nothing about rows older than its last.
+    /// `must` come, `may` come. A batch shows nothing about rows older than its last.
     pub fn of(
         seen: &Seen,
         known: &[Known],
@@ -38,10 +38,7 @@ impl Reading {
             return Reading::Loses(lost.id.clone());
         }
         let kept_out = known.iter().filter(reached).any(|row| !may(row));
-        match !rows.is_empty() && kept_out {
-            true => Reading::Obeyed,
-            false => Reading::Untold,
-        }
+        if !rows.is_empty() && kept_out { Reading::Obeyed } else { Reading::Untold }
     }
 
     /// A filter that asks for one thing.
@@ -148,7 +145,7 @@ pub(super) mod tests {
         assert_eq!(read(&seen(&page, |row| row.id == "r3")), Reading::Loses("r9".into()));
         assert_eq!(read(&Seen::Rows(vec![])), Reading::Loses("r9".into()));
         assert_eq!(read(&Seen::Refused), Reading::Refused);
-        // A batch that ends early says nothing of what is behind it.
+        // A batch that ends early shows nothing of the rows behind it.
         assert_eq!(read(&seen(&page, |row| row.id == "r9")), Reading::Untold);
         let one_kind: Vec<_> = page.iter().filter(|row| is("INBOX")(row)).cloned().collect();
         assert_eq!(Reading::plain(&seen(&page, |_| false), &one_kind, is("COMMENT")), Reading::Untold);

@@ -1,6 +1,7 @@
-//! This module sends the doctor's requests. A refusal is an answer like any other: only errors about the token, the page
-//! or its rate end the examination, and a network that fails twice in a row. What is asked for is decided by
-//! [`super`], what the answers prove in a file for each subject.
+//! This module sends the doctor's requests. A refusal is an answer like any other: only errors
+//! about the token, the page or its rate end the examination, and a network that fails twice in a
+//! row. What is asked for is decided by [`super`], what the answers prove in a file for each
+//! subject.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -21,8 +22,9 @@ use crate::schema::keyset::Order;
 use crate::time::Micros;
 use crate::url::Address;
 
-/// Requests that are sent again after a refusal, because it may have been a failure that passes. The experiments send
-/// at most 35, and the list of the user's pages takes one, so that no examination sends more than 40.
+/// Requests that are sent again after a refusal, because it may have been a failure that passes.
+/// The experiments send at most 35, and the list of the user's pages takes one, so that no
+/// examination sends more than 40.
 const SPARE: u32 = 4;
 
 /// A row of another list than the conversations.
@@ -75,8 +77,8 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Asks for conversations in both orders, first by `inserted_at`. Two refusals confirm each other; after a single
-    /// one that request is sent again.
+    /// Asks for conversations in both orders, first by `inserted_at`. Two refusals confirm each
+    /// other; after a single one that request is sent again.
     pub async fn look_in_both(&self, address: impl Fn(Order) -> Address) -> Result<[Seen; 2]> {
         let [inserted, updated] = [Order::InsertedAt, Order::UpdatedAt].map(address);
         let seen = [self.look_once(&inserted).await?, self.look_once(&updated).await?];
@@ -100,7 +102,8 @@ impl<'a> Requests<'a> {
         self.unless_refused(seen, Object::Conversations, Seen::Refused)
     }
 
-    /// Asks for conversations like a scan: a failure is tried again as any other, and is an error in the end.
+    /// Asks for conversations like a scan: a failure is tried again as any other, and is an error
+    /// in the end.
     pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
         let take = |answer: Answer| match answer {
             Answer::Suspect(_) => Ok(None),

@@ -1,5 +1,6 @@
-//! This module counts what is unusual in the rows of the lists. Each such row is read all the same, and shown as the
-//! documentation of its columns has it; the counts show whether a page is of that kind.
+//! This module counts what is unusual in the rows of the lists. Each such row is read all the same,
+//! and shown as the documentation of its columns has it; the counts show whether a page is of that
+//! kind.
 
 use serde_json::value::RawValue;
 
@@ -64,10 +65,11 @@ pub fn verdict(known: &[&Known], passed_over: u64, now: Micros) -> Finding {
     }
     let counts = UNUSUAL.iter().map(|(_, what)| (count(&|row| row.oddities.contains(what)), what));
     unusual.extend(counts.filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
-    match unusual.is_empty() {
-        true => Finding::ok(ITEM, format!("{} rows, none of them unusual", known.len())),
-        false => Finding::warn(ITEM, format!("of {} rows {}", known.len(), unusual.join("; ")))
-            .hint("The column raw shows such rows as they were served."),
+    if unusual.is_empty() {
+        Finding::ok(ITEM, format!("{} rows, none of them unusual", known.len()))
+    } else {
+        Finding::warn(ITEM, format!("of {} rows {}", known.len(), unusual.join("; ")))
+            .hint("The column raw shows such rows as they were served.")
     }
 }
 

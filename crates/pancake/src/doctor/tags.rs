@@ -10,7 +10,8 @@ use crate::plan::request::is_tag_id;
 
 pub const ITEM: &str = "tags";
 
-/// The tags to ask for: one that some rows lack, and another that, if possible, stands beside it on some row.
+/// The tags to ask for: one that some rows lack, and another that, if possible, stands beside it on
+/// some row.
 pub fn choose(known: &[Known]) -> Option<(String, Option<String>)> {
     let mut rows_of: BTreeMap<&String, usize> = BTreeMap::new();
     let mut rows_of_pair: BTreeMap<(&String, &String), usize> = BTreeMap::new();
@@ -86,7 +87,7 @@ pub fn verdict(answers: &Answers, known: &[Known]) -> Finding {
         (Reading::Refused, _) => bad(Finding::fail(ITEM, format!("{pair} is refused"))),
         (_, Reading::TooMany) => bad(Finding::warn(ITEM, format!("{pair} gives rows that have neither"))),
         _ => Finding { status: super::Status::Warn, ..finding }
-            .also(format!("{pair} could not be told: no rows to tell it by")),
+            .also(format!("{pair} could not be determined: there are no such rows")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! How `since` and `until` are read: whether they hold the second that they name, how finely, and on which column.
+//! How `since` and `until` are read: whether they hold the second that they name, how finely, and
+//! on which column.
 
 use super::finding::{Finding, Status};
 use super::known::{Known, Seen};
@@ -13,7 +14,8 @@ pub const UNTIL: &str = "until";
 pub const COLUMN: &str = "time column";
 const BOTH: [Filterable; 2] = [Filterable::UpdatedAt, Filterable::InsertedAt];
 
-/// A window from the second of one known row to that of another; there are rows inside of it and beyond both ends.
+/// A window from the second of one known row to that of another; there are rows inside of it and
+/// beyond both ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub newest: Known,
@@ -25,8 +27,8 @@ fn is_whole(time: Micros) -> bool {
 }
 
 impl Window {
-    /// The smallest one whose ends are as wanted: a time of a whole second, or one with a fraction. Rows newest first, of
-    /// at most 27 days.
+    /// The smallest one whose ends are as wanted: a time of a whole second, or one with a fraction.
+    /// Rows newest first, of at most 27 days.
     fn between(
         rows: &[Known],
         order: Order,
@@ -49,7 +51,8 @@ impl Window {
         })
     }
 
-    /// Two windows by `inserted_at`: each end once at a whole second and once at a fraction, where there are both.
+    /// Two windows by `inserted_at`: each end once at a whole second and once at a fraction, where
+    /// there are both.
     pub fn by_inserted_at(rows: &[Known]) -> Vec<Self> {
         let rows = sound(rows, Order::InsertedAt);
         let between = |newest: &dyn Fn(Micros) -> bool, oldest: &dyn Fn(Micros) -> bool| {
@@ -57,9 +60,10 @@ impl Window {
         };
         let broken = |time| !is_whole(time);
         let pair = [between(&is_whole, &broken), between(&broken, &is_whole)];
-        match pair.iter().all(Option::is_none) {
-            true => between(&|_| true, &|_| true).into_iter().collect(),
-            false => pair.into_iter().flatten().collect(),
+        if pair.iter().all(Option::is_none) {
+            between(&|_| true, &|_| true).into_iter().collect()
+        } else {
+            pair.into_iter().flatten().collect()
         }
     }
 
@@ -158,8 +162,9 @@ pub fn verdicts(windows: &[(Window, Seen)], known: &[Known]) -> [Finding; 2] {
     })
 }
 
-/// Whether the bounds act on the column that `order_by` names: asked for by `updated_at`, where rows move, so some of
-/// them may be missing, but not most. A batch tells nothing about rows older than its last.
+/// Whether the bounds act on the column that `order_by` names: asked for by `updated_at`, where
+/// rows move, so some of them may be missing, but not most. A batch shows nothing about rows older
+/// than its last.
 pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
     const ORDER: Order = Order::UpdatedAt;
     let Some((window, seen)) = window else {
@@ -193,7 +198,7 @@ pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
         () if outside => Finding::new(
             COLUMN,
             Status::Warn,
-            "a bound is ignored: it could not be told on which column the bounds act",
+            "a bound is ignored: the column that the bounds act on could not be determined",
         ),
         () => Finding::ok(COLUMN, "since and until act on the column that order_by names"),
     }

@@ -1,5 +1,6 @@
-//! This module judges the lists that come by windows of time, posts and customers: in the width of a scan's slice, and
-//! over the whole time, which pages have refused (June 2026), answered without rows, or failed at (September 2026).
+//! This module judges the lists that come by windows of time, posts and customers: in the width of
+//! a scan's slice, and over the whole time, which pages have refused (June 2026), answered without
+//! rows, or failed at (September 2026).
 
 use super::finding::Finding;
 use super::requests::{Listing, Row};

@@ -1,7 +1,8 @@
 //! A reply's body as it comes in pieces: inflated into one buffer, and never larger than the limit.
 //! What is in it is read by [`crate::reply::envelope`].
 //!
-//! reqwest's own decompression hands out 4 kB at a time, through four layers; here a body of 200 kB is written once.
+//! reqwest's own decompression hands out 4 kB at a time, through four layers; here a body of 200 kB
+//! is written once.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -34,7 +35,8 @@ pub enum Broken {
 }
 
 impl Body {
-    /// A body of at most `limit` bytes. The room for one of usual size is reserved here, before it is asked for.
+    /// A body of at most `limit` bytes. The room for one of usual size is reserved here, before it
+    /// is asked for.
     pub fn new(limit: usize) -> Result<Self> {
         let mut bytes = Vec::new();
         memory::reserve(&mut bytes, USUAL.min(limit))?;
@@ -81,10 +83,7 @@ impl Body {
     }
 
     pub fn end(self) -> Result<Vec<u8>, Broken> {
-        match self.gzip.is_some_and(|gzip| gzip.open) {
-            true => Err(Broken::Damaged),
-            false => Ok(self.bytes),
-        }
+        if self.gzip.is_some_and(|gzip| gzip.open) { Err(Broken::Damaged) } else { Ok(self.bytes) }
     }
 }
 

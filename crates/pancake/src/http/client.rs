@@ -1,5 +1,6 @@
-//! HTTP: one client per backend, connections kept alive, replies read under a limit.
-//! What a reply means is in [`crate::reply::envelope`]; when a request may leave, by [`crate::http::connection`].
+//! HTTP: one client per backend, connections kept alive, replies read under a limit. What a reply
+//! means is in [`crate::reply::envelope`]; when a request may leave, by
+//! [`crate::http::connection`].
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,8 @@ use crate::reply::retry::{Again, Failure};
 use crate::secret::Secret;
 use crate::url::Address;
 
-/// An open connection that is idle for longer is not relied on: servers and firewalls drop them silently.
+/// An open connection that is idle for longer is not relied on: servers and firewalls drop them
+/// silently.
 const IDLE: Duration = Duration::from_secs(50);
 
 /// The lanes of a backend.
@@ -34,7 +36,7 @@ pub struct Client {
     trust: Trust,
 }
 
-/// As many lanes as anybody wants.
+/// Without a limit on the number of connections.
 impl Default for Client {
     fn default() -> Self {
         Self::with_lanes(Semaphore::MAX_PERMITS)
@@ -82,8 +84,8 @@ impl Route {
     }
 }
 
-/// A request may leave now: over an open connection with the grant spent, or over one that is still to be opened,
-/// which spends its grant when it stands.
+/// A request may leave now: over an open connection with the grant spent, or over one that is still
+/// to be opened, which spends its grant when it stands.
 pub struct Ready {
     lane: Option<Lane>,
     pub turn: Arc<Turn>,
@@ -100,13 +102,14 @@ pub struct Request<'a> {
 }
 
 impl Client {
-    /// A client that holds no more connections than this. A thousand pages at once would need a thousand descriptors:
-    /// instead of failing, the last ones wait until a lane is free.
+    /// A client that holds no more connections than this. A thousand pages at once would need a
+    /// thousand descriptors: instead of failing, the last ones wait until a lane is free.
     pub fn with_lanes(lanes: usize) -> Self {
         Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes, trust: Trust::default() }
     }
 
-    /// Waits until a request may leave: with a grant where a connection is open, else for the moment to open one.
+    /// Waits until a request may leave: with a grant where a connection is open, else for the
+    /// moment to open one.
     pub async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
         let room = self.room.clone().acquire_owned().await.ok();
         let route = Route::of(server);
@@ -119,8 +122,8 @@ impl Client {
         Ready { lane: self.take_idle(&route), turn, room }
     }
 
-    /// Sends the request, and reads the reply to its end. A connection that was open already may turn out to be dead:
-    /// then the request is sent over a new one, with a new grant.
+    /// Sends the request, and reads the reply to its end. A connection that was open already may
+    /// turn out to be dead: then the request is sent over a new one, with a new grant.
     pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
         let Ready { lane, turn, room: _room } = ready;
         if let Some(lane) = lane {
@@ -169,7 +172,8 @@ impl Client {
         Some(idle.swap_remove(found))
     }
 
-    /// Closes the connection that was idle for longest, where idle ones stand in the way of a new one.
+    /// Closes the connection that was idle for longest, where idle ones stand in the way of a new
+    /// one.
     fn make_room(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use = self.lanes - self.room.available_permits();
@@ -189,7 +193,8 @@ impl Lane {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
-            // A peer that has vanished without a word is noticed as fast as one that cannot be reached.
+            // A peer that has vanished without a word is noticed as fast as one that cannot be
+            // reached.
             .tcp_user_timeout(route.connect_timeout)
             .user_agent(concat!("pancake_fdw/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(trust.config(route.ca_file.as_deref())?)
@@ -304,7 +309,7 @@ impl Lane {
                     unreachable("cannot trust the TLS certificate of the API")
                         .hint("If the certificate is signed by a CA of your own, name it in the server option ca_file."),
                 ),
-                // What rustls says of a peer that does not speak TLS.
+                // The error of rustls for a peer that does not speak TLS.
                 () if names(&["corrupt message"]) => {
                     Failure::for_good(unreachable("cannot agree on TLS with the API"))
                 }

@@ -1,8 +1,9 @@
-//! One connection to the API, one request at a time, so that a request leaves the moment its grant is spent.
+//! One connection to the API, one request at a time, so that a request leaves the moment its grant
+//! is spent.
 //!
-//! A new TLS connection takes 200–300 ms: a grant spent before it is open would arrive late, and push the requests
-//! behind it into the next window. So the grant is taken after the connection stands: by the sender where one is open
-//! already, else by the connector itself.
+//! A new TLS connection takes 200–300 ms: a grant spent before it is open would arrive late, and
+//! push the requests behind it into the next window. So the grant is taken after the connection
+//! stands: by the sender where one is open already, else by the connector itself.
 
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +20,11 @@ use crate::stats::{ScanStats, Waiting};
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A grant older than this when the request can leave is stale: another is taken. 205 ms of spacing absorb it.
+/// A grant older than this when the request can leave is stale: another is taken. 205 ms of spacing
+/// absorb it.
 const FRESH: Duration = Duration::from_millis(25);
 
-/// Who opens a connection.
+/// Admits one request at a time that opens a connection.
 #[derive(Clone)]
 pub struct OneAtATime(Arc<Semaphore>);
 
@@ -45,9 +47,9 @@ impl Turn {
         Arc::new(Self { meter, tally, granted: watch::Sender::new(None), opening })
     }
 
-    /// Waits until no other request of the scan opens a connection, and until a grant could be had, roughly: the
-    /// connection takes its time, and spends the grant itself. A scan's first request needs one in any case, and would
-    /// stand in the row twice.
+    /// Waits until no other request of the scan opens a connection, and until a grant could be had,
+    /// roughly: the connection takes its time, and spends the grant itself. A scan's first request
+    /// needs one in any case, and would stand in the row twice.
     pub async fn may_open(&self) {
         drop(self.opening.0.acquire().await);
         let wait = self.meter.ready_in();
@@ -73,7 +75,8 @@ impl Turn {
         self.granted.send_replace(None);
     }
 
-    /// Ends when the request has been on its way for this long; waiting for the meter does not count.
+    /// Ends when the request has been on its way for this long; waiting for the meter does not
+    /// count.
     pub async fn overdue(&self, timeout: Duration) {
         let mut granted = self.granted.subscribe();
         loop {

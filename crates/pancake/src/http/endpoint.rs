@@ -1,4 +1,5 @@
-//! How a chain's next request is addressed: path and parameters. What to ask is decided by [`crate::paging::pager`].
+//! How a chain's next request is addressed: path and parameters. What to ask is decided by
+//! [`crate::paging::pager`].
 
 use crate::paging::cursor;
 use crate::paging::pager::Ask;

@@ -1,5 +1,5 @@
-//! Which servers are trusted: those that the system's CAs vouch for, and those of the CAs in the option `ca_file`.
-//! Connections are opened by [`crate::http::client`].
+//! Which servers are trusted: those that the system's CAs vouch for, and those of the CAs in the
+//! option `ca_file`. Connections are opened by [`crate::http::client`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,8 +12,8 @@ use crate::error::{Error, Kind, Result};
 /// Files of CAs that one backend uses beside one another.
 const KNOWN: usize = 8;
 
-/// Reading the system's CAs takes 10 ms of CPU, so it is done once for all connections of a backend. What `ca_file`
-/// holds is looked at for each: an edit acts at the next connection.
+/// Reading the system's CAs takes 10 ms of CPU, so it is done once for all connections of a
+/// backend. What `ca_file` holds is looked at for each: an edit acts at the next connection.
 #[derive(Default)]
 pub struct Trust {
     /// By the content of `ca_file`, if there is one.
@@ -45,9 +45,10 @@ fn certificates(path: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> 
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(path, &error))?;
-    match certificates.is_empty() {
-        true => Err(unusable(path, &"no certificate in PEM form")),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        Err(unusable(path, &"no certificate in PEM form"))
+    } else {
+        Ok(certificates)
     }
 }
 

@@ -1,5 +1,6 @@
-//! One value of a row on its way to Postgres, and the readers of loosely typed JSON.
-//! Which key feeds which column is in [`crate::schema::column`]; how a cell becomes a datum, by the extension.
+//! One value of a row on its way to Postgres, and the readers of loosely typed JSON. Which key
+//! feeds which column is in [`crate::schema::column`]; how a cell becomes a datum, by the
+//! extension.
 
 use std::borrow::Cow;
 
@@ -82,8 +83,8 @@ pub fn whole(json: &str) -> Option<i64> {
     json.parse().ok().or_else(|| as_float().map(|number| number as i64))
 }
 
-/// The elements of a JSON list. Where something else stands: the values of an object, unless it has an id and so is an
-/// element itself; a scalar as the one element.
+/// The elements of a JSON list. Where something else stands: the values of an object, unless it has
+/// an id and so is an element itself; a scalar as the one element.
 pub fn list<'a>(raw: Raw<'a>) -> Vec<Raw<'a>> {
     let Some(json) = raw else { return Vec::new() };
     match json.get().as_bytes().first() {
@@ -105,7 +106,8 @@ pub fn texts(raw: Raw<'_>) -> Cell<'_> {
     Cell::Texts(list(raw).into_iter().filter_map(text_of).map(Some).collect())
 }
 
-/// A date of which parts may be unknown, as Pancake writes it: `1998-00-00`, or an object with 0 for what is unknown.
+/// A date of which parts may be unknown, as Pancake writes it: `1998-00-00`, or an object with 0
+/// for what is unknown.
 pub fn birthday(raw: Raw<'_>) -> Cell<'_> {
     if !is_object(raw) {
         return Cell::text(raw);
@@ -123,7 +125,8 @@ pub fn birthday(raw: Raw<'_>) -> Cell<'_> {
     }
 }
 
-/// Whether two ids name the same page: one of them may lack the channel's prefix (`zl_`, `ttm_` …; API notes, section I).
+/// Whether two ids name the same page: one of them may lack the channel's prefix (`zl_`, `ttm_` …;
+/// API notes, section I).
 pub fn is_same_page(one: &str, other: &str) -> bool {
     without_channel(one) == without_channel(other)
 }
@@ -143,12 +146,13 @@ pub fn is_object(raw: Raw) -> bool {
 
 /// The numbers of a list of phone numbers, which are objects or plain strings.
 pub fn phones(raw: Raw<'_>) -> Vec<Cow<'_, str>> {
-    let number = |entry| match is_object(entry) {
-        true => {
+    let number = |entry| {
+        if is_object(entry) {
             let numbers = pick(entry, ["phone_number", "captured", "phone", "number"]);
             numbers.into_iter().find_map(text)
+        } else {
+            text(entry)
         }
-        false => text(entry),
     };
     list(raw).into_iter().filter_map(number).collect()
 }

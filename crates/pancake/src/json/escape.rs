@@ -1,5 +1,5 @@
-//! What JSON allows and Postgres does not: `\u0000` and lone surrogates; and JSON pointers into a row.
-//! Everything else about JSON is serde_json's.
+//! What JSON allows and Postgres does not: `\u0000` and lone surrogates; and JSON pointers into a
+//! row. Everything else about JSON is serde_json's.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use memchr::memchr;
 use crate::json::cell::{Raw, list};
 use crate::json::object::{Fields, pick};
 
-/// Replaces escapes that neither `text` nor `jsonb` can hold by U+FFFD. An escaped backslash before `u0000` is text
-/// and stays.
+/// Replaces escapes that neither `text` nor `jsonb` can hold by U+FFFD. An escaped backslash before
+/// `u0000` is text and stays.
 pub fn mend_escapes(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut mended: Option<String> = None;
@@ -50,18 +50,17 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The value that an RFC 6901 pointer names within a row, as it is written; a null is as none. The row itself, which
-/// the empty pointer names, is no value of its own.
+/// The value that an RFC 6901 pointer names within a row, as it is written; a null is as none. The
+/// row itself, which the empty pointer names, is no value of its own.
 pub fn pointer<'a>(row: &Fields<'a>, pointer: &str) -> Raw<'a> {
     let mut steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
     let mut here = row.get(&steps.next()?);
     for step in steps {
-        here = match here?.get().starts_with('[') {
-            true => list(here).get(step.parse::<usize>().ok()?).copied()?,
-            false => {
-                let [value] = pick(here, [&step]);
-                value
-            }
+        here = if here?.get().starts_with('[') {
+            list(here).get(step.parse::<usize>().ok()?).copied()?
+        } else {
+            let [value] = pick(here, [&step]);
+            value
         };
     }
     here

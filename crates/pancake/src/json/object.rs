@@ -1,6 +1,7 @@
-//! The keys of a JSON object, found in one pass, their values unread: what a row of any list is until a column is
-//! asked for. Any key may be missing, null or of another type tomorrow. Which key feeds which column is in
-//! [`crate::schema::column`], what is made of a value in [`crate::json::cell`].
+//! The keys of a JSON object, found in one pass, their values unread: what a row of any list is
+//! until a column is asked for. Any key may be missing, null or of another type tomorrow. Which key
+//! feeds which column is in [`crate::schema::column`], what is made of a value in
+//! [`crate::json::cell`].
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +15,12 @@ use crate::memory;
 /// Rows of conversations have about two dozen keys.
 const USUAL: usize = 24;
 
-/// Keys and values in the order served. A list, as looking through it takes less than hashing would.
+/// Keys and values in the order served. A list, as looking through it takes less than hashing
+/// would.
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     served: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// A key that the object does not have itself: its place in the reply says as much.
+    /// A key that the object itself lacks: its place in the reply implies the value.
     implied: Option<(&'static str, bool)>,
 }
 
@@ -27,7 +29,8 @@ impl<'a> Fields<'a> {
         serde_json::from_str(json)
     }
 
-    /// The value of a key; a null is as none. Of a key that came twice the last value counts, as in jsonb.
+    /// The value of a key; a null is as none. Of a key that came twice the last value counts, as in
+    /// jsonb.
     pub fn get(&self, key: &str) -> Raw<'a> {
         let served = self.served.iter().rev().find(|(name, _)| name == key);
         let served = served.map(|(_, value)| *value).filter(|value| value.get() != "null");
@@ -212,7 +215,8 @@ pub fn spell(text: &str, json: &mut String) {
     json.push_str(&serde_json::Value::from(text).to_string());
 }
 
-/// The values of a few keys of a small object, nothing kept of the others; none where there is no object.
+/// The values of a few keys of a small object, nothing kept of the others; none where there is no
+/// object.
 pub fn pick<'a, const N: usize>(raw: Raw<'a>, keys: [&str; N]) -> [Raw<'a>; N] {
     let none = [None; N];
     let Some(raw) = raw.filter(|raw| raw.get().starts_with('{')) else { return none };

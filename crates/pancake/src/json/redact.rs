@@ -1,5 +1,5 @@
-//! The list of a user's pages without what may be secret, at whatever depth: Pancake's reply holds the tokens of all
-//! of them. Which lists need it is decided where replies are fetched.
+//! The list of a user's pages without what may be secret, at whatever depth: Pancake's reply holds
+//! the tokens of all of them. Which lists need it is decided where replies are fetched.
 
 use serde_json::value::RawValue;
 
@@ -8,7 +8,8 @@ use crate::json::object::{Fields, spell};
 /// What lies deeper is not looked through, and not shown: no page is known to go beyond five.
 const DEEPEST: usize = 100;
 
-/// The same JSON without settings, and without whatever calls itself a token. What is no JSON stays as it is.
+/// The same JSON without settings, and without whatever calls itself a token. What is no JSON stays
+/// as it is.
 pub fn redacted(json: String) -> String {
     let mut shown = String::with_capacity(json.len());
     let Ok(whole) = serde_json::from_str::<&RawValue>(&json) else { return json };

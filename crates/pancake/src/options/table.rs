@@ -1,5 +1,6 @@
-//! Every option of the wrapper: where it stands, what it takes, what it is by default.
-//! The validator, its HINTs, the readers of servers and tables, and README's table all come from [`OPTIONS`].
+//! Every option of the wrapper: where it stands, what it takes, what it is by default. The
+//! validator, its HINTs, the readers of servers and tables, and the table of docs/reference.md all
+//! come from [`OPTIONS`].
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Place {
     }
 }
 
-/// Who may set an option.
+/// The roles that may set an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     Anyone,
@@ -45,7 +46,7 @@ pub struct OptionDef {
     pub places: &'static [Place],
     pub default: Option<&'static str>,
     pub permission: Permission,
-    /// Says what is wrong with a value, as the end of the sentence `"x" is not valid: …`.
+    /// Returns what is wrong with a value, as the end of the sentence `"x" is not valid: …`.
     check: fn(&str) -> Result<(), String>,
 }
 
@@ -94,9 +95,10 @@ pub fn validate(place: Place, name: &str, value: &str) -> Result<&'static Option
         // An address may have been copied with the token, or the password of a proxy, in it.
         let may_be_secret = place == Place::UserMapping || value.contains(['?', '@']);
         let error = bad(option.name)(reason);
-        match may_be_secret {
-            true => error.detail("The value is not shown here."),
-            false => error.detail(format!("The value is \"{value}\".")),
+        if may_be_secret {
+            error.detail("The value is not shown here.")
+        } else {
+            error.detail(format!("The value is \"{value}\"."))
         }
     })?;
     Ok(option)
@@ -119,10 +121,7 @@ fn unknown(place: Place, name: &str, here: &[&str]) -> Error {
 }
 
 fn not_empty(value: &str) -> Result<(), String> {
-    match value.trim().is_empty() {
-        true => Err("it must not be empty".to_owned()),
-        false => Ok(()),
-    }
+    if value.trim().is_empty() { Err("it must not be empty".to_owned()) } else { Ok(()) }
 }
 
 fn page_id(value: &str) -> Result<(), String> {
@@ -136,16 +135,18 @@ fn page_id(value: &str) -> Result<(), String> {
 }
 
 fn absolute_path(value: &str) -> Result<(), String> {
-    match value.starts_with('/') {
-        true => Ok(()),
-        false => Err("it must be an absolute path on the database server".to_owned()),
+    if value.starts_with('/') {
+        Ok(())
+    } else {
+        Err("it must be an absolute path on the database server".to_owned())
     }
 }
 
 fn json_pointer(value: &str) -> Result<(), String> {
-    match value.is_empty() || value.starts_with('/') {
-        true => Ok(()),
-        false => Err("it must be a JSON pointer, such as \"/page_customer/gender\"".to_owned()),
+    if value.is_empty() || value.starts_with('/') {
+        Ok(())
+    } else {
+        Err("it must be a JSON pointer, such as \"/page_customer/gender\"".to_owned())
     }
 }
 
@@ -185,7 +186,7 @@ fn object(value: &str) -> Result<Object, String> {
     })
 }
 
-/// What a server says, defaults filled in.
+/// The options of a server, defaults filled in.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     pub base_url: BaseUrl,
@@ -199,7 +200,7 @@ pub struct ServerOptions {
     pub ca_file: Option<String>,
 }
 
-/// What a table says, the server's word taken where the table is silent.
+/// The options of a table; those that it does not set are the server's.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     pub object: Object,
@@ -264,7 +265,7 @@ impl TableOptions {
         let page_id = given(table, "page_id").or(given(server, "page_id")).map(str::to_owned);
         if page_id.is_none() && object.needs_page() {
             return Err(Error::new(Kind::MissingOption, "option \"page_id\" is required")
-                .detail(format!("Neither the server nor the foreign table says which page its {} are of.", object.name()))
+                .detail(format!("Neither the server nor the foreign table has the option page_id, which {} need.", object.name()))
                 .hint("Set it on the server: ALTER SERVER … OPTIONS (ADD page_id '…'), or on the foreign table."));
         }
         let page_id = page_id.filter(|_| object.needs_page());

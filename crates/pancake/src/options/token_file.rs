@@ -4,9 +4,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
-/// Finds a page's token in the text of a token file: one bare token, or lines `page_id:token`, split at the last
-/// colon (page ids hold colons). Empty lines and lines that begin with `#` are passed over, and so is the mark with
-/// which some editors begin a file.
+/// Finds a page's token in the text of a token file: one bare token, or lines `page_id:token`,
+/// split at the last colon (page ids hold colons). Empty lines and lines that begin with `#` are
+/// passed over, and so is the mark with which some editors begin a file.
 pub fn from_file(text: &str, page_id: &str) -> Result<Secret> {
     let lines: Vec<&str> = text
         .trim_start_matches('\u{feff}')

@@ -22,10 +22,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// `512kB`, `32MB`; a kilobyte is 1024 bytes, as in Postgres. The unit is required.
 pub fn parse_size(text: &str) -> Result<usize, String> {
     let bytes = number_with_unit(text, &SIZE_UNITS, "32MB")?;
-    match bytes < 9e15 {
-        true => Ok(bytes as usize),
-        false => Err("it is too large".to_owned()),
-    }
+    if bytes < 9e15 { Ok(bytes as usize) } else { Err("it is too large".to_owned()) }
 }
 
 fn number_with_unit(text: &str, units: &[(&str, f64)], example: &str) -> Result<f64, String> {

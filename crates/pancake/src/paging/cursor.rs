@@ -1,39 +1,47 @@
-//! This module walks one list query, each row exactly once: it decides which request comes next, and what a reply
-//! proves. It is pure: HTTP, retries and the clock are passed in by [`crate::scan::run`].
+//! This module walks one list query, each row exactly once: it decides which request comes next,
+//! and what a reply proves. It is pure: HTTP, retries and the clock are passed in by
+//! [`crate::scan::run`].
 //!
-//! The list goes by the real time of its rows, newest first; a batch is an unbroken piece of it. While the walk goes on,
-//! rows get messages (and jump to the head if the order is `updated_at`), vanish, and surface up to 60 s late. Some rows
-//! show an older time than their real one, and so stand too high by any distance; rows that show a newer one stand at
-//! most seven rows too low (API notes, section I).
+//! The list goes by the real time of its rows, newest first; a batch is an unbroken piece of it.
+//! While the walk goes on, rows get messages (and jump to the head if the order is `updated_at`),
+//! vanish, and surface up to 60 s late. Some rows show an older time than their real one, and so
+//! stand too high by any distance; rows that show a newer one stand at most seven rows too low (API
+//! notes, section I).
 //!
 //! **Forms of requests.** The walk depends on three, all of them in daily use by others:
 //!
 //! - *head*: no times, no cursor. It is the last resort of every other form.
 //! - *step*: a cursor, no times.
-//! - *anchor*: `since` and `until`, at most 27 days apart and `until` at least a day ago, only to find a row to begin
-//!   from. An empty, refused or too low anchor is replaced by one further up, and after three by the head.
+//! - *anchor*: `since` and `until`, at most 27 days apart and `until` at least a day ago, only to
+//!   find a row to begin from. An empty, refused or too low anchor is replaced by one further up,
+//!   and after three by the head.
 //!
-//! **The rule.** The walk keeps its *trail*, the last rows that it knows, in the order of the list; the last of them is
-//! its place. A reply carries it on only if it holds a row of the trail: what stands behind that row in the reply
-//! follows it in the list.
+//! **The rule.** The walk keeps its *trail*, the last rows that it has seen, in the order of the
+//! list; the last of them is its place. A reply carries it on only if it holds a row of the trail:
+//! what stands behind that row in the reply follows it in the list.
 //!
-//! 1. A step asks from the last row of the previous distinct time, so that ties and the place come again.
-//! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further up are tried as
-//!    cursors, then the place itself, then an anchor above it, then the walk begins at the head again.
-//!    A server may take no cursor but the last row of a reply. Then a *jump* asks from the place, and a *check* repeats
-//!    the request that brought it: if the place is still its last row, the jump's first row follows it in the list. A
-//!    second jump that begins with that row is taken in: three requests for a batch.
-//! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond it.
-//! 4. The end of the list is proven without times: the place, which was the last row of a reply, brings nothing as
-//!    cursor; and asked from above it, or at the head if that is one reply, it comes again with nothing behind.
+//! 1. A step asks from the last row of the previous distinct time, so that ties and the place come
+//!    again.
+//! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further
+//!    up are tried as cursors, then the place itself, then an anchor above it, then the walk begins
+//!    at the head again. A server may take no cursor but the last row of a reply. Then a *jump*
+//!    asks from the place, and a *check* repeats the request that brought it: if the place is still
+//!    its last row, the jump's first row follows it in the list. A second jump that begins with
+//!    that row is taken in: three requests for a batch.
+//! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond
+//!    it.
+//! 4. The end of the list is proven without times: the place, which was the last row of a reply,
+//!    brings nothing as cursor; and asked from above it, or at the head if that is one reply, it
+//!    comes again with nothing behind.
 //! 5. An upper bound begins with an anchor that shows a row above it.
 //!
-//! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row that kept its place
-//! is skipped. A jump has no such pair: it depends on a cursor that leads on from its row and not from its time, which
-//! nobody has seen on a page of that kind, so none is made from one of several rows of one time. A row that left its
-//! place went to the head, where [`crate::paging::head_check`] finds it. **Why nothing comes twice.** Ids of the last
-//! rows are remembered, and what is newer than all of them has come before. **Why it ends.** Beginning anew without a
-//! new row is counted.
+//! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row
+//! that kept its place is skipped. A jump has no such pair: it depends on a cursor that leads on
+//! from its row and not from its time, which has not been seen on a page of that kind, so none is
+//! made from one of several rows of one time. A row that left its place went to the head, where
+//! [`crate::paging::head_check`] finds it. **Why nothing comes twice.** Ids of the last rows are
+//! remembered, and what is newer than all of them has come before. **Why it ends.** Beginning anew
+//! without a new row is counted.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -78,15 +86,17 @@ pub enum End {
 
 /// A server's batch is never larger than this (API notes, section B).
 pub const FULL_BATCH: usize = 60;
-/// Lengths of replies that may be the limit of a server. A list of such a length is not taken for whole before a cursor
-/// has been seen to work.
+/// Lengths of replies that may be the limit of a server. A list of such a length is not taken for
+/// whole before a cursor has been seen to work.
 const LIKELY_BATCHES: [usize; 5] = [10, 20, 25, 30, 50];
-/// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section B). No row is so
-/// late, so a later bound is as good as none.
+/// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section
+/// B). No row is so late, so a later bound is as good as none.
 pub const LAST_SECOND: i64 = 99_999_999_999;
-/// The widest window: windows of a month were refused, and 28 days can be a month (API notes, section I).
+/// The widest window: windows of a month were refused, and 28 days can be a month (API notes,
+/// section I).
 pub const WIDTH_SECONDS: i64 = 27 * 86_400;
-/// No client sends an `until` near now or beyond (API notes, section I), so none nearer than this is sent here.
+/// No client sends an `until` near now or beyond (API notes, section I), so none nearer than this
+/// is sent here.
 const RECENT_SECONDS: i64 = 86_400;
 /// By `updated_at` a walk begins so far above its upper bound.
 const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
@@ -94,8 +104,8 @@ const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
 const ROWS_ABOVE: i64 = 4;
 /// Anchors that are tried before the head.
 const ANCHORS: u32 = 3;
-/// Cursors that are tried before an anchor, or before the walk begins anew: on a busy page a row can move away while it is
-/// asked from.
+/// Cursors that are tried before an anchor, or before the walk begins anew: on a busy page a row
+/// can move away while it is asked from.
 const CURSORS: u32 = 6;
 
 /// What a walk takes for granted; smaller in tests, so that all of a small model can be seen.
@@ -104,15 +114,17 @@ const CURSORS: u32 = 6;
 pub struct Terms {
     /// A server's batch is never larger.
     pub full_batch: usize,
-    /// Requests that bring no new row and move no place, or looks at the head, before the walk gives up.
+    /// Requests that bring no new row and move no place, or looks at the head, before the walk
+    /// gives up.
     pub patience: u32,
-    /// So many rows in a row beyond a bound pass it: one more than the rows that a row can stand too low by.
+    /// So many rows in a row beyond a bound pass it: one more than the rows that a row can stand
+    /// too low by.
     pub beyond: usize,
 }
 
 impl Terms {
-    /// A row that is newer than so many in a row above it stands lower than any that has been seen: by `inserted_at` no
-    /// more than neighbours have been seen swapped.
+    /// A row that is newer than so many in a row above it stands lower than any that has been seen:
+    /// by `inserted_at` no more than neighbours have been seen swapped.
     pub fn beyond_by(&self, order: Order) -> usize {
         match order {
             Order::UpdatedAt => self.beyond,
@@ -129,17 +141,19 @@ pub struct CursorPager {
     terms: Terms,
     order: Order,
     window: TimeRange,
-    /// The window before parts of it were left to other walks. A row without the time of the order shows another one there,
-    /// and is handed out wherever in this it stands.
+    /// The window before parts of it were left to other walks. A row without the time of the order
+    /// shows another one there, and is handed out wherever in this it stands.
     whole: TimeRange,
     state: State,
     /// The last rows that are known, in the order of the list.
     trail: VecDeque<RowKey>,
     /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
     in_a_row: usize,
-    /// Rows that were taken into the trail since the walk began at the head; `None` if it began at an anchor.
+    /// Rows that were taken into the trail since the walk began at the head; `None` if it began at
+    /// an anchor.
     since_head: Option<usize>,
-    /// The request whose reply had the place as its last row, and whether no row was repeated behind it.
+    /// The request whose reply had the place as its last row, and whether no row was repeated
+    /// behind it.
     brought_by: Option<Ask>,
     is_at_end: bool,
     handed: Handed,
@@ -149,7 +163,8 @@ pub struct CursorPager {
     misses: u32,
     /// The last cursors did not lead on: an anchor is tried after the first one.
     cursors_fail: bool,
-    /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those that led on.
+    /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those
+    /// that led on.
     refused_in_a_row: u32,
     refused_cursors: u32,
     led_cursors: u32,
@@ -167,8 +182,9 @@ pub struct CursorPager {
     more_follows: bool,
     /// The last reply was as long as a reply can be.
     was_full: bool,
-    /// The longest reply so far, and whether more was seen behind a shorter one than a reply can be: then the page's
-    /// replies are no longer than this, and it is not probed after each whether more follows.
+    /// The longest reply so far, and whether more was seen behind a shorter one than a reply can
+    /// be: then the page's replies are no longer than this, and it is not probed after each whether
+    /// more follows.
     longest: usize,
     has_small_batches: bool,
     /// No `until` later than this is sent.
@@ -294,8 +310,8 @@ impl CursorPager {
         Self { state, ..Self::on(terms, window, order, Micros(0).into()) }
     }
 
-    /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to the next, in
-    /// microseconds; the other walk begins some rows above.
+    /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to
+    /// the next, in microseconds; the other walk begins some rows above.
     pub fn cut(&mut self, low: Micros, gap: i64) -> Self {
         let window = TimeRange { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
@@ -316,7 +332,8 @@ impl CursorPager {
             && matches!(self.state, State::Anchor { tried: 1.., .. } | State::Head { .. })
     }
 
-    /// Whether what was left to another walk can still be taken back: none of its rows has come here.
+    /// Whether what was left to another walk can still be taken back: none of its rows has come
+    /// here.
     pub fn can_take_back(&self) -> bool {
         !self.has_left_out && self.ended().is_none()
     }
@@ -341,8 +358,8 @@ impl CursorPager {
         Some(self.window.high.map_or(lowest, |high| high.min(lowest)))
     }
 
-    /// Rows that show a later time than this can be handed out in order, because none that is still to come shows a newer
-    /// one than they do.
+    /// Rows that show a later time than this can be handed out in order, because none that is still
+    /// to come shows a newer one than they do.
     pub fn reached(&self) -> Option<Micros> {
         // By `inserted_at` no more than neighbours have been seen swapped.
         let rows = if self.order == Order::UpdatedAt { self.terms.beyond } else { 1 };
@@ -352,7 +369,8 @@ impl CursorPager {
 
     /// Whether rows were seen that may stand any distance above the time that they show.
     pub fn is_loose(&self) -> bool {
-        // By `inserted_at` neighbours may be swapped, and an upper bound is passed by more than one.
+        // By `inserted_at` neighbours may be swapped, and an upper bound is passed by more than
+        // one.
         match self.order {
             Order::UpdatedAt => self.is_loose,
             Order::InsertedAt | Order::Served => self.has_undated,
@@ -399,8 +417,8 @@ impl CursorPager {
         }
     }
 
-    /// A request failed in a way that may be due to its form, which the refusal may name. False if there is no other form
-    /// left.
+    /// A request failed in a way that may be due to its form, which the refusal may name. False if
+    /// there is no other form left.
     pub fn lost(&mut self, is_named: bool) -> Result<bool> {
         // All that is left then is what has been tried before.
         self.count();
@@ -434,7 +452,8 @@ impl CursorPager {
         self.fruitless += u32::from(self.state != State::Probe);
     }
 
-    /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
+    /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than
+    /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], now: Micros) -> Result<Vec<usize>> {
         self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
         let unique = without_repeats(rows);
@@ -517,7 +536,8 @@ impl CursorPager {
                 let sought = if self.trail.is_empty() { self.window.high } else { self.place() };
                 let above = sought.map_or(0, |sought| rows.iter().take_while(|row| row.at > sought).count());
                 let is_above = above > 0;
-                // The window leaves out what is newer than it. Below so many of its rows nothing so new stands.
+                // The window leaves out what is newer than it. Below so many of its rows nothing so
+                // new stands.
                 let beyond = self.terms.beyond_by(self.order);
                 let is_whole = self.trail.is_empty() || joint.map_or(above, |(row, _)| row + 1) >= beyond;
                 match joint {
@@ -530,7 +550,8 @@ impl CursorPager {
                         self.since_head = None;
                         return self.settle(rows, 0);
                     }
-                    // A window may leave out rows that show an older time: its reply gives a cursor, and no piece.
+                    // A window may leave out rows that show an older time: its reply gives a
+                    // cursor, and no piece.
                     _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.takes_only_last_rows => {
                         self.forget_all();
                         self.since_head = None;
@@ -545,13 +566,15 @@ impl CursorPager {
                 self.has_small_batches |= self.more_follows;
                 // Only as the last row of a reply the place is sure to be taken for a cursor.
                 let is_end = rows.is_empty() && self.is_at_end;
-                // The end of a list of one reply is proven by the head, which shows what moved as well.
+                // The end of a list of one reply is proven by the head, which shows what moved as
+                // well.
                 let is_one_reply = self.since_head.is_some_and(|taken| taken <= self.longest)
                     && self.longest < self.terms.full_batch
                     && !LIKELY_BATCHES.contains(&self.longest);
-                match is_end && is_one_reply {
-                    true => self.state = State::Head { confirming: true },
-                    false => self.step(is_end),
+                if is_end && is_one_reply {
+                    self.state = State::Head { confirming: true }
+                } else {
+                    self.step(is_end)
                 }
             }
             State::Step { from, confirming } => match joint {
@@ -563,9 +586,10 @@ impl CursorPager {
                 Some((row, known))
                     if row + 1 == rows.len() && known + 1 < self.trail.len() && self.was_full =>
                 {
-                    match known > from {
-                        true => self.state = State::Step { from: known, confirming },
-                        false => self.miss(from, confirming),
+                    if known > from {
+                        self.state = State::Step { from: known, confirming }
+                    } else {
+                        self.miss(from, confirming)
                     }
                 }
                 Some((row, known)) if row + 1 == rows.len() => {
@@ -613,8 +637,8 @@ impl CursorPager {
         Vec::new()
     }
 
-    /// Takes in what stands behind a row of the trail. If nothing does, that row is the place; `next` follows it if it
-    /// was the place before.
+    /// Takes in what stands behind a row of the trail. If nothing does, that row is the place;
+    /// `next` follows it if it was the place before.
     fn join(&mut self, rows: &[&RowKey], row: usize, known: usize, next: Next) -> Vec<usize> {
         let was_place = known + 1 == self.trail.len();
         self.forget_below(known);
@@ -625,8 +649,9 @@ impl CursorPager {
         Vec::new()
     }
 
-    /// An error if a row shows a newer time than eight in a row above it in the same reply, or by `inserted_at` than two:
-    /// then nothing that is proven by rows beyond a bound holds on this page.
+    /// An error if a row shows a newer time than eight in a row above it in the same reply, or by
+    /// `inserted_at` than two: then nothing that is proven by rows beyond a bound holds on this
+    /// page.
     fn in_order(&self, rows: &[&RowKey]) -> Result<()> {
         let beyond = self.terms.beyond_by(self.order);
         let dated: Vec<&&RowKey> = rows.iter().filter(|row| row.is_dated).collect();
@@ -724,9 +749,10 @@ impl CursorPager {
 
     /// A time not older than that of the place: of the last rows one shows its real time.
     fn place(&self) -> Option<Micros> {
-        match self.tail().count() == self.terms.beyond {
-            true => self.tail().map(|row| row.at).max(),
-            false => self.newest_above(),
+        if self.tail().count() == self.terms.beyond {
+            self.tail().map(|row| row.at).max()
+        } else {
+            self.newest_above()
         }
     }
 
@@ -797,8 +823,8 @@ impl CursorPager {
         }
     }
 
-    /// Whether the place is to be tried as cursor: none of the others led on, as where a server takes only the last row of a
-    /// reply.
+    /// Whether the place is to be tried as cursor: none of the others led on, as where a server
+    /// takes only the last row of a reply.
     fn can_jump(&self) -> bool {
         // On a page where rows vanish and move, others lead on.
         let others_fail =
@@ -821,14 +847,15 @@ impl CursorPager {
     /// Asks for an anchor, or at the head if it would be too recent.
     fn anchor(&mut self, until: UnixSeconds, tried: u32) {
         let is_taken = self.anchors.are_taken && until.0 <= self.latest_until.0 && until.0 > 0;
-        self.state = match is_taken && tried < ANCHORS {
-            true => State::Anchor { until, tried },
-            false => State::Head { confirming: false },
+        self.state = if is_taken && tried < ANCHORS {
+            State::Anchor { until, tried }
+        } else {
+            State::Head { confirming: false }
         };
     }
 
-    /// An anchor was refused, or its reply shows nothing above what is looked for. Its rows, if there are any, show how
-    /// densely they stand; else the next window is asked for.
+    /// An anchor was refused, or its reply shows nothing above what is looked for. Its rows, if
+    /// there are any, show how densely they stand; else the next window is asked for.
     fn anchor_further_up(&mut self, rows: &[&RowKey]) {
         let State::Anchor { until, tried } = self.state else { return };
         let up = match (rows.first(), rows.last()) {

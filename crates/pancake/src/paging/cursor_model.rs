@@ -1,5 +1,6 @@
-//! Walks by `updated_at` over random loose lists: rows show older times than that of their place, batches are short,
-//! cursors are refused, requests fail. What matches comes once, or the walk fails.
+//! Walks by `updated_at` over random loose lists: rows show older times than that of their place,
+//! batches are short, cursors are refused, requests fail. What matches comes once, or the walk
+//! fails.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +24,8 @@ impl Dice {
     }
 }
 
-/// A row that failed as a cursor stands all the same: rows above and below it are not eight in a row.
+/// A row that failed as a cursor stands all the same: rows above and below it are not eight in a
+/// row.
 #[test]
 fn rows_beyond_a_bound_are_counted_in_a_row() {
     let mut list: Vec<RowKey> = (0..8).map(|i| spot(&format!("first {i}"), -i)).collect();

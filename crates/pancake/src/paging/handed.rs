@@ -1,8 +1,9 @@
 //! Which rows of a walk were handed out already.
 //!
-//! By `updated_at` by their ids alone, because a row may show any older time. By `inserted_at` a row never changes its
-//! time, and none stands more than a place too low: the rows of the last batches are enough, and what is newer than all
-//! of them was handed out, or began after the walk. Of rows without a time the ids are kept.
+//! By `updated_at` by their ids alone, because a row may show any older time. By `inserted_at` a
+//! row never changes its time, and none stands more than a place too low: the rows of the last
+//! batches are enough, and what is newer than all of them was handed out, or began after the walk.
+//! Of rows without a time the ids are kept.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +64,8 @@ mod tests {
     fn each_row_is_new_once_in_both_orders() {
         for order in [Order::InsertedAt, Order::UpdatedAt] {
             let mut handed = Handed::by(order, 2);
-            // After a few rows the walk begins anew and meets a newer one; then it comes to what it had, and goes on.
+            // After a few rows the walk begins anew and meets a newer one; then it comes to what it
+            // had, and goes on.
             for id in (40..50).rev() {
                 assert!(new(&mut handed, id, id));
             }

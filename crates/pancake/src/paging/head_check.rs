@@ -1,15 +1,18 @@
-//! This module reads the head of a moving list again: what moved up there while chains were walked by `updated_at`.
-//! How one look reads down to where it must is the walk's matter again; which rows are new, the union's.
+//! This module reads the head of a moving list again: what moved up there while chains were walked
+//! by `updated_at`. How one look reads down to where it must is the walk's matter again; which rows
+//! are new, the union's.
 //!
-//! **The rule.** Let W₀ be the newest row of a chain's first reply, the oldest of them where there are several chains.
-//! A row that left its place since then is newer than W₀ − 60 s, for messages surface that late. After the walks the
-//! head is read down to there, once for all chains; as long as a look took more than one reply (rows may have moved
-//! meanwhile), another follows, down to the newest row of the look before, until one is a single reply, or begins as
-//! the look before did, which had found nothing new.
+//! **The rule.** Let W₀ be the newest row of a chain's first reply, the oldest of them where there
+//! are several chains. A row that left its place since then is newer than W₀ − 60 s, for messages
+//! surface that late. After the walks the head is read down to there, once for all chains; as long
+//! as a look took more than one reply (rows may have moved meanwhile), another follows, down to the
+//! newest row of the look before, until one is a single reply, or begins as the look before did,
+//! which had found nothing new.
 //!
-//! **What remains.** A row that was not seen yet, gets a message during a look of several replies and surfaces late,
-//! below what the next look shows, is missed: that takes a page on which more than a batch of rows changes within a
-//! minute. To reach down a minute each time would end no look on such a page.
+//! **What remains.** A row that was not seen yet, gets a message during a look of several replies
+//! and surfaces late, below what the next look shows, is missed: that takes a page on which more
+//! than a batch of rows changes within a minute. To reach down a minute each time would end no look
+//! on such a page.
 
 use crate::error::Result;
 use crate::paging::cursor::{Ask, CursorPager, End, Terms, restless};
@@ -107,12 +110,13 @@ impl HeadCheck {
             self.newest = newest(rows, now);
             self.head = Some(rows.to_vec());
         }
-        // Any row that shows up is welcome, also below where the look must reach: a row that moved twice may surface there.
+        // Any row that shows up is welcome, also below where the look must reach: a row that moved
+        // twice may surface there.
         let in_window = |i: &usize| self.window.holds(rows[*i].at);
         let fresh: Vec<usize> = (0..rows.len()).filter(in_window).filter(|i| is_new(&rows[*i])).collect();
         self.found += fresh.len();
-        // One reply is one moment. Longer looks are over when the next begins as this one did: then no row came up
-        // from below in between.
+        // One reply is one moment. Longer looks are over when the next begins as this one did: then
+        // no row came up from below in between.
         let unmoved = self.head.is_some() && self.head == self.quiet_head;
         match (look.ended(), self.newest) {
             (Some(_), _) if self.replies == 1 => {}

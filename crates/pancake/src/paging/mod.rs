@@ -1,4 +1,5 @@
-//! This module pages through one list query, each row exactly once. Pure: what a page refuses is remembered by `verdicts`; HTTP, retries and the clock are passed in.
+//! This module pages through one list query, each row exactly once. Pure: what a page refuses is
+//! remembered by `verdicts`; HTTP, retries and the clock are passed in.
 
 pub mod cursor;
 pub mod handed;

@@ -1,40 +1,45 @@
-//! This module walks the messages of one conversation, newest first: it decides what to ask next and what a reply proves
-//! (API notes, sections D and I).
+//! This module walks the messages of one conversation, newest first: it decides what to ask next
+//! and what a reply proves (API notes, sections D and I).
 //!
-//! A request skips so many of the newest messages (`current_count`). A message that arrives between two requests shifts
-//! all others down, one that is deleted shifts those below it up, and in both cases a row could be missed without a
-//! sign. The walk is keyset pagination on top of an offset: a row is handed out only if a reply shows that it follows a
-//! known row.
+//! A request skips so many of the newest messages (`current_count`). A message that arrives between
+//! two requests shifts all others down, one that is deleted shifts those below it up, and in both
+//! cases a row could be missed without a sign. The walk is keyset pagination on top of an offset: a
+//! row is handed out only if a reply shows that it follows a known row.
 //!
-//! **The usual server.** Each request skips one row less than are known, so that the last known row comes first again.
+//! **The usual server.** Each request skips one row less than are known, so that the last known row
+//! comes first again.
 //!
 //! 1. What stands behind the last known row of a reply is new, whatever came or went above it.
 //! 2. A reply without any known row lies too low: the walk goes back up until a reply joins on.
-//! 3. A short batch proves nothing, because no document promises that batches are full. A reply of nothing but the last
-//!    known row is followed by a request for what stands behind it, and only if that reply is empty the list ends.
+//! 3. A short batch proves nothing, because no document promises that batches are full. A reply of
+//!    nothing but the last known row is followed by a request for what stands behind it, and only
+//!    if that reply is empty the list ends.
 //!
-//! **Servers whose batches never overlap**: those that reply with one row at a time (always, or from the second request
-//! on), and those that round `current_count` to whole batches, down, up or to the nearest. Two replies then have no row
-//! in common, and [`Step::Edge`] proves that they are neighbours: `above` is the reply that ends with the last known
-//! row, `below` the one that begins right behind it by its count of rows. They are asked for in turn until the last four
-//! replies are above, below, above, below, each with the same ids as before. Then nothing stands between them, and the
-//! rows of `below` are handed out, or the list ends if it is empty. Any difference leads back to where the replies join.
-//! If a longer step was needed to leave the batch of `above` (a short last batch whose `current_count` is rounded down),
-//! the place is narrowed by bisection first.
+//! **Servers whose batches never overlap**: those that reply with one row at a time (always, or
+//! from the second request on), and those that round `current_count` to whole batches, down, up or
+//! to the nearest. Two replies then have no row in common, and [`Step::Edge`] proves that they are
+//! neighbours: `above` is the reply that ends with the last known row, `below` the one that begins
+//! right behind it by its count of rows. They are asked for in turn until the last four replies are
+//! above, below, above, below, each with the same ids as before. Then nothing stands between them,
+//! and the rows of `below` are handed out, or the list ends if it is empty. Any difference leads
+//! back to where the replies join. If a longer step was needed to leave the batch of `above` (a
+//! short last batch whose `current_count` is rounded down), the place is narrowed by bisection
+//! first.
 //!
-//! **Why nothing is lost.** Known messages and those that arrived meanwhile are always the upper part of the list, without
-//! a gap. **Why nothing comes twice.** Only unknown ids are handed out. **Why it ends.** Replies that bring nothing
-//! new are counted.
+//! **Why nothing is lost.** Known messages and those that arrived meanwhile are always the upper
+//! part of the list, without a gap. **Why nothing comes twice.** Only unknown ids are handed out.
+//! **Why it ends.** Replies that bring nothing new are counted.
 //!
-//! **What is assumed.** A loss takes one of these coincidences, and the model in `offset_model.rs` excludes exactly
-//! them:
+//! **What is assumed.** A loss takes one of these coincidences, and the model in `offset_model.rs`
+//! excludes exactly them:
 //!
-//! - At the end of a list, a batch holds one row although another follows, a row above is deleted before the very
-//!   next request, and the reply to that is empty. (One more request for each conversation would be needed to see it.)
-//! - Where batches do not overlap, the list shifts up, down and up again by as many rows, each time between two
-//!   requests of one proof.
-//! - A server that rounds `current_count` rounds it to its own batch size, and cuts no batch short to one row, nor the
-//!   same batch twice.
+//! - At the end of a list, a batch holds one row although another follows, a row above is deleted
+//!   before the very next request, and the reply to that is empty. (One more request for each
+//!   conversation would be needed to see it.)
+//! - Where batches do not overlap, the list shifts up, down and up again by as many rows, each time
+//!   between two requests of one proof.
+//! - A server that rounds `current_count` rounds it to its own batch size, and cuts no batch short
+//!   to one row, nor the same batch twice.
 
 use std::collections::HashSet;
 
@@ -44,7 +49,8 @@ use crate::paging::id_set::IdSet;
 use crate::schema::keyset::{RowKey, TimeRange};
 use crate::time::Micros;
 
-/// So many replies, in turn from above and below an edge, prove that nothing stands between the two.
+/// So many replies, in turn from above and below an edge, prove that nothing stands between the
+/// two.
 const PROOF: u32 = 4;
 
 #[derive(Clone, Debug)]
@@ -186,8 +192,8 @@ impl OffsetPager {
         true
     }
 
-    /// Takes the rows from `first` on, which follow a known row, and chooses the next request. Returns those that no
-    /// reply brought before.
+    /// Takes the rows from `first` on, which follow a known row, and chooses the next request.
+    /// Returns those that no reply brought before.
     fn take(&mut self, rows: &[RowKey], batch: &[usize], reply: &Batch, first: usize) -> Vec<usize> {
         let Some(oldest) = batch.last() else {
             self.ended = Some(End::ListEnded);
@@ -195,7 +201,8 @@ impl OffsetPager {
         };
         let behind = &batch[first..];
         let mut new = behind;
-        // What is newer than all that came has arrived since: it leads down to what came, or to what stood behind that.
+        // What is newer than all that came has arrived since: it leads down to what came, or to
+        // what stood behind that.
         if let Some(floor) = self.floor.filter(|_| self.arrivals) {
             let arrived = new.iter().take_while(|row| rows[**row].at > floor).count();
             new[..arrived].iter().for_each(|row| {
@@ -229,7 +236,8 @@ impl OffsetPager {
             Step::Behind { unknown: Some(unknown), .. } => (0, Some(unknown)),
             Step::Behind { leap, unknown: None } => {
                 let doubled = leap.saturating_mul(2).max(1);
-                // The same batch from another place: the server rounds, and the next batch begins a batch further.
+                // The same batch from another place: the server rounds, and the next batch begins a
+                // batch further.
                 (if again { doubled.max(self.longest) } else { doubled }, None)
             }
             _ => (0, None),
@@ -269,7 +277,8 @@ impl OffsetPager {
             }
             Step::Behind { unknown, .. } => {
                 self.apart = true;
-                // If the requests before this one were for other places, they are no part of the proof.
+                // If the requests before this one were for other places, they are no part of the
+                // proof.
                 let agreed = if unknown.is_none() { 2 } else { 1 };
                 self.skip = self.above.skip;
                 self.step = Step::Edge { below: reply, agreed };
@@ -298,8 +307,8 @@ impl OffsetPager {
     }
 }
 
-/// The rows of a batch, newest first and each id once. They ascend as served; where they do not, they are taken as they
-/// come.
+/// The rows of a batch, newest first and each id once. They ascend as served; where they do not,
+/// they are taken as they come.
 fn newest_first(rows: &[RowKey]) -> Vec<usize> {
     let ascending = rows.first().map(|row| row.at) <= rows.last().map(|row| row.at);
     let mut ids = HashSet::with_capacity(rows.len());

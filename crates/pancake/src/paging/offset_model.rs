@@ -1,6 +1,7 @@
-//! This module is a model of small conversations, checked exhaustively: every message that kept existing comes exactly
-//! once and in order, whatever arrives and vanishes between the requests, for every way of cutting and rounding. The
-//! coincidences that [`super`] assumes away are the only losses that pass.
+//! This module is a model of small conversations, checked exhaustively: every message that kept
+//! existing comes exactly once and in order, whatever arrives and vanishes between the requests,
+//! for every way of cutting and rounding. The coincidences that [`super`] assumes away are the only
+//! losses that pass.
 
 use super::*;
 
@@ -164,8 +165,9 @@ fn changes(rows: usize) -> Vec<Change> {
 const TIMES: [&[i64]; 7] =
     [&[], &[9], &[9, 8], &[9, 8, 7], &[9, 8, 7, 6, 5], &[9, 9, 7, 7, 7, 7], &[7, 7, 7, 7, 7]];
 
-/// All walks of `times` with three changes before the first `moments` requests: two of any kind, and a third one of
-/// about twelve. Returns how many walks there were, how many of them failed, and how many lost a message.
+/// All walks of `times` with three changes before the first `moments` requests: two of any kind,
+/// and a third one of about twelve. Returns how many walks there were, how many of them failed, and
+/// how many lost a message.
 fn all(times: &[i64], server: Server, lows: &[Option<i64>], moments: usize) -> [usize; 3] {
     let single: Vec<_> =
         (0..moments).flat_map(|when| changes(times.len()).into_iter().map(move |c| (when, c))).collect();

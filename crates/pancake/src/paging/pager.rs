@@ -1,5 +1,6 @@
-//! One chain on its way to its end, whatever the paging of its list: what to ask next, and what a reply proves.
-//! Each way of paging has a file of its own; parameters are made of an [`Ask`] by [`crate::http::endpoint`].
+//! One chain on its way to its end, whatever the paging of its list: what to ask next, and what a
+//! reply proves. Each way of paging has a file of its own; parameters are made of an [`Ask`] by
+//! [`crate::http::endpoint`].
 
 use std::collections::HashSet;
 
@@ -35,7 +36,8 @@ impl Ask {
         }
     }
 
-    /// Whether the reply is expected to begin with a row that is known: its coming back proves something.
+    /// Whether the reply is expected to begin with a row that is known: its coming back proves
+    /// something.
     pub fn overlaps(&self) -> bool {
         match self {
             Ask::Cursor(ask) => ask.cursor.is_some(),
@@ -93,7 +95,8 @@ impl Pager {
         }
     }
 
-    /// A request failed in a way that may be due to its form, which the refusal may name. False if there is no other form.
+    /// A request failed in a way that may be due to its form, which the refusal may name. False if
+    /// there is no other form.
     pub fn lost(&mut self, is_named: bool) -> Result<bool> {
         match self {
             Pager::Cursor(walk) => walk.lost(is_named),
@@ -140,7 +143,8 @@ impl Pager {
         self.walk()?.depth()
     }
 
-    /// In an ordered stream rows that show a later time than this can be handed out. `None`: those that came all can.
+    /// In an ordered stream rows that show a later time than this can be handed out. `None`: those
+    /// that came all can.
     pub fn holds_back_below(&self) -> Option<Micros> {
         let walk = self.walk().filter(|walk| walk.ended().is_none())?;
         Some(walk.reached().unwrap_or(Micros(i64::MAX)))
@@ -173,7 +177,8 @@ impl Pager {
         self.walk().is_some_and(CursorPager::goes_on)
     }
 
-    /// Leaves what is older than `low` to another, rows being `gap` microseconds apart. None where this is no walk by time.
+    /// Leaves what is older than `low` to another, rows being `gap` microseconds apart. None where
+    /// this is no walk by time.
     pub fn cut(&mut self, low: Micros, gap: i64) -> Option<Pager> {
         match self {
             Pager::Cursor(walk) => Some(Pager::Cursor(Box::new(walk.cut(low, gap)))),
@@ -196,7 +201,7 @@ impl Pager {
         }
     }
 
-    /// How many rows there are, where the list says so.
+    /// How many rows there are, if the list has a total.
     pub fn total(&self) -> Option<u64> {
         match self {
             Pager::TimeSlices(windows) => windows.total(),

@@ -1,19 +1,23 @@
-//! A list that comes in numbered batches of a window of time: what to ask next, and what a reply proves (API notes,
-//! sections E and I). Numbers shift while rows come and go, so a window counts only if all of it came in one reply.
+//! A list that comes in numbered batches of a window of time: what to ask next, and what a reply
+//! proves (API notes, sections E and I). Numbers shift while rows come and go, so a window counts
+//! only if all of it came in one reply.
 //!
-//! 1. The first request is for the whole window of the query, and its `total` gives how much there is. What does not fit
-//!    into one reply is cut into *slices*, each about three quarters of a batch by what is known of the density; a slice
-//!    that is still too full is cut again. Slices are whole seconds, asked for a second wider at both ends, and cut
-//!    exactly on our side: so they are right whether bounds are inclusive or not.
-//! 2. A window of a month may be refused, or answered empty. It is believed only if it, or one that is as wide and reaches
-//!    up to the newest rows, is answered with rows; else the list is asked for in slices of 27 days, from 13 days ahead of
-//!    today down to [`FLOOR`].
-//! 3. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they go up: a row that
-//!    changes meanwhile goes further up, to a part that has not been read yet, however late it surfaces.
-//! 4. What cannot be cut (a second with more rows than a batch, a server that does not cut by time at all) is read *by
-//!    numbers*, up to an empty batch, again and again until it reads the same twice: then nothing moved from the first
-//!    batch of the one reading to the last of the other. A full batch whose `total` is its length is followed by the
-//!    second batch once: some totals may be those of the batch.
+//! 1. The first request is for the whole window of the query, and its `total` gives how much there
+//!    is. What does not fit into one reply is cut into *slices*, each about three quarters of a
+//!    batch by what is known of the density; a slice that is still too full is cut again. Slices
+//!    are whole seconds, asked for a second wider at both ends, and cut exactly on our side: so
+//!    they are right whether bounds are inclusive or not.
+//! 2. A window of a month may be refused, or answered empty. It is believed only if it, or one that
+//!    is as wide and reaches up to the newest rows, is answered with rows; else the list is asked
+//!    for in slices of 27 days, from 13 days ahead of today down to [`FLOOR`].
+//! 3. By `inserted_at`, which never changes, slices go down from the newest. By `updated_at` they
+//!    go up: a row that changes meanwhile goes further up, to a part that has not been read yet,
+//!    however late it surfaces.
+//! 4. What cannot be cut (a second with more rows than a batch, a server that does not cut by time
+//!    at all) is read *by numbers*, up to an empty batch, again and again until it reads the same
+//!    twice: then nothing moved from the first batch of the one reading to the last of the other. A
+//!    full batch whose `total` is its length is followed by the second batch once: some totals may
+//!    be those of the batch.
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, LAST_SECOND, TERMS, WIDTH_SECONDS};
@@ -28,7 +32,8 @@ const FILL: f64 = 0.75;
 /// A slice is halved some thirty times from the age of Unix down to a second.
 const MOST_FRUITLESS: u32 = 100;
 
-/// Where a list ends that cannot be asked for in one window: 2015-01-01, before Pancake had customers.
+/// Where a list ends that cannot be asked for in one window: 2015-01-01, before Pancake had
+/// customers.
 pub const FLOOR: i64 = 1_420_070_400;
 
 /// A slice is asked for with a second more at both ends.
@@ -37,7 +42,8 @@ const SLICE_SECONDS: i64 = WIDTH_SECONDS - 2;
 /// No page is known whose batches are shorter.
 const SHORTEST_BATCH: usize = 20;
 
-/// Where windows of a month are not taken, rows are looked for that are dated so far ahead of today.
+/// Where windows of a month are not taken, rows are looked for that are dated so far ahead of
+/// today.
 const AHEAD_SECONDS: i64 = 13 * 86_400;
 
 /// Clients send times up to the end of today, in Vietnam (API notes, section I).
@@ -72,8 +78,8 @@ pub struct TimeSlicePager {
     is_narrow: bool,
     /// The widest window that was answered with rows.
     proven: i64,
-    /// A wide window was answered empty: one that reaches up to the newest rows is asked for, to see whether it is
-    /// answered.
+    /// A wide window was answered empty: one that reaches up to the newest rows is asked for, to
+    /// see whether it is answered.
     is_proving: bool,
     /// The page has refused a window of a month, or left out rows of it.
     wide: Wide,
@@ -88,7 +94,7 @@ pub struct TimeSlicePager {
     top: i64,
     /// Rows that the rest holds, by estimate.
     left: u64,
-    /// How many rows the first reply said there are.
+    /// The total of the first reply.
     total: Option<u64>,
     slice: Slice,
     reading: Option<Reading>,
@@ -97,7 +103,8 @@ pub struct TimeSlicePager {
     seconds_per_row: f64,
     crowd: Option<Crowd>,
     came: IdSet,
-    /// Replies in a row that brought nothing new, readings by numbers aside: those have a patience of their own.
+    /// Replies in a row that brought nothing new, readings by numbers aside: those have a patience
+    /// of their own.
     fruitless: u32,
     ended: bool,
 }
@@ -248,7 +255,8 @@ impl TimeSlicePager {
         self.ended.then_some(End::ListEnded)
     }
 
-    /// Of a list in slices of 27 days one of those that have not been read, counted from the newest.
+    /// Of a list in slices of 27 days one of those that have not been read, counted from the
+    /// newest.
     pub fn unread(&self, index: i64) -> Option<Numbered> {
         let high = self.rest.high.checked_sub(index.checked_mul(SLICE_SECONDS)?)?;
         let low = (high - (SLICE_SECONDS - 1)).max(self.rest.low);
@@ -263,7 +271,7 @@ impl TimeSlicePager {
         Numbered { since: UnixSeconds(since), until: UnixSeconds(until), number: 1, size: self.batch }
     }
 
-    /// Rows in the query's window, as the first reply said.
+    /// Rows in the query's window, by the total of the first reply.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
@@ -276,7 +284,8 @@ impl TimeSlicePager {
         (!self.ended).then_some(Numbered { until, number, ..first })
     }
 
-    /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than the reply's own.
+    /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than
+    /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         self.now = self.now.max(now.floor_second().0);
         let width = self.ask().map_or(0, |ask| ask.until.0 - ask.since.0);
@@ -337,9 +346,10 @@ impl TimeSlicePager {
             },
         }
         self.fruitless = if fresh.is_empty() { self.fruitless + 1 } else { 0 };
-        match self.fruitless > MOST_FRUITLESS {
-            false => Ok(fresh),
-            true => Err(restless("A hundred requests in a row brought no row that was new.".to_owned())),
+        if self.fruitless > MOST_FRUITLESS {
+            Err(restless("A hundred requests in a row brought no row that was new.".to_owned()))
+        } else {
+            Ok(fresh)
         }
     }
 
@@ -414,10 +424,8 @@ impl TimeSlicePager {
             }
         }
         .max(1);
-        let (all, seconds) = match self.is_narrow {
-            true => (false, seconds.min(SLICE_SECONDS)),
-            false => (all, seconds),
-        };
+        let (all, seconds) =
+            if self.is_narrow { (false, seconds.min(SLICE_SECONDS)) } else { (all, seconds) };
         self.slice = match (all, self.moves) {
             (true, _) => self.rest,
             (false, true) => self.up_to(self.rest.low.saturating_add(seconds - 1)),
@@ -443,10 +451,12 @@ impl TimeSlicePager {
         self.crowd = Some(Crowd { end: if self.moves { high } else { low }, rows: total });
         let span = (newest - low + 1) as f64;
         self.seconds_per_row = span / total as f64;
-        // By the mean density; but the rows may not be spread evenly, so rather too large than too small.
+        // By the mean density; but the rows may not be spread evenly, so rather too large than too
+        // small.
         let share = FILL * self.batch as f64 / total as f64;
         let length = (span * share.clamp(0.25, 0.5)).max(1.0) as i64;
-        // Batches begin with the newest row. One that is all of one second shows where rows are dense.
+        // Batches begin with the newest row. One that is all of one second shows where rows are
+        // dense.
         let tight = newest == oldest && rows.len() > 1;
         let cut = match (self.moves, tight) {
             (true, true) => Slice { low, high: self.up_to(newest - 2).high.min(high) },
@@ -466,14 +476,15 @@ impl TimeSlicePager {
         }
     }
 
-    /// A second that is too full is asked for with its neighbours; so they belong to the slice, or they would be too full
-    /// themselves.
+    /// A second that is too full is asked for with its neighbours; so they belong to the slice, or
+    /// they would be too full themselves.
     fn read_by_numbers(&mut self) {
         let Slice { low, high } = self.slice;
         let margin = if self.is_narrow { (SLICE_SECONDS - (high - low + 1)).clamp(0, 2) } else { 2 };
-        self.slice = match self.moves {
-            true => Slice { low, high: self.up_to(high.saturating_add(margin)).high },
-            false => Slice { low: (low - margin).max(self.rest.low), high },
+        self.slice = if self.moves {
+            Slice { low, high: self.up_to(high.saturating_add(margin)).high }
+        } else {
+            Slice { low: (low - margin).max(self.rest.low), high }
         };
         self.reading = Some(Reading { number: 1, ..Reading::default() });
     }
@@ -513,13 +524,14 @@ impl TimeSlicePager {
         }
         (reading.before, reading.number) = (Some(ids), 1);
         reading.count += 1;
-        match reading.count > TERMS.patience {
-            false => Ok(fresh),
-            true => Err(restless(format!(
+        if reading.count > TERMS.patience {
+            Err(restless(format!(
                 "More rows than one reply holds are of {} or later, and they moved during each of {} readings.",
                 Micros(self.slice.low.saturating_mul(SECOND)).iso(),
                 TERMS.patience
-            ))),
+            )))
+        } else {
+            Ok(fresh)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Small lists in numbered batches: every row that kept existing comes exactly once, whatever moves between the requests
-//! and however the server reads what nobody has documented.
+//! Small lists in numbered batches: every row that kept existing comes exactly once, whatever moves
+//! between the requests and however the server reads what is not documented.
 
 use super::*;
 use crate::time::Micros;
@@ -212,7 +212,8 @@ fn a_list_that_fits_costs_one_request_and_a_long_one_its_slices() {
     assert!(requests <= 50, "{requests}");
 }
 
-/// A page that refuses windows of a month, or leaves them empty, costs a request for each 27 days down to the floor.
+/// A page that refuses windows of a month, or leaves them empty, costs a request for each 27 days
+/// down to the floor.
 #[test]
 fn windows_of_a_month_are_replaced_by_narrower_ones() {
     let days = |count: i64| (0..count).map(|row| row * 86_400).collect::<Vec<_>>();
@@ -330,8 +331,8 @@ fn rows_of_days_that_the_first_clock_had_not_reached_come() {
     }
 }
 
-/// Rows without a time come wherever the server shows them, and a batch that is shorter than what was asked for is not
-/// taken for all.
+/// Rows without a time come wherever the server shows them, and a batch that is shorter than what
+/// was asked for is not taken for all.
 #[test]
 fn rows_without_a_time_and_shorter_batches() {
     let now = Micros(START * SECOND);

@@ -1,9 +1,10 @@
-//! What a page was seen to refuse, whether its list was seen out of order, and whether rows stand at its bottom for want
-//! of a time: a few words of shared memory for all sessions, so that only the first statement pays for a form of request
-//! that the page does not take.
+//! What a page was seen to refuse, whether its list was seen out of order, and whether rows stand
+//! at its bottom for want of a time: a few words of shared memory for all sessions, so that only
+//! the first statement pays for a form of request that the page does not take.
 //!
-//! A refusal is remembered if it names the form, or if the form failed in two scans within an hour while another succeeded.
-//! It is tried again by one scan after an hour. A wrong verdict costs requests, never rows.
+//! A refusal is remembered if it names the form, or if the form failed in two scans within an hour
+//! while another succeeded. It is tried again by one scan after an hour. A wrong verdict costs
+//! requests, never rows.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -21,12 +22,14 @@ const LOOSE_SECONDS: u64 = 30 * 86_400;
 #[derive(Debug, Default)]
 pub struct Verdicts {
     pub(crate) key: AtomicU64,
-    /// Of each form the second of the last failure, and behind it two bits: how many failures, two of which are a
-    /// refusal. 0 if it was never refused, or was taken since.
+    /// Of each form the second of the last failure, and behind it two bits: how many failures, two
+    /// of which are a refusal. 0 if it was never refused, or was taken since.
     refused: [AtomicU64; FORMS],
-    /// The second at which conversations were last seen out of order by `updated_at`, and by `inserted_at`; 0 for never.
+    /// The second at which conversations were last seen out of order by `updated_at`, and by
+    /// `inserted_at`; 0 for never.
     loose_at: [AtomicU64; 2],
-    /// The same for a row without the time of the order that shows a newer one than the rows above it.
+    /// The same for a row without the time of the order that shows a newer one than the rows above
+    /// it.
     undated_at: [AtomicU64; 2],
 }
 
@@ -34,8 +37,8 @@ const FORMS: usize = 5;
 /// The bits behind the second of a failure.
 const COUNT: u64 = 3;
 
-/// What a walk has shown of the form of request that a page may refuse: a window for conversations, a window of more
-/// than a month for numbered lists.
+/// What a walk has shown of the form of request that a page may refuse: a window for conversations,
+/// a window of more than a month for numbered lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub enum Window {
@@ -106,7 +109,8 @@ impl Verdicts {
         self.refused.get(form)
     }
 
-    /// What is known at this time. `to_try`: the one that asks first after an hour tries what was refused.
+    /// What is known at this time. `to_try`: the one that asks first after an hour tries what was
+    /// refused.
     pub fn known(&self, object: Object, order: Order, now: Micros, to_try: bool) -> Known {
         let second = second_of(now);
         let takes_windows = self.word(object, order).is_none_or(|word| {
@@ -145,7 +149,8 @@ impl Verdicts {
         self.loose_at[at(order)].store(second_of(now), SeqCst);
     }
 
-    /// Records that a row of the list of conversations lacks the time of the order and stands below its place.
+    /// Records that a row of the list of conversations lacks the time of the order and stands below
+    /// its place.
     pub fn saw_undated(&self, order: Order, now: Micros) {
         self.undated_at[at(order)].store(second_of(now), SeqCst);
     }

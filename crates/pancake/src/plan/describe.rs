@@ -1,5 +1,5 @@
-//! How EXPLAIN says what is sent: the parameters of the requests with what is known of them, and why a filter is none.
-//! Which labels EXPLAIN has is the extension's matter.
+//! This module describes what is sent, for EXPLAIN: the parameters of the requests with what is
+//! known of them, and why a filter is none. Which labels EXPLAIN has is the extension's matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,13 @@ use crate::plan::request::{Chain, MAX_CHAINS, RequestPlan, bind, fate, is_sendab
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 
-/// What EXPLAIN says where nothing is asked.
+/// The line of EXPLAIN if no request is made.
 pub const NOTHING: &str = "nothing, no row can match";
 const INSTEAD: &str = "post_ids is sent instead";
 
 /// `type=INBOX, order_by=inserted_at, until=now()`: values that are known stand as they are asked
-/// for, for the others stands the text of their expression. `takes_windows`: whether an upper bound is sent.
+/// for, for the others stands the text of their expression. `takes_windows`: whether an upper bound
+/// is sent.
 pub fn sent(
     object: Object,
     filters: &[Filter],
@@ -66,8 +67,8 @@ pub fn sent(
         parts.push(format!("order_by={column}"));
     }
     for (name, comparisons) in [("since", LOWER), ("until", UPPER)] {
-        // A list that goes by a cursor is read down to its lower bound, which is not sent, and from the head if the page
-        // takes no windows.
+        // A list that goes by a cursor is read down to its lower bound, which is not sent, and from
+        // the head if the page takes no windows.
         if object.paging() == Pagination::Cursor && (name == "since" || !takes_windows) {
             continue;
         }
@@ -85,7 +86,8 @@ pub fn sent(
 const LOWER: [Comparison; 3] = [Comparison::Greater, Comparison::GreaterOrEqual, Comparison::Equal];
 const UPPER: [Comparison; 3] = [Comparison::Less, Comparison::LessOrEqual, Comparison::Equal];
 
-/// `below updated_at > (now() - '1 day'::interval)`: where the walk of a list ends. None if that is the list's end.
+/// `below updated_at > (now() - '1 day'::interval)`: where the walk of a list ends. None if that is
+/// the list's end.
 pub fn ends(
     object: Object,
     filters: &[Filter],
@@ -115,7 +117,8 @@ pub fn ends(
     (!bounds.is_empty()).then(|| format!("below {}", bounds.join(", ")))
 }
 
-/// For each filter why it is no part of the requests of a plan, where its operand's value is to blame.
+/// For each filter why it is no part of the requests of a plan, where its operand's value is to
+/// blame.
 pub fn unsent(
     object: Object,
     filters: &[Filter],
@@ -163,7 +166,8 @@ pub fn unsent(
     filters.iter().map(told).collect()
 }
 
-/// What became of each filter over all the starts of a scan, whose operands may have other values each time.
+/// What became of each filter over all the starts of a scan, whose operands may have other values
+/// each time.
 #[derive(Debug, Default)]
 pub struct Unsent {
     starts: usize,
@@ -172,7 +176,7 @@ pub struct Unsent {
 }
 
 impl Unsent {
-    /// Takes in what [`unsent`] said of a start.
+    /// Adds the result of [`unsent`] for one start.
     pub fn started(&mut self, reasons: &[Option<&'static str>]) {
         self.starts += 1;
         for (filter, why) in reasons.iter().enumerate().filter_map(|(filter, why)| Some((filter, (*why)?))) {
@@ -191,9 +195,10 @@ impl Unsent {
 
     pub fn told(&self, filter: usize) -> Option<String> {
         let (times, why) = self.times.get(&filter)?;
-        Some(match self.is_always(filter) {
-            true => (*why).to_owned(),
-            false => format!("{why}: {times} of {} times", self.starts),
+        Some(if self.is_always(filter) {
+            (*why).to_owned()
+        } else {
+            format!("{why}: {times} of {} times", self.starts)
         })
     }
 }

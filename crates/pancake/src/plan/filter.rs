@@ -1,5 +1,5 @@
-//! Filters: the clauses of a query that the API can help with.
-//! Turning Postgres's clauses into filters is the extension's matter; turning filters into requests, [`crate::plan::request`]'s.
+//! Filters: the clauses of a query that the API can help with. Turning Postgres's clauses into
+//! filters is the extension's matter; turning filters into requests, [`crate::plan::request`]'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -96,13 +96,15 @@ impl Comparison {
 pub enum Verdict {
     /// The parameter selects the rows of the clause and perhaps more; Postgres checks again.
     Superset,
-    /// Nothing is sent, but the value tells when no row can match, or when all rows have been found.
+    /// Nothing is sent, but the value shows when no row can match, or when all rows have been
+    /// found.
     Guard,
     /// Of no use.
     None,
 }
 
-/// The one table of what helps: object × column × comparison → how. README's tables are tested against it.
+/// The one table of what helps: object × column × comparison → how. The tables of docs/reference.md
+/// are tested against it.
 pub fn verdict(object: Object, column: Filterable, comparison: Comparison) -> Verdict {
     use Comparison::*;
     use Filterable as F;
@@ -134,12 +136,14 @@ pub struct Filter {
     pub operand: usize,
     #[serde(default)]
     pub slack: Slack,
-    /// The operand is the time of a clock on a wall, read as UTC; the slack knows how far that may be off.
+    /// The operand is the time of a clock on a wall, read as UTC; the slack is how far that may be
+    /// off.
     #[serde(default)]
     pub without_zone: bool,
 }
 
-/// How far a time may lie from what a function makes of it: a day's rows lie up to a day after the day's beginning.
+/// How far a time may lie from what a function makes of it: a day's rows lie up to a day after the
+/// day's beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slack {
     /// The time is at most this many seconds before the function's value …

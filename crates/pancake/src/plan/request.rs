@@ -10,9 +10,10 @@ use crate::schema::keyset::{Order, TimeRange};
 use crate::time::Micros;
 use crate::url::is_dots;
 
-/// By `inserted_at`, which never changes, unless the other order costs less than half of its requests. The guesses
-/// that are made before ANALYZE know no difference between the newest rows and the oldest: then a lower bound on one
-/// column alone decides, for it is seldom far from the present.
+/// By `inserted_at`, which never changes, unless the other order costs less than half of its
+/// requests. The guesses that are made before ANALYZE know no difference between the newest rows
+/// and the oldest: then a lower bound on one column alone decides, for it is seldom far from the
+/// present.
 pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
     let bounded_below = |column| {
         let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
@@ -31,7 +32,8 @@ pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_
 pub fn fate(object: Object, filter: &Filter, order: Order) -> Verdict {
     let time = matches!(filter.column, Filterable::UpdatedAt | Filterable::InsertedAt);
     match verdict(object, filter.column, filter.comparison) {
-        // since and until act on the order_by column: the other column's bounds still tell when no row can match.
+        // since and until act on the order_by column: the other column's bounds still show when no
+        // row can match.
         Verdict::Superset if time && order.column() != Some(filter.column.column()) => Verdict::Guard,
         verdict => verdict,
     }
@@ -73,25 +75,27 @@ impl Chain {
     }
 }
 
-/// What is asked of the server for one scan: chains whose union holds every row that the filters let through.
+/// What is asked of the server for one scan: chains whose union holds every row that the filters
+/// let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPlan {
     /// None where no row can match.
     pub chains: Vec<Chain>,
-    /// For a page where `post_ids` does not do what it says: the same rows without its help.
+    /// For a page on which `post_ids` does not filter: the same rows without it.
     pub without_posts: Vec<Chain>,
     /// The scan is over when these have been found.
     pub ids: Option<BTreeSet<String>>,
     /// Rows must come in the order of the chains, newest first.
     pub ordered: bool,
-    /// Rows that the query wants at most, where it is known; beyond them nothing is asked ahead.
+    /// The limit of the query, if there is one; nothing is fetched ahead beyond it.
     pub limit: Option<u64>,
-    /// The query wants them all for sure, or as many as its limit if that is not small: more is asked ahead from the
+    /// All rows are needed, or as many as a limit that is not small: more is fetched ahead from the
     /// first batch on.
     pub whole: bool,
 }
 
-/// The values of `type` that the parameter is known to share with the rows (API notes, sections B and E).
+/// The values of `type` that the parameter is known to share with the rows (API notes, sections B
+/// and E).
 fn sendable_types(object: Object) -> &'static [&'static str] {
     match object {
         Object::Posts => &["video", "photo", "text", "livestream"],
@@ -106,7 +110,8 @@ pub(crate) fn is_sendable(object: Object, kind: &str) -> bool {
     sendable_types(object).contains(&kind)
 }
 
-/// Binds the filters with the values of their operands. A filter whose operand is not known yet is passed over.
+/// Binds the filters with the values of their operands. A filter whose operand is not known yet is
+/// passed over.
 pub fn bind(
     object: Object,
     filters: &[Filter],
@@ -124,7 +129,7 @@ pub fn bind(
     limits.plan(object, order)
 }
 
-/// What a row must be like, as far as the filters say.
+/// What the filters require of a row.
 #[derive(Default)]
 struct Restriction {
     kinds: Option<BTreeSet<String>>,
@@ -147,7 +152,8 @@ impl Restriction {
             (Filterable::PostId, _) => keep(&mut self.posts, values(operand)),
             (Filterable::ConversationId, _) => {
                 let mut named = values(operand);
-                // No conversation has such an id, and the address of its messages would be that of something else.
+                // No conversation has such an id, and the address of its messages would be that of
+                // something else.
                 named.retain(|id| !id.is_empty() && !is_dots(id));
                 keep(&mut self.conversations, named)
             }
@@ -156,7 +162,8 @@ impl Restriction {
             (Filterable::Tags, Comparison::Overlaps) => {
                 let any = values(operand);
                 let possible = !any.is_empty();
-                // Of several such clauses the one with the fewest tags is sent; Postgres checks the others.
+                // Of several such clauses the one with the fewest tags is sent; Postgres checks the
+                // others.
                 if any.iter().all(|text| is_tag_id(text))
                     && self.any_tag.as_ref().is_none_or(|tags| any.len() < tags.len())
                 {
@@ -183,7 +190,8 @@ impl Restriction {
                 .into_iter()
                 .map(|conversation_id| Chain { conversation_id, ..whole.clone() })
                 .collect();
-            // An id is unique in its page, but who has found it in one conversation has not seen the others.
+            // An id is unique in its page, but a scan that has found it in one conversation has not
+            // seen the others.
             let ids = self.ids.filter(|_| chains.len() == 1);
             return RequestPlan { chains, ids, ..RequestPlan::default() };
         }
@@ -199,7 +207,8 @@ impl Restriction {
         let sendable = |kinds: &BTreeSet<String>| kinds.iter().all(|kind| is_sendable(object, kind));
         let any_tag = self.any_tag.clone().filter(|tags| tags.len() * posts.len() <= MAX_CHAINS);
         let any_tag = each(any_tag);
-        // Beside post_ids no type is sent: that is the form that is proven. Tags say more than types.
+        // Beside post_ids no type is sent: that is the form that is proven. Tags select fewer rows
+        // than types.
         let few_enough = |kinds: &BTreeSet<String>| kinds.len() * any_tag.len() <= MAX_CHAINS;
         let kinds =
             self.kinds.clone().filter(|kinds| sendable(kinds) && posts == [None] && few_enough(kinds));
@@ -222,8 +231,8 @@ impl RequestPlan {
         RequestPlan { chains: self.without_posts, without_posts: Vec::new(), ..self }
     }
 
-    /// A superset of the same rows that is read to the end of the list, for a page where rows stand far below the place of
-    /// the time that they show.
+    /// A superset of the same rows that is read to the end of the list, for a page where rows stand
+    /// far below the place of the time that they show.
     pub fn to_the_end(mut self) -> RequestPlan {
         for chain in self.chains.iter_mut().chain(&mut self.without_posts) {
             chain.window.low = None;
@@ -231,19 +240,20 @@ impl RequestPlan {
         self
     }
 
-    /// Whether the same row may come in two chains: their filters may overlap, and a server may ignore one. What is
-    /// asked for conversation by conversation does not.
+    /// Whether the same row may come in two chains: their filters may overlap, and a server may
+    /// ignore one. What is asked for conversation by conversation does not.
     pub fn may_repeat(&self) -> bool {
         self.chains.len() > 1 && self.chains.iter().all(|chain| chain.conversation_id.is_none())
     }
 
     /// An error where messages are wanted of no conversation in particular.
     pub fn can_be_asked(&self, object: Object) -> Result<()> {
-        match object.needs_conversation() && self.chains.iter().any(|chain| chain.conversation_id.is_none()) {
-            false => Ok(()),
-            true => Err(Error::new(Kind::NoConversation, "messages need a conversation_id").detail(
+        if object.needs_conversation() && self.chains.iter().any(|chain| chain.conversation_id.is_none()) {
+            Err(Error::new(Kind::NoConversation, "messages need a conversation_id").detail(
                 "Pancake gives messages of one conversation at a time: a condition must say of which.",
-            )),
+            ))
+        } else {
+            Ok(())
         }
     }
 
@@ -277,12 +287,14 @@ pub(crate) fn values(operand: &Operand) -> BTreeSet<String> {
     }
 }
 
-/// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API notes, section B).
+/// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API
+/// notes, section B).
 pub(crate) fn is_tag_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Gathers the tag ids that a row must have all of. False where no row can: a NULL is contained in nothing.
+/// Gathers the tag ids that a row must have all of. False where no row can: a NULL is contained in
+/// nothing.
 fn must_have(operand: &Operand, tags: &mut BTreeSet<String>) -> bool {
     match operand {
         Operand::Null | Operand::Time(_) => return false,

@@ -1,5 +1,5 @@
-//! The law of pushdown, on random pages: whatever is asked, and however the server reads it, no row that the filters
-//! let through is left out; and where nothing is asked, there is no such row.
+//! The law of pushdown, on random pages: whatever is asked, and however the server reads it, no row
+//! that the filters let through is left out; and where nothing is asked, there is no such row.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ pub(crate) struct Row {
     pub(crate) updated_at: i64,
 }
 
-/// How the server reads what nobody has documented.
+/// How the server reads what is not documented.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) any_tag_is_enough: bool,
@@ -94,7 +94,7 @@ pub(crate) fn reading() -> impl Strategy<Value = Reading> {
     )
 }
 
-/// What Postgres says of a row: NULL is not true.
+/// Whether Postgres returns a row: NULL is not true.
 pub(crate) fn lets_through(row: &Row, column: Filterable, comparison: Comparison, operand: &Operand) -> bool {
     let of_text = |value: Option<&str>| match operand {
         Operand::Text(text) => value == Some(text),
@@ -144,9 +144,10 @@ pub(crate) fn serves(row: &Row, chain: &Chain, ask: &Ask, reading: Reading) -> b
     let at = at.div_euclid(unit);
     let bound = |seconds: Option<crate::time::UnixSeconds>| seconds.map(|s| s.0 * (SECOND / unit));
     let (since, until) = (bound(ask.since), bound(ask.until));
-    let in_window = match reading.inclusive {
-        true => since.is_none_or(|since| at >= since) && until.is_none_or(|until| at <= until),
-        false => since.is_none_or(|since| at > since) && until.is_none_or(|until| at < until),
+    let in_window = if reading.inclusive {
+        since.is_none_or(|since| at >= since) && until.is_none_or(|until| at <= until)
+    } else {
+        since.is_none_or(|since| at > since) && until.is_none_or(|until| at < until)
     };
     let of_kind = reading.ignores_type || chain.kind.as_deref().is_none_or(|kind| kind == row.kind);
     let tagged = |tag: &String| row.tags.contains(&tag.as_str());

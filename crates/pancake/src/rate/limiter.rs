@@ -1,6 +1,8 @@
-//! The shared meter: one budget per page for every session of the cluster, kept in a few words of shared memory.
-//! The words are lent by the extension; how far apart requests leave is in [`crate::rate::spacing`], which goes next in
-//! [`crate::rate::queue`].
+//! This module is the rate limiter: one budget per page for all sessions of the cluster, in a few
+//! words of shared memory that the extension provides.
+//!
+//! - how far apart requests leave: [`crate::rate::spacing`]
+//! - which request leaves next: [`crate::rate::queue`]
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -11,10 +13,11 @@ pub use crate::rate::spacing::{LONGEST_PAUSE, Spacing};
 use crate::stats::{PageStats, ScanStats, Waiting};
 use crate::url::BaseUrl;
 
-/// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of 200 ms at 5/s let
-/// six requests arrive within a second once latency jittered; 205 ms never did.
+/// A page's requests are spread so that no more than its rate fall into any 1,025 ms. A spacing of
+/// 200 ms at 5/s let six requests arrive within a second once latency jittered; 205 ms never did.
 const SPACING_NS: f64 = 1.025e9;
-/// A page that answered properly within this time exists, and what it answers now may be a passing fault.
+/// A page that answered properly within this time exists, and what it answers now may be a passing
+/// fault.
 const LATELY_NS: u64 = 600_000_000_000;
 /// How often a pause looks at the clock, which tests advance.
 const PAUSE_STEP_NS: u64 = 50_000_000;
@@ -28,7 +31,7 @@ pub struct Clocks {
     pub wall_micros: fn() -> i64,
 }
 
-/// What the extension lends: the words of all pages.
+/// The shared memory that the extension provides: the words of all pages.
 #[derive(Clone, Copy)]
 pub struct Memory {
     pub paces: &'static [Spacing],
@@ -48,8 +51,8 @@ pub struct PageMeter {
 }
 
 impl Memory {
-    /// Finds or claims the page's words. When all are taken the last ones are shared by the rest: a slower pace,
-    /// never none.
+    /// Finds or claims the page's words. When all are taken the last ones are shared by the rest: a
+    /// slower pace, never none.
     pub fn page(&self, base_url: &BaseUrl, page_id: &str, requests_per_second: f64) -> Option<PageMeter> {
         let key = page_key(base_url, page_id);
         let pace = claim(self.paces, |pace| &pace.key, key)?;
@@ -105,8 +108,8 @@ impl PageMeter {
         waiter.take(self.spacing_ns(now), now)
     }
 
-    /// Waits for its turn among the requests of all sessions and spends one request. Dropped while it waits, it leaves
-    /// nothing behind.
+    /// Waits for its turn among the requests of all sessions and spends one request. Dropped while
+    /// it waits, it leaves nothing behind.
     pub async fn grant(&self, tally: &ScanStats) {
         let begun = tokio::time::Instant::now();
         let mut waiter = self.waiter();
@@ -141,7 +144,8 @@ impl PageMeter {
         answered_at != 0 && self.now().saturating_sub(answered_at) <= LATELY_NS
     }
 
-    /// A request that was granted so long ago was told 429: every session of this page pauses, and slows down.
+    /// Records that a request that left so long ago got a 429: every session of this page pauses,
+    /// and slows down.
     pub fn refused(&self, granted_ago: Duration, pause: Duration) {
         let now = self.now();
         let granted = now.saturating_sub(granted_ago.as_nanos() as u64);
@@ -377,7 +381,7 @@ mod tests {
             meter.refused(Duration::ZERO, Duration::ZERO);
         }
         assert!((meter.rate() - 0.205).abs() < 0.001, "{}", meter.rate());
-        // Nor does it speed up who was told to be slower still.
+        // Nor does it speed up a session whose own rate is lower.
         let slow = memory(8).of("1", 0.05);
         slow.refused(Duration::ZERO, Duration::ZERO);
         assert!((slow.rate() - 0.05).abs() < 0.001, "{}", slow.rate());

@@ -1,5 +1,6 @@
-//! Sessions that share a page's meter, in worlds of every interleaving, with a clock moved by hand: what leaves is never
-//! too much, nobody is starved, and a page that bears less than it was said to bear is found out and used well.
+//! Sessions that share a page's meter, in worlds of every interleaving, with a clock moved by hand:
+//! what leaves is never too much, each request leaves in the end, and a page that bears less than
+//! its configured rate is found out and used well.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -66,7 +67,7 @@ struct Seen {
 }
 
 impl Session {
-    /// Does what is to be done now, and says when there is something to do again.
+    /// Does what is due now, and returns when something is due again.
     fn step(&mut self, page: &mut Page, latency: u64, seen: &mut Seen) {
         let (doing, wait) = match self.doing.take().unwrap_or(Doing::Pauses) {
             Doing::Pauses => (Doing::Waits { since: now(), waiter: self.meter.waiter() }, 0),
@@ -100,7 +101,8 @@ impl Session {
     }
 }
 
-/// Runs sessions until each was served so often. `late`: how much too late each wakes up, in turn; `latency` likewise.
+/// Runs sessions until each was served so often. `late`: how much too late each wakes up, in turn;
+/// `latency` likewise.
 fn run(sessions: usize, page_rate: f64, told: f64, requests: usize, latency: &[u64], late: &[u64]) -> Seen {
     let memory = memory(1);
     let mut page = Page::new(page_rate);
@@ -145,7 +147,8 @@ proptest! {
         prop_assert!(seen.longest_row <= (sessions as u64 * 205 + grace) * MS, "{} ms", seen.longest_row / MS);
     }
 
-    /// Requests that stop waiting, with or without running any code, cost the others a grace and no turn.
+    /// Requests that stop waiting, with or without running any code, cost the others a grace and no
+    /// turn.
     #[test]
     fn ended_waiters_leave_the_budget_in_use(
         sessions in 1usize..8,

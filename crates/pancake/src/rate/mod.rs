@@ -1,4 +1,5 @@
-//! This module keeps the rate limit of a page over all sessions (GCRA with a burst of one, AIMD after a 429).
+//! This module keeps the rate limit of a page over all sessions (GCRA with a burst of one, AIMD
+//! after a 429).
 
 pub mod limiter;
 pub mod queue;

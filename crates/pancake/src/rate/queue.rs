@@ -1,19 +1,21 @@
 //! This module decides which of the requests that wait for a page's budget leaves next.
 //!
-//! Requests are spaced by GCRA with a burst of one (the crate governor), whose state is the word `due` of
-//! [`crate::rate::spacing`]: the time from which the next request may leave. A request takes its turn at the moment it leaves
-//! and never ahead of it, because a turn reserved for a statement that is cancelled meanwhile is lost together with
-//! all turns that were reserved behind it.
+//! Requests are spaced by GCRA with a burst of one (the crate governor), whose state is the word
+//! `due` of [`crate::rate::spacing`]: the time from which the next request may leave. A request
+//! takes its turn at the moment it leaves and never ahead of it, because a turn reserved for a
+//! statement that is cancelled meanwhile is lost together with all turns that were reserved behind
+//! it.
 //!
-//! Sessions that all sleep until `due` and then race would starve one another: a short scan beside three long ones
-//! loses three races of four. So each waiting request has an entry with an arrival number in shared memory, and of
-//! those the oldest goes first: a request with `n` live entries ahead of it wakes up `n` graces later than `due`, and
-//! finds the turn taken, unless those ahead were stopped or overslept. Then it takes the turn itself, so the budget
-//! stays in use.
+//! Sessions that all sleep until `due` and then race would starve one another: a short scan beside
+//! three long ones loses three races of four. So each waiting request has an entry with an arrival
+//! number in shared memory, and of those the oldest goes first: a request with `n` live entries
+//! ahead of it wakes up `n` graces later than `due`, and finds the turn taken, unless those ahead
+//! were stopped or overslept. Then it takes the turn itself, so the budget stays in use.
 //!
-//! An entry is freed when its request leaves or is dropped. That of a process which ended without running any code
-//! (SIGKILL) expires after [`LEASE_NS`], which its owner would have renewed. If more requests wait than there are
-//! entries, the oldest ones have them: one without an entry takes that of the youngest, if it is older itself.
+//! An entry is freed when its request leaves or is dropped. That of a process which ended without
+//! running any code (SIGKILL) expires after [`LEASE_NS`], which its owner would have renewed. If
+//! more requests wait than there are entries, the oldest ones have them: one without an entry takes
+//! that of the youngest, if it is older itself.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,8 +34,8 @@ use crate::rate::spacing::Spacing;
 const LEASE_NS: u64 = 1_000_000_000;
 /// A waiting request renews its entry at least this often.
 const RENEWAL_NS: u64 = LEASE_NS / 3;
-/// How much later than the one ahead of it a request wakes up: longer than a wake-up usually takes, and short beside
-/// the spacing of 205 ms at five requests per second.
+/// How much later than the one ahead of it a request wakes up: longer than a wake-up usually takes,
+/// and short beside the spacing of 205 ms at five requests per second.
 const LONGEST_GRACE_NS: u64 = 5_000_000;
 
 /// The entry of one waiting request. Zeroed memory is a free entry.
@@ -47,7 +49,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The arrival number, if somebody waits.
+    /// The arrival number, if a request waits.
     fn live(&self, now: u64) -> Option<u64> {
         let arrival = self.arrival.load(SeqCst);
         (arrival != 0 && self.expires.load(SeqCst) > now).then_some(arrival)
@@ -70,7 +72,8 @@ impl Waiter {
         waiter
     }
 
-    /// Takes the turn if it is this request's, and returns otherwise how long to wait before the next try.
+    /// Takes the turn if it is this request's, and returns otherwise how long to wait before the
+    /// next try.
     pub fn take(&mut self, spacing_ns: u64, now: u64) -> Result<(), Duration> {
         self.renew(now);
         let grace = (spacing_ns / 8).min(LONGEST_GRACE_NS);
@@ -108,7 +111,8 @@ impl Waiter {
         })
     }
 
-    /// Live entries that go before this request: the older ones, or all of them if it has none itself.
+    /// Live entries that go before this request: the older ones, or all of them if it has none
+    /// itself.
     fn ahead(&self, now: u64) -> u64 {
         let goes_before = |arrival: u64| self.entry.is_none() || arrival < self.arrival;
         let live = self.pace.waiters.iter().filter_map(|entry| entry.live(now));
@@ -124,7 +128,8 @@ impl Drop for Waiter {
     }
 }
 
-/// When a request that comes now could leave, in nanoseconds of the clock, if all that wait go before it.
+/// When a request that comes now could leave, in nanoseconds of the clock, if all that wait go
+/// before it.
 pub(crate) fn ready_at(pace: &Spacing, spacing_ns: u64, now: u64) -> u64 {
     let waiting = pace.waiters.iter().filter(|entry| entry.live(now).is_some()).count() as u64;
     pace.due.load(SeqCst).max(pace.paused_until()).max(now) + waiting * spacing_ns
@@ -160,7 +165,8 @@ impl StateStore for Due<'_> {
     }
 }
 
-/// governor keeps its state relative to the clock's first reading: that one is 0, so the word holds absolute times.
+/// governor keeps its state relative to the clock's first reading: that one is 0, so the word holds
+/// absolute times.
 #[derive(Clone)]
 struct Since {
     now: u64,

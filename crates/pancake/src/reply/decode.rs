@@ -1,5 +1,5 @@
 //! A reply's rows → what the walk needs of each, and the cells of the columns that a query needs.
-//! Nothing else is parsed: a column that nobody reads costs nothing.
+//! Nothing else is parsed: a column that no query reads costs nothing.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The documented column of that name, unless a `path` says otherwise.
+    /// The documented column of that name, unless the column has a `path`.
     pub fn find(object: Object, name: &str, path: Option<&str>) -> Option<Source> {
         match path {
             Some(path) => Some(Source::Path(path.to_owned())),
@@ -66,9 +66,10 @@ pub fn spots<'r, 'a>(object: Object, rows: &'r [Fields<'a>], order: Order) -> Re
 pub fn odd(object: Object, what: &str, row: &str) -> Error {
     let error = Error::new(Kind::NotUnderstood, format!("row of the reply is not a {}", object.row()));
     // A user's pages hold their tokens.
-    match object.needs_page() {
-        true => error.detail(format!("{what} The row begins with \"{}\".", quote(row))),
-        false => error.detail(what),
+    if object.needs_page() {
+        error.detail(format!("{what} The row begins with \"{}\".", quote(row)))
+    } else {
+        error.detail(what)
     }
 }
 

@@ -1,6 +1,6 @@
-//! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected list.
-//! Everything else is an error, never an empty result (API notes, section B). What a refusal means is decided in
-//! [`crate::reply::refusal`].
+//! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected
+//! list. Everything else is an error, never an empty result (API notes, section B). What a refusal
+//! means is decided in [`crate::reply::refusal`].
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -36,7 +36,7 @@ pub struct Listed<'a> {
     pub rows: Vec<Fields<'a>>,
     /// Elements of the list that are no objects, and so no rows.
     pub passed_over: u64,
-    /// How many rows the list has in the window that was asked for, where the reply says so.
+    /// How many rows the list has in the window that was asked for, if the reply has a total.
     pub total: Option<u64>,
 }
 
@@ -78,16 +78,13 @@ impl<'a> ListEnvelope<'a> {
             (_, None, _, Some(data)) => rows(data)?,
             (_, own, ..) => own.unwrap_or(Err(NoRows::NoList))?,
         };
-        // Those who left are users still: conversations name them.
+        // Staff who left are users still: conversations name them.
         if let (Object::Users, Some(left)) = (object, self.beside.get("disabled_users")) {
             let left = rows(left)?;
             found.objects.extend(left.objects);
             found.others += left.others;
         }
-        match found.is_foreign() {
-            true => Err(NoRows::Foreign),
-            false => Ok(found),
-        }
+        if found.is_foreign() { Err(NoRows::Foreign) } else { Ok(found) }
     }
 }
 
@@ -99,16 +96,18 @@ fn rows(list: &RawValue) -> Result<Objects<'_>, NoRows> {
     })
 }
 
-/// Newer replies group the pages by what has become of them, which a page need not say itself. Beside the groups stand
-/// lists of ids (`activated_page_ids`): only lists with objects, or without any element, are groups.
+/// Newer replies group the pages by their state, which a page itself need not hold. Beside the
+/// groups stand lists of ids (`activated_page_ids`): only lists with objects, or without any
+/// element, are groups.
 fn grouped(groups: &RawValue) -> Result<Objects<'_>, NoRows> {
     let groups = Fields::read(groups.get()).map_err(|_| NoRows::NoList)?;
     let mut found = Objects::default();
     let (mut has_group, mut has_more) = (false, false);
     for (name, group) in groups.entries().filter(|(_, group)| group.get() != "null") {
-        let mut pages = match group.get().starts_with('[') {
-            true => rows(group)?,
-            false => Objects { others: 1, ..Objects::default() },
+        let mut pages = if group.get().starts_with('[') {
+            rows(group)?
+        } else {
+            Objects { others: 1, ..Objects::default() }
         };
         if pages.is_foreign() {
             has_more = true;
@@ -142,9 +141,10 @@ impl<'de> Visitor<'de> for Holding {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut envelope = ListEnvelope { list: None, beside: Fields::default() };
         while let Some(Key(key)) = map.next_key()? {
-            match key == self.0 {
-                true => envelope.list = map.next_value()?,
-                false => envelope.beside.push(key, map.next_value()?),
+            if key == self.0 {
+                envelope.list = map.next_value()?
+            } else {
+                envelope.beside.push(key, map.next_value()?)
             }
         }
         Ok(envelope)
@@ -154,10 +154,7 @@ impl<'de> Visitor<'de> for Holding {
 impl Reply {
     /// The same without the tokens of a user's pages.
     pub fn fit_to_show(self, object: Object) -> Self {
-        match object.needs_page() {
-            true => self,
-            false => Self { body: redacted(self.body), ..self },
-        }
+        if object.needs_page() { self } else { Self { body: redacted(self.body), ..self } }
     }
 
     /// The rows of the list, or what the reply means instead.
@@ -205,7 +202,8 @@ impl Reply {
         Ok(Listed { rows: objects, passed_over: others, total })
     }
 
-    /// A body that is no JSON. One that breaks off was cut on its way; anything else may be a gateway's.
+    /// A body that is no JSON. One that breaks off was cut on its way; anything else may be a
+    /// gateway's.
     fn no_json(&self, object: Object, error: &serde_json::Error) -> Failure {
         if let Some(error) = memory::failed_reservation(error, self.body.len()) {
             return Failure::for_good(error);
@@ -242,9 +240,10 @@ impl Reply {
 
     /// The first bytes of the reply as a sentence. A user's list of pages holds their tokens.
     fn beginning(&self, object: Object) -> String {
-        match object.needs_page() {
-            true => format!("The reply begins with \"{}\".", quote(self.body.trim_start())),
-            false => "The reply is not shown, for it may hold tokens.".to_owned(),
+        if object.needs_page() {
+            format!("The reply begins with \"{}\".", quote(self.body.trim_start()))
+        } else {
+            "The reply is not shown, for it may hold tokens.".to_owned()
         }
     }
 
@@ -285,8 +284,8 @@ impl Reply {
                 ))
             }
             404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
-            // Seen on 2026-09-15: what the web server of the API answers to a path that it does not know, if the
-            // client accepts JSON alone.
+            // Seen on 2026-09-15: what the web server of the API answers to a path that it does not
+            // know, if the client accepts JSON alone.
             406 => Failure::for_good(
                 error(Kind::NotUnderstood, "path is unknown to the API").hint(BASE_URL_HINT),
             ),

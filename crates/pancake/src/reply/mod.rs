@@ -1,4 +1,5 @@
-//! This module reads replies: what counts as an answer, what a refusal means, what is tried again, and the cells of rows.
+//! This module reads replies: what counts as an answer, what a refusal means, what is tried again,
+//! and the cells of rows.
 
 pub mod decode;
 pub mod envelope;

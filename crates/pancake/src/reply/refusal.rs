@@ -1,5 +1,6 @@
-//! This module reads what a reply says when it refuses a request: `success: false`, or an error code instead of the
-//! list. Such replies come as HTTP 200, and their words and codes stand under several keys (API notes, sections B and I).
+//! This module classifies replies that refuse a request: `success: false`, or an error code instead
+//! of the list. Such replies come as HTTP 200, and their words and codes stand under several keys
+//! (API notes, sections B and I).
 
 use std::borrow::Cow;
 
@@ -46,7 +47,7 @@ impl Refusal {
         (is_refused || is_error).then(|| Self { code, words: words_of(keys) })
     }
 
-    /// The failure that it is, or none if the HTTP status says more.
+    /// Returns the failure that it is, or none if the HTTP status is more specific.
     pub fn judge(&self, object: Object, reply: &Reply) -> Option<Failure> {
         let what = match &self.code {
             Some(code) => format!("error code {}", quote(code)),
@@ -56,7 +57,7 @@ impl Refusal {
         let said = full_stop(&said);
         let error = |kind, message: &str| Error::new(kind, message).detail(&said);
         let matter = self.matter();
-        // Of what is no success the status says more than words do.
+        // Without a success the status is more specific than the words.
         if !reply.is_success() && !self.has_known_code() {
             return None;
         }
@@ -88,7 +89,8 @@ impl Refusal {
         })
     }
 
-    /// "Since must be provided with until", "date range must be less than 1 month!" (API notes, section I).
+    /// "Since must be provided with until", "date range must be less than 1 month!" (API notes,
+    /// section I).
     fn names_times(&self) -> bool {
         let words = self.words.to_lowercase();
         ["since", "until", "date range", "month"].iter().any(|word| words.contains(word))
@@ -98,8 +100,8 @@ impl Refusal {
         self.code.is_some() && self.matter() != Matter::UnknownCode
     }
 
-    /// Codes as documented; 100 and 106 have been seen for an invalid token as well, 121 and refusals without a code
-    /// for a missing plan (API notes, section I). Their words decide.
+    /// Codes as documented; 100 and 106 have been seen for an invalid token as well, 121 and
+    /// refusals without a code for a missing plan (API notes, section I). Their words decide.
     fn matter(&self) -> Matter {
         let words = self.words.to_lowercase();
         let names = |words_of: &[&str]| words_of.iter().any(|word| words.contains(word));
@@ -152,7 +154,7 @@ fn words_of(keys: &Fields) -> String {
     under.filter_map(|key| text_of(keys.get(key))).find(|words| !words.trim().is_empty()).unwrap_or_default()
 }
 
-/// Whether a value says anything.
+/// Returns whether a value holds any text.
 fn is_said(value: &RawValue) -> bool {
     !["null", "false", "0", "\"\"", "[]", "{}"].contains(&value.get())
 }
@@ -172,25 +174,26 @@ fn code_of(keys: &Fields) -> Option<String> {
 
 /// A value, or the first of a list.
 fn first(value: Raw) -> Raw {
-    match value.is_some_and(|json| json.get().starts_with('[')) {
-        true => cell::list(value).into_iter().next().flatten(),
-        false => value,
+    if value.is_some_and(|json| json.get().starts_with('[')) {
+        cell::list(value).into_iter().next().flatten()
+    } else {
+        value
     }
 }
 
-/// A text, or the text within an object, or of the elements of a list; what lies deeper is quoted as it is.
+/// A text, or the text within an object, or of the elements of a list; what lies deeper is quoted
+/// as it is.
 fn text_of(value: Raw) -> Option<String> {
     let words = |value: Raw| {
         let inner = pick(value, ["message", "error", "reason", "detail", "msg"]);
         let inner = inner.into_iter().find_map(cell::text).filter(|_| is_object(value));
         inner.or_else(|| cell::text(value)).map(Cow::into_owned)
     };
-    match value.is_some_and(|json| json.get().starts_with('[')) {
-        true => {
-            let texts: Vec<_> = cell::list(value).into_iter().take(MOST_WORDS).filter_map(words).collect();
-            Some(texts.join("; "))
-        }
-        false => words(value),
+    if value.is_some_and(|json| json.get().starts_with('[')) {
+        let texts: Vec<_> = cell::list(value).into_iter().take(MOST_WORDS).filter_map(words).collect();
+        Some(texts.join("; "))
+    } else {
+        words(value)
     }
 }
 
@@ -198,12 +201,13 @@ fn text_of(value: Raw) -> Option<String> {
 const MOST_WORDS: usize = 5;
 
 pub fn token_refused(object: Object, what: &str) -> Error {
-    match object.needs_page() {
-        true => Error::new(Kind::TokenRefused, format!("page access token {what}")),
-        false => Error::new(Kind::TokenRefused, format!("access token {what}")).hint(
+    if object.needs_page() {
+        Error::new(Kind::TokenRefused, format!("page access token {what}"))
+    } else {
+        Error::new(Kind::TokenRefused, format!("access token {what}")).hint(
             "The pages of a user are listed with the user's own access_token, which lives for 90 days at most; \
              a page_access_token does not work here.",
-        ),
+        )
     }
 }
 

@@ -1,15 +1,18 @@
 //! This module decides whether a failed request is sent again, and after which pause.
-//! [`crate::reply::envelope`] and [`crate::http::client`] classify failures; the pager decides how to ask without cursor.
+//! [`crate::reply::envelope`] and [`crate::http::client`] classify failures; the pager decides how
+//! to ask without cursor.
 
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (API notes, section I).
+/// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (API notes, section
+/// I).
 const THROTTLE_PAUSES: [u64; 5] = [1, 2, 5, 10, 20];
 /// Refusals for the rate that one request meets at most, however much is served in between.
 const MOST_THROTTLED: u32 = 15;
-/// How often a refusal without a code is asked again: some of them pass, most are about the request itself.
+/// How often a refusal without a code is asked again: some of them pass, most are about the request
+/// itself.
 const REFUSAL_RETRIES: u32 = 2;
 
 /// A failed request.
@@ -28,8 +31,8 @@ pub struct Failure {
 pub enum Again {
     Never,
     Later,
-    /// Later, if the page has answered properly not long ago: a gateway's page in the middle of a good run passes, the
-    /// same at the first request means that the address is wrong.
+    /// Later, if the page has answered properly not long ago: a gateway's page in the middle of a
+    /// good run passes, the same at the first request means that the address is wrong.
     LaterIfAnswered,
     /// A refusal that gives no code: at most twice.
     Refused,
@@ -50,10 +53,12 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// Counts a failure, and returns the pause before the next attempt, or none if the failure is final.
+    /// Counts a failure, and returns the pause before the next attempt, or none if the failure is
+    /// final.
     ///
-    /// A refusal for the rate after which another session was served shows that the pace was too quick, which the rate
-    /// limiter learns, and not that the page's budget is gone: the count of those begins anew.
+    /// A refusal for the rate after which another session was served shows that the pace was too
+    /// quick, which the rate limiter learns, and not that the page's budget is gone: the count of
+    /// those begins anew.
     pub fn pause_after(&mut self, failure: &Failure, max_retries: u32, served: u64) -> Option<Duration> {
         self.made += 1;
         match failure.again {
@@ -116,7 +121,8 @@ impl Failure {
         Self { names_times, ..self }
     }
 
-    /// How long all sessions of the page pause after a refusal for its rate, if this request has its own pause or none.
+    /// How long all sessions of the page pause after a refusal for its rate, if this request has
+    /// its own pause or none.
     pub fn shared_pause(&self, own: Option<Duration>) -> Option<Duration> {
         match self.again {
             Again::Throttled(retry_after) => {

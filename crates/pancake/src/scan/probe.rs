@@ -1,5 +1,5 @@
-//! Whether `post_ids` does on this page what its name says, which no document settles: proven once a day by asking.
-//! Everything else that a scan asks is right under every reading and needs no proof.
+//! This module proves once a day that `post_ids` filters on a page, which no document settles.
+//! Every other parameter is right under each of its readings and needs no proof.
 
 use crate::error::Result;
 use crate::http::endpoint::address;
@@ -12,8 +12,8 @@ use crate::scan::run::Scan;
 use crate::schema::keyset::{Order, RowKey};
 
 impl Scan {
-    /// Whether `post_ids` does on this page what its name says, which no document settles: as somebody found out
-    /// within the last day, or by trying it on a post of the newest comments.
+    /// Returns whether `post_ids` filters on this page: as a session found out within the last day,
+    /// or by trying it on a post of the newest comments.
     pub(crate) async fn post_ids_filter(&self) -> Result<bool> {
         if self.trusts_post_ids {
             return Ok(true);
@@ -44,7 +44,8 @@ impl Scan {
         Ok(of_post.iter().all(|row| mine(&row)) && expected.all(came))
     }
 
-    /// The newest rows of a chain with their posts; none where the server does not take the question.
+    /// The newest rows of a chain with their posts; none where the server does not take the
+    /// question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(RowKey, Option<String>)>> {
         let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);

@@ -1,4 +1,5 @@
-//! Where the batches of a scan wait for the backend, and how the scan hears how many are wanted.
+//! This module is the queue between a scan and its backend: batches wait in it, and the scan reads
+//! how many are wanted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,12 +26,12 @@ pub struct BatchQueue {
 }
 
 impl BatchQueue {
-    /// `wake` tells the backend that an event waits.
+    /// `wake` wakes the backend when an event waits.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self { events: Mutex::default(), wanted: watch::Sender::new(0), wake })
     }
 
-    /// The backend wants one more batch than it did.
+    /// Requests one more batch.
     pub fn want(&self) {
         self.wanted.send_modify(|wanted| *wanted += 1);
     }
@@ -56,7 +57,7 @@ impl BatchQueue {
     }
 }
 
-/// Tells a waiting backend that its scan is gone, should it end without a word.
+/// Wakes a waiting backend with an error if its scan ends without an event.
 pub(crate) struct Unheard(pub Option<Arc<BatchQueue>>);
 
 impl Drop for Unheard {

@@ -1,5 +1,5 @@
-//! One question to the server until there is an answer: under the meter, tried again where that may help.
-//! The caller decides what to ask, and what to make of the rows.
+//! One question to the server until there is an answer: under the meter, tried again where that may
+//! help. The caller decides what to ask, and what to make of the rows.
 
 use crate::error::Result;
 use crate::http::client::{Ready, Request};
@@ -14,8 +14,8 @@ use crate::url::Address;
 /// What a request came to.
 pub(crate) enum Answer<'a> {
     Rows(&'a Reply, &'a Listed<'a>),
-    /// A failure that may be due to the form of the request: nothing in it is about the token, the page or the rate.
-    /// Whether its words are about the times that were sent.
+    /// A failure that may be due to the form of the request: nothing in it is about the token, the
+    /// page or the rate. Whether its words are about the times that were sent.
     Suspect(bool),
 }
 
@@ -26,8 +26,9 @@ impl Scan {
         self.client.ready(&self.server, turn).await
     }
 
-    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave now. `take` makes of the
-    /// answer what is wanted; where it makes nothing of a suspect failure, that is one like any other.
+    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave
+    /// now. `take` makes of the answer what is wanted; where it makes nothing of a suspect failure,
+    /// that is one like any other.
     pub(crate) async fn answer<T>(
         &self,
         address: &Address,
@@ -97,7 +98,8 @@ impl Scan {
         if let Some(shared) = failure.shared_pause(pause) {
             self.tally.throttled.add(1);
             self.meter.stats.throttled.add(1);
-            // All sessions that share the page's budget wait, and send their requests further apart from then on.
+            // All sessions that share the page's budget wait, and send their requests further apart
+            // from then on.
             self.meter.refused(turn.on_its_way(), shared);
         }
         let Some(pause) = pause else {

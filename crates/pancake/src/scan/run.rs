@@ -1,5 +1,6 @@
-//! One scan: asks what the union of chains wants to know, as fast as the meter and the backend allow, and hands out
-//! batches. Which request comes next is in [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
+//! One scan: sends the requests of the union of chains, as fast as the rate limit and the backend
+//! allow, and hands out batches. Which request comes next is in [`crate::scan::merge`], when it may
+//! leave in [`crate::http::connection`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -30,11 +31,12 @@ use crate::secret::Secret;
 use crate::stats::{ScanStats, Waiting};
 use crate::time::{Micros, SECOND};
 
-/// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that move now, whatever
-/// the skew between the clocks.
+/// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that
+/// move now, whatever the skew between the clocks.
 const SETTLED_SECONDS: i64 = 3600;
 
-/// A reply that comes as soon as this is worth waiting for: at such a latency one request after the other is enough.
+/// A reply that comes as soon as this is worth waiting for: at such a latency one request after the
+/// other is enough.
 const SOON: Duration = Duration::from_millis(5);
 
 /// What a scan needs to run.
@@ -114,7 +116,8 @@ impl Scan {
                     reply?;
                     answered += 1;
                 }
-                // What to ask is decided when the request may leave: a reply that came meanwhile may say more.
+                // The request is chosen when it may leave, because a reply that came meanwhile may
+                // change the choice.
                 ready = turn.get_or_insert_with(|| Box::pin(self.ready())), if next => {
                     (turn, left) = (None, Instant::now());
                     if let Some(question) = lock(&union).next(ahead) {
@@ -144,17 +147,17 @@ impl Scan {
         }
     }
 
-    /// How many requests may be on their way, as the scan proves long: a backend that wants all for sure has shown so by
-    /// the first batch that it takes; any other may be content with two, and from then on the number grows with each,
-    /// 2, 8, 32.
+    /// How many requests may be on their way, as the scan proves long: a backend that needs all
+    /// rows has shown so by the first batch that it takes; any other may be content with two, and
+    /// from then on the number grows with each, 2, 8, 32.
     fn width(&self, wanted: u64) -> usize {
         let taken = wanted.saturating_sub(1).min(8);
         let grown = 1_usize << if self.plan.whole { 3 * taken } else { (2 * taken).saturating_sub(3) };
         grown.min(self.server.max_concurrency as usize)
     }
 
-    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no rows make a scan as
-    /// long as batches that were taken.
+    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no
+    /// rows make a scan as long as batches that were taken.
     fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
         let width = self.width(wanted + answered.saturating_sub(put));
         asked < width && put + (asked as u64) < wanted + width as u64 - 1
@@ -170,7 +173,8 @@ impl Scan {
     /// Whether rows may move into the window while it is walked.
     fn may_move(&self, plan: &RequestPlan) -> bool {
         let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
-        // In the server's order each batch is as of its own request: a row that moved up has had its turn.
+        // In the server's order each batch is as of its own request: a row that moved up has had
+        // its turn.
         let moves = |chain: &Chain| {
             chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
         };
@@ -245,8 +249,8 @@ pub(crate) fn lock(union: &Mutex<Union>) -> MutexGuard<'_, Union> {
     union.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a row lacks the time of the order, and shows a newer one than rows in their places above it do: more of them
-/// than may stand so in that order.
+/// Whether a row lacks the time of the order, and shows a newer one than rows in their places above
+/// it do: more of them than may stand so in that order.
 fn has_undated_below(rows: &[RowKey], order: Order) -> bool {
     let loose = if order == Order::UpdatedAt { TERMS.beyond } else { 1 };
     rows.iter().enumerate().filter(|(_, row)| !row.is_dated).any(|(place, row)| {

@@ -1,5 +1,6 @@
-//! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older ones by probes at
-//! growing distance, of 27 days each. It estimates how many rows there are, and keeps of each stretch as many as it stands for.
+//! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older
+//! ones by probes at growing distance, of 27 days each. It estimates how many rows there are, and
+//! keeps of each stretch as many as it stands for.
 
 use std::cmp::Reverse;
 use std::sync::Mutex;
@@ -17,8 +18,8 @@ use crate::scan::run::{Scan, lock};
 use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
-/// Requests that read the newest rows one after the other: a thousand rows are counted, and the end is proven. Where
-/// batches are small, more of them.
+/// Requests that read the newest rows one after the other: a thousand rows are counted, and the end
+/// is proven. Where batches are small, more of them.
 const WALKED: usize = 20;
 const COUNTED: usize = 1_000;
 /// Requests that look for older rows beyond them.
@@ -79,7 +80,8 @@ impl Scan {
         Ok(weigh(probes.stretches(newest)))
     }
 
-    /// How many rows the windows hold that have not been read, by estimate: windows at growing distance, up to an empty one.
+    /// How many rows the windows hold that have not been read, by estimate: windows at growing
+    /// distance, up to an empty one.
     async fn older(&self, union: &Mutex<Union>, chain: &Chain, requests: usize) -> Result<f64> {
         let (mut sum, mut last): (f64, Option<(i64, f64)>) = (0.0, None);
         for index in [0, 1, 2, 4, 8, 16, 32, 64, 128].into_iter().take(requests) {
@@ -151,8 +153,8 @@ impl Probes {
         self.batches.last().map_or(self.last, |batch| batch.bottom)
     }
 
-    /// Where the next one begins: at twice the distance until there is nothing so old, then between the oldest row and
-    /// there, then where most rows are to be expected in a gap.
+    /// Where the next one begins: at twice the distance until there is nothing so old, then between
+    /// the oldest row and there, then where most rows are to be expected in a gap.
     fn next(&self) -> Micros {
         let (oldest, length) = (self.oldest(), self.first.0.saturating_sub(self.oldest().0).max(SECOND));
         match self.nothing {
@@ -167,7 +169,8 @@ impl Probes {
         }
     }
 
-    /// The middle of each gap, and the rows in it by estimate: as densely as on both sides on average.
+    /// The middle of each gap, and the rows in it by estimate: as densely as on both sides on
+    /// average.
     fn gaps(&self) -> impl Iterator<Item = (Micros, f64)> {
         let above = std::iter::once((self.last, self.density))
             .chain(self.batches.iter().map(|batch| (batch.bottom, batch.density)));
@@ -184,9 +187,10 @@ impl Probes {
             return;
         };
         // Less than a batch is all that the window holds.
-        let length = match rows.len() < FULL_BATCH {
-            true => WIDTH_SECONDS * SECOND,
-            false => until.0.saturating_sub(bottom.0).max(SECOND),
+        let length = if rows.len() < FULL_BATCH {
+            WIDTH_SECONDS * SECOND
+        } else {
+            until.0.saturating_sub(bottom.0).max(SECOND)
         };
         let density = rows.len() as f64 / length as f64;
         let place = self.batches.partition_point(|batch| batch.bottom > bottom);

@@ -1,5 +1,6 @@
-//! A stretch of a chain that is walked by itself: what it has brought, how much is left of it by its own density, and
-//! where it can be cut in two. Which one is asked and which one is cut, the union decides.
+//! A stretch of a chain that is walked by itself: what it has brought, how much is left of it by
+//! its own density, and where it can be cut in two. Which one is asked and which one is cut, the
+//! union decides.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,8 @@ use crate::time::{Micros, SECOND};
 
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
 pub const ROWS_OF_A_BATCH: f64 = 59.0;
-/// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both parts fetch: 2 %.
+/// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both
+/// parts fetch: 2 %.
 const PIECE: f64 = 24.0;
 /// The same where rows of older parts wait for those of the newer ones.
 const ORDERED_PIECE: f64 = 12.0;
@@ -21,7 +23,7 @@ const SHORTEST_MICROS: i64 = 4 * SECOND;
 
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// Told apart by this, wherever they stand.
+    /// Identifies it, wherever it stands in the list of segments.
     pub number: usize,
     pub chain: usize,
     pub walk: Pager,
@@ -86,8 +88,8 @@ impl Segment {
         span.filter(|_| self.count > 1).map(|span| span / (self.count - 1) as f64).or(self.inherited_gap)
     }
 
-    /// Batches that are left, by estimate: of a chain that has no lower bound any number, of one that has not begun
-    /// none that are known.
+    /// Batches that are left, by estimate: of a chain that has no lower bound any number, of one
+    /// that has not begun none that are known.
     pub fn left(&self) -> f64 {
         match (self.position(), self.gap(), self.walk.window().low) {
             (Some(_), Some(_), None) => f64::INFINITY,
@@ -98,8 +100,8 @@ impl Segment {
         }
     }
 
-    /// Where to cut, if so many batches are wanted of it, so that both parts are worth while; nowhere if that is too
-    /// little, or unknown.
+    /// Where to cut, if so many batches are wanted of it, so that both parts are worth while;
+    /// nowhere if that is too little, or unknown.
     pub fn cut_of(&self, batches: f64, ordered: bool) -> Option<Micros> {
         if batches < SMALLEST || !self.walk.goes_on() || self.walk.depth().is_none() {
             return None;
@@ -115,7 +117,8 @@ impl Segment {
         oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 
-    /// The older part, with the rows that came ahead of it: in an ordered stream they come out among its own.
+    /// The older part, with the rows that came ahead of it: in an ordered stream they come out
+    /// among its own.
     pub fn cut(&mut self, low: Micros, number: usize, ordered: bool) -> Option<Segment> {
         let gap = self.gap();
         let walk = self.walk.cut(low, gap.unwrap_or_default() as i64)?;

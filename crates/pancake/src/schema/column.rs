@@ -1,5 +1,6 @@
-//! A documented column: its name, its type, and where in a row it is read from. Which object has which columns is
-//! said in the object's own table. What does not fit its type is a text for Postgres to judge.
+//! A documented column: its name, its type, and where in a row it is read from. Which object has
+//! which columns is defined in the object's own table. What does not fit its type is a text for
+//! Postgres to judge.
 
 use crate::json::cell::{Cell, TypeMismatch, birthday, phones, texts};
 use crate::json::escape::pointer;
@@ -56,7 +57,7 @@ pub enum From {
     Made(for<'a> fn(&Conversation<'_, 'a>) -> Cell<'a>),
 }
 
-/// What a row does not say itself: what was asked for.
+/// What a row itself does not hold: what was asked for.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub page_id: &'a str,
@@ -72,7 +73,8 @@ pub struct Column {
 }
 
 impl Column {
-    /// The cell of a row, and of the same row as a conversation, which knows what was read of its inside.
+    /// The cell of a row, and of the same row as a conversation, which caches what was read of its
+    /// inside.
     pub fn cell<'c, 'a: 'c>(
         &self,
         row: &Fields<'a>,
@@ -106,8 +108,8 @@ impl Column {
     }
 }
 
-/// The time under a key, and whether it is the row's own. A row without it shows its other time there, and one without
-/// any the earliest that there is.
+/// The time under a key, and whether it is the row's own. A row without it shows its other time
+/// there, and one without any the earliest that there is.
 pub fn time_of(row: &Fields, key: &str) -> Result<(Micros, bool), TypeMismatch> {
     let read = |key| row.get(key).map(|value| Cell::time(Some(value))).transpose();
     let other = if key == "updated_at" { "inserted_at" } else { "updated_at" };

@@ -1,5 +1,6 @@
 //! A conversation as the API serves it, in both row shapes, and how each column is read from it.
-//! Any key may be missing, null or of another type tomorrow; only `id` and the two times are needed.
+//! Any key may be missing, null or of another type tomorrow; only `id` and the two times are
+//! needed.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -53,7 +54,7 @@ pub struct Conversation<'r, 'a> {
     phones: OnceCell<Vec<Cow<'a, str>>>,
 }
 
-/// Who wrote, who was last to write, who is a customer: each kind has some of these keys.
+/// The sender, the last sender, a customer: each kind has some of these keys.
 #[derive(Clone, Copy)]
 struct Person<'a> {
     id: Raw<'a>,
@@ -153,49 +154,49 @@ impl<'r, 'a> Conversation<'r, 'a> {
     fn phones(&self) -> &[Cow<'a, str>] {
         self.phones.get_or_init(|| {
             let recent = phones(self.row.get("recent_phone_numbers"));
-            match recent.is_empty() {
-                false => recent,
-                true => self.participants().iter().filter_map(|person| text(person.phone)).collect(),
+            if recent.is_empty() {
+                self.participants().iter().filter_map(|person| text(person.phone)).collect()
+            } else {
+                recent
             }
         })
     }
 
     /// Objects, strings or bare integers; null entries are removed tags.
     fn tags(&self) -> &[Tag<'a>] {
-        let tag = |entry: Raw<'a>| match is_object(entry) {
-            true => {
+        let tag = |entry: Raw<'a>| {
+            if is_object(entry) {
                 let [id, name] = pick(entry, ["id", "text"]);
                 text(id).map(|id| (id, text(name)))
+            } else {
+                text(entry).map(|id| (id, None))
             }
-            false => text(entry).map(|id| (id, None)),
         };
         self.tags.get_or_init(|| list(self.row.get("tags")).into_iter().filter_map(tag).collect())
     }
 
-    /// `{text, sender, created_at}`: as served where the row has it, else built from what the other shape says.
+    /// `{text, sender, created_at}`: as served where the row has it, else built from the keys of
+    /// the other shape.
     fn last_message(&self) -> Cell<'a> {
         let zoned =
             |raw: Raw<'a>| text(raw).map(|time| Micros::parse(&time).map_or(time, |at| Cow::Owned(at.iso())));
         let served = self.row.get("last_message");
-        json(&match served.is_some() {
-            true => {
-                let [words, sender, at] = pick(served, ["text", "sender", "created_at"]);
-                LastMessage { text: text(words), sender: text(sender), created_at: zoned(at) }
-            }
-            false => {
-                let sender = text(self.last_sent_by().id);
-                let sender =
-                    sender.map(|id| if is_same_page(&id, self.page_id) { "page" } else { "customer" });
-                LastMessage {
-                    text: text(self.row.get("snippet")),
-                    sender: sender.map(Cow::Borrowed),
-                    created_at: zoned(self.row.get("updated_at")),
-                }
+        json(&if served.is_some() {
+            let [words, sender, at] = pick(served, ["text", "sender", "created_at"]);
+            LastMessage { text: text(words), sender: text(sender), created_at: zoned(at) }
+        } else {
+            let sender = text(self.last_sent_by().id);
+            let sender = sender.map(|id| if is_same_page(&id, self.page_id) { "page" } else { "customer" });
+            LastMessage {
+                text: text(self.row.get("snippet")),
+                sender: sender.map(Cow::Borrowed),
+                created_at: zoned(self.row.get("updated_at")),
             }
         })
     }
 
-    /// `[{name, email, phone}]`: as served where the row has it, else built from customers and phone numbers.
+    /// `[{name, email, phone}]`: as served where the row has it, else built from customers and
+    /// phone numbers.
     fn participants_cell(&self) -> Cell<'a> {
         let served = self.row.get("participants");
         if served.is_some() {

@@ -1,8 +1,9 @@
-//! This module reads the text of an HTML fragment, as the API serves messages: tags vanish, entities are decoded, and
-//! what a browser shows on a new line begins a new line.
+//! This module reads the text of an HTML fragment, as the API serves messages: tags vanish,
+//! entities are decoded, and what a browser shows on a new line begins a new line.
 //!
-//! The HTML is read by [`html5gum`], a tokenizer of the WHATWG standard, so that whatever is served has a text: tags
-//! that are never closed, comments, a bare `<` or `&`. Time and memory are linear in the length.
+//! The HTML is read by [`html5gum`], a tokenizer of the WHATWG standard, so that whatever is served
+//! has a text: tags that are never closed, comments, a bare `<` or `&`. Time and memory are linear
+//! in the length.
 
 use std::borrow::Cow;
 
@@ -10,8 +11,9 @@ use html5gum::emitters::callback::{CallbackEmitter, CallbackEvent};
 use html5gum::{Span, Tokenizer};
 use memchr::memchr2;
 
-/// Returns the text of a fragment: lines without spaces at their ends, at most one empty line in a row, none at either
-/// end. Spaces and line breaks inside the text are kept, because messages are written with them.
+/// Returns the text of a fragment: lines without spaces at their ends, at most one empty line in a
+/// row, none at either end. Spaces and line breaks inside the text are kept, because messages are
+/// written with them.
 pub fn text(html: &str) -> Cow<'_, str> {
     let Some(first) = memchr2(b'<', b'&', html.as_bytes()) else { return tidy(html) };
     let mut text = String::with_capacity(html.len());

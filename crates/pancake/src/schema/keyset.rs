@@ -1,5 +1,5 @@
-//! Where rows stand in a remote list: by which time it is ordered, and what of it a walk is to cover. Which order is
-//! asked for is the plan's to decide, how the list is read the walkers'.
+//! Where rows stand in a remote list: by which time it is ordered, and what of it a walk is to
+//! cover. Which order is asked for is the plan's to decide, how the list is read the walkers'.
 
 use serde::{Deserialize, Serialize};
 

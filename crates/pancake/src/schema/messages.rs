@@ -1,5 +1,6 @@
-//! This module makes the columns of a message that several keys of its row feed: its text, whether a machine wrote it,
-//! and who of the staff did. Columns of one key each are in [`crate::schema::lists`].
+//! This module makes the columns of a message that several keys of its row feed: its text, whether
+//! a machine wrote it, and which member of staff did. Columns of one key each are in
+//! [`crate::schema::lists`].
 
 use std::borrow::Cow;
 
@@ -7,8 +8,9 @@ use crate::json::cell::{Cell, Raw, is_object, text};
 use crate::json::object::{Fields, pick};
 use crate::schema::html;
 
-/// Returns `original_message`, or, because that is empty in up to a quarter of all rows, the text of `message`.
-/// Pictures and stickers have neither: their text is empty. A row without both keys has none.
+/// Returns `original_message`, or, because that is empty in up to a quarter of all rows, the text
+/// of `message`. Pictures and stickers have neither: their text is empty. A row without both keys
+/// has none.
 pub fn words<'a>(row: &Fields<'a>) -> Cell<'a> {
     let string =
         |key| row.get(key).filter(|value| value.get().starts_with('"')).and_then(|value| text(Some(value)));
@@ -23,8 +25,8 @@ pub fn words<'a>(row: &Fields<'a>) -> Cell<'a> {
     html.or(original).map_or(Cell::Null, Cell::Text)
 }
 
-/// Returns whether a machine wrote the message, although it is attributed to a member of the staff. Null if the row
-/// does not say who wrote it.
+/// Returns whether a machine wrote the message, although it is attributed to a member of the staff.
+/// Null if the row does not hold its sender.
 pub fn from_bot<'a>(row: &Fields<'a>) -> Cell<'a> {
     let from = row.get("from").filter(|from| is_object(Some(from)));
     let keys = ["ai_generated", "is_automated"];
@@ -38,7 +40,8 @@ pub fn from_bot<'a>(row: &Fields<'a>) -> Cell<'a> {
     }
 }
 
-/// Returns the id of who of the staff wrote the message. Some rows have it as `uid`, some as `admin_id`.
+/// Returns the id of the member of staff who wrote the message. Some rows have it as `uid`, some as
+/// `admin_id`.
 pub fn from_staff_id<'a>(row: &Fields<'a>) -> Cell<'a> {
     let [uid, admin_id] = pick(row.get("from"), ["uid", "admin_id"]);
     text(uid).or_else(|| text(admin_id)).map_or(Cell::Null, Cell::Text)

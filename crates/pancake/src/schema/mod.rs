@@ -1,4 +1,5 @@
-//! This module holds the tables of the API: their columns, and how their lists are paged and ordered.
+//! This module holds the tables of the API: their columns, and how their lists are paged and
+//! ordered.
 
 pub mod catalogue;
 pub mod column;

@@ -1,4 +1,5 @@
-//! Whether a long scan at a latency asks ahead, and is as right and as cheap as one request after the other.
+//! Whether a long scan at a latency asks ahead, and is as right and as cheap as one request after
+//! the other.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use crate::moving::{exactly_once, storms};
 const ROWS: usize = 3_000;
 /// Neighbouring batches overlap by a row, and three requests may be spent on the end.
 const LEAST: usize = ROWS.div_ceil(59) + 3;
-/// `max_concurrency`. No rate holds these scans back: they are cut as often as they ever are, and a cut costs about
-/// half a batch.
+/// `max_concurrency`. No rate holds these scans back: they are cut as often as they ever are, and a
+/// cut costs about half a batch.
 const PIECES: usize = 16;
 
 /// What is read, and the column whose order is promised.
@@ -78,7 +79,8 @@ fn a_small_limit_asks_for_nothing_ahead() {
     assert_eq!(log.len(), 1);
 }
 
-/// What a scan holds of rows that are not its turn yet is bounded, and EXPLAIN tells how much it was.
+/// What a scan holds of rows that are not its turn yet is bounded, and EXPLAIN shows how much it
+/// was.
 #[test]
 fn rows_ahead_of_their_order_are_told() {
     let (_shop, mut session) = open(ROWS);
@@ -112,8 +114,8 @@ fn storms_while_pieces_are_walked_at_once() {
             let before = page.ids();
             shop.simulator.switches(|switches| {
                 far(switches);
-                // Hundreds of requests a second: with more, one second would hold several batches of rows that moved,
-                // through which nobody comes whose cursors vanish.
+                // Hundreds of requests a second: with more, one second would hold several batches
+                // of rows that moved, which a scan whose cursors vanish cannot pass.
                 let messages = storm.messages.min(0.3);
                 (switches.storm, switches.cursor) = (Storm { messages, ..storm }, cursor);
             });

@@ -1,5 +1,5 @@
-//! Whether the answer is the answer: every row of the page, once, each cell as an independent reading of the served
-//! JSON has it. Filters are left to `pushdown`, pages that move to `moving`.
+//! Whether the answer is the answer: every row of the page, once, each cell as an independent
+//! reading of the served JSON has it. Filters are left to `pushdown`, pages that move to `moving`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -227,7 +227,8 @@ fn the_time_zone_changes_only_what_is_shown() {
     assert_eq!(session.rows(facts).unwrap(), utc);
 }
 
-/// Rows as they may come tomorrow: keys missing, null, of other types, and text that Postgres cannot hold.
+/// Rows as they may come tomorrow: keys missing, null, of other types, and text that Postgres
+/// cannot hold.
 #[test]
 fn odd_rows_are_read() {
     let shop = Shop::open(Settings::of(0).as_seen()).unwrap();
@@ -272,7 +273,7 @@ fn odd_rows_are_read() {
     assert_eq!(mixed["last_message"]["created_at"], "2026-03-30T02:11:03.123456Z");
     assert_eq!(mixed["raw"]["brand_new"], json!({"key": [1.5, 1000.0]}));
     assert_eq!(mixed["raw"]["snippet"], "a\u{fffd}b \\u0000 \"c\" {d}, é🌸");
-    // Columns that nobody asks for cost nothing, not even their own malformed values.
+    // Columns that no query asks for cost nothing, not even their own malformed values.
     page.replace_rows(vec![
         json!({"id": "x", "inserted_at": "2026-03-30T02:11:05", "updated_at": "soon", "message_count": "many"}),
     ]);

@@ -1,5 +1,6 @@
-//! A scan ends when it is told to, in whatever phase it is, and leaves nothing behind: no request, no lock, no memory.
-//! The phases are named as `pancake.progress` names what a scan waits for.
+//! A scan ends when it is cancelled, in whatever phase it is, and leaves nothing behind: no
+//! request, no lock, no memory. The phases are named as `pancake.progress` names what a scan waits
+//! for.
 
 mod leaks;
 
@@ -24,7 +25,7 @@ struct Phase {
     waiting_for: &'static str,
     options: &'static [(&'static str, &'static str)],
     fault: Option<Fault>,
-    /// The server is sent to a listener that takes connections and says nothing.
+    /// The server is sent to a listener that takes connections and sends nothing.
     silent: bool,
 }
 
@@ -85,7 +86,7 @@ impl Stuck {
         session
     }
 
-    /// Runs a scan into its phase, has `act` end it, and says how it ended and how soon.
+    /// Runs a scan into its phase, has `act` end it, and returns how it ended and how soon.
     fn end_by(&self, act: impl FnOnce(&mut Session, i32)) -> (Session, anyhow::Result<SqlError>, Duration) {
         let mut session = self.session();
         let pid = session.pid().unwrap();
@@ -257,7 +258,8 @@ fn a_killed_backend_blocks_nobody() {
         wait_for(&mut watcher, pid, waiting_for, waiting_for);
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         assert!(scanner.join().unwrap(), "the connection is gone");
-        // Postgres ends all backends when one was killed: only after that is there anything to connect to.
+        // Postgres ends all backends when one was killed: only after that is there anything to
+        // connect to.
         until("all backends end", || watcher.one("SELECT 1").is_err());
 
         let mut session = connect_again(&shop.database);
@@ -280,7 +282,7 @@ fn the_server_stops_while_a_scan_waits() {
     let begun = Instant::now();
     cluster.stop(Mode::Fast).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // The client hears the reason, or only that the connection is gone.
+    // The client receives the reason, or only that the connection is gone.
     assert!(scanner.join().unwrap().map_or(true, |state| state == "57P01"));
     until("the request is given up", || shop.simulator.in_flight() == 0);
 }

@@ -1,5 +1,5 @@
-//! Whether a table may look as its user likes: fewer columns, other names, types and places in the row.
-//! What documented columns hold is left to `answers`, clauses on them to `pushdown`.
+//! Whether a table may look as its user likes: fewer columns, other names, types and places in the
+//! row. What documented columns hold is left to `answers`, clauses on them to `pushdown`.
 
 use e2e::{Session, Shop, SqlError};
 use pancake_simulator::Settings;
@@ -129,7 +129,7 @@ fn a_path_reads_any_type() {
     }
     // All at once as well.
     assert_eq!(session.rows("SELECT * FROM typed").unwrap().len(), 3);
-    // What does not fit says where and why.
+    // The error of what does not fit names the place and the reason.
     for (kind, path) in
         [("integer", "/x/text"), ("mood", "/x/text"), ("percent", "/x/int0"), ("boolean", "/x/obj")]
     {

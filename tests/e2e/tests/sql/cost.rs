@@ -1,5 +1,6 @@
-//! What a query costs, in requests, as README's table says: order and LIMIT, ids, posts, days, joins, ANALYZE.
-//! That the answers are right goes without saying, so it is checked beside each.
+//! What a query costs, in requests, as the table of docs/costs.md lists it: order and LIMIT, ids,
+//! posts, days, joins, ANALYZE. That the answers are right goes without saying, so it is checked
+//! beside each.
 
 use e2e::{ONE_CHAIN, Session, Shop};
 use pancake_simulator::{Entry, PostIdsReading, Settings};
@@ -14,7 +15,8 @@ fn open() -> (Shop<'static>, Session) {
     (shop, session)
 }
 
-/// Runs a query over the page and over the copy; the rows must be the same, order included where `ordered`.
+/// Runs a query over the page and over the copy; the rows must be the same, order included where
+/// `ordered`.
 fn same(shop: &Shop, session: &mut Session, query: &str, ordered: bool) -> Vec<Entry> {
     let mut of = |table: &str| session.rows(&query.replace("$t", table)).unwrap();
     let (mut page, log) = shop.watch(|| of("shop.conversations"));
@@ -27,12 +29,13 @@ fn same(shop: &Shop, session: &mut Session, query: &str, ordered: bool) -> Vec<E
     log
 }
 
-/// README's table is the one source: each of its queries is run, and its requests are counted.
+/// The table of docs/costs.md is the one source: each of its queries is run, and its requests are
+/// counted.
 #[test]
 fn a_query_costs_what_the_readme_says() {
     let (shop, mut session) = open();
     let mut wrong = Vec::new();
-    for row in table(&document("README.md"), "| query | requests | at 4 requests/s |") {
+    for row in table(&document("docs/costs.md"), "| query | requests | at 4 requests/s |") {
         let (query, requests, time) = (quoted(&row[0])[0], &row[1], &row[2]);
         let ((), log) = shop.watch(|| session.execute(query).unwrap());
         // `5` or `5–8`, where it depends on the hour.
@@ -61,7 +64,8 @@ fn a_limit_of_n_rows_costs_a_request_for_59() {
                 &format!("SELECT {column} FROM $t ORDER BY {column} DESC LIMIT {n}"),
                 true,
             );
-            // A row comes once a later one is older, by updated_at once eight are; neighbouring batches share a row.
+            // A row comes once a later one is older, by updated_at once eight are; neighbouring
+            // batches share a row.
             let most = if column == "updated_at" { n + 8 } else { n }.div_ceil(59);
             assert!((most.max(2) - 1..=most).contains(&log.len()), "{n} rows by {column}: {}", log.len());
             let (offset, n) = (n / 2, n - n / 2);
@@ -69,7 +73,8 @@ fn a_limit_of_n_rows_costs_a_request_for_59() {
             assert!(same(&shop, &mut session, &query, true).len() <= most, "{query}");
         }
     }
-    // A prepared LIMIT: its number is known to a custom plan, and to a generic one only when it runs.
+    // A prepared LIMIT: its number is known to a custom plan, and to a generic one only when it
+    // runs.
     for mode in ["force_custom_plan", "force_generic_plan"] {
         for column in ["updated_at", "inserted_at"] {
             session
@@ -358,7 +363,8 @@ fn analyze_finds_honest_statistics() {
     shop.honest().unwrap();
 }
 
-/// Where the clocks go back over midnight, `date_trunc` takes the second midnight: an hour of the day lies before it.
+/// Where the clocks go back over midnight, `date_trunc` takes the second midnight: an hour of the
+/// day lies before it.
 #[test]
 fn a_day_with_two_midnights_is_whole() {
     let shop = Shop::open(Settings::of(0)).unwrap();

@@ -1,5 +1,6 @@
-//! `pancake.doctor`: what is wrong is a row, not an error; at most forty requests, and no token. For every way in which
-//! a page may answer, `readings` (of filters) and `forms` (of requests and rows) hold the verdict.
+//! `pancake.doctor`: what is wrong is a row, not an error; at most forty requests, and no token.
+//! For every way in which a page may answer, `readings` (of filters) and `forms` (of requests and
+//! rows) hold the verdict.
 
 mod forms;
 mod readings;
@@ -66,7 +67,8 @@ fn examine(session: &mut Session) -> (Vec<String>, BTreeMap<String, Line>) {
     (lines.iter().map(|(item, _)| item.clone()).collect(), lines.into_iter().collect())
 }
 
-/// The simulator complains of one thing alone: that the doctor asks for two types in the article's way.
+/// The simulator complains of one thing alone: that the doctor asks for two types in the article's
+/// way.
 pub fn polite(shop: &Shop) {
     let complaints = shop.simulator.complaints();
     assert!(complaints.iter().all(|c| c.starts_with("repeated parameter `type`")), "{complaints:?}");
@@ -396,7 +398,7 @@ fn a_trusted_filter_that_is_ignored_costs_walks_and_is_told_how_to_be_kept_back(
     );
     let remedy = "ALTER SERVER shop OPTIONS (SET pushdown 'type');";
     assert!(line.hint.contains(remedy), "{line:?}");
-    // It says what is so.
+    // It reports what is so.
     let post = session.one("SELECT min(post_id) FROM shop.conversations WHERE type = 'COMMENT'").unwrap();
     let sql = format!("EXPLAIN SELECT id FROM shop.conversations WHERE post_id = '{post}'");
     let sent = |session: &mut Session| session.column(&sql).unwrap().join("\n").contains("post_ids=");
@@ -427,7 +429,7 @@ fn a_server_without_a_page_is_examined_by_the_pages_of_its_tables() {
     let (items, lines) = examine(&mut session);
     assert_eq!(items, ITEMS);
     let told = format!(
-        "{} is known, and its rows say so; the server names no page, and all tables of it that do name this one",
+        "{} is the page of its rows; the server names no page, and all tables of it that do name this one",
         ids[0]
     );
     assert_eq!((lines["page"].status.as_str(), lines["page"].detail.as_str()), ("ok", told.as_str()));

@@ -1,5 +1,6 @@
-//! Bad input: whatever Pancake or the network does wrong ends the statement with one error that says what happened, and
-//! never with fewer rows. By place: `replies`, `tokens`, `network`, `cells`, `lists`, and `walks` for what goes wrong on the way.
+//! Bad input: whatever Pancake or the network does wrong ends the statement with one error that
+//! describes what happened, and never with fewer rows. By place: `replies`, `tokens`, `network`,
+//! `cells`, `lists`, and `walks` for what goes wrong on the way.
 
 mod canned;
 mod cells;
@@ -16,7 +17,7 @@ use pancake_simulator::{PageHandle, Settings};
 pub const ALL: &str = "SELECT * FROM shop.conversations";
 pub const COUNT: &str = "SELECT count(*) FROM shop.conversations";
 
-/// What an error must say.
+/// What an error must hold.
 #[derive(Clone, Copy)]
 pub struct Told<'a> {
     pub sqlstate: &'a str,

@@ -1,5 +1,5 @@
-//! Decides whether the ground holds: clusters start, stop and vanish, sessions tell what the server told.
-//! Needs Postgres only; what the extension does is left to the other modules.
+//! This module tests the harness: clusters start, stop and vanish, sessions return what the server
+//! sent. Needs Postgres only; what the extension does is left to the other modules.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -1,5 +1,6 @@
-//! The joins that people write between the tables of a page, and with their own: the same rows as over copies of all the
-//! tables, for as many requests as they need; and many pages, made by SQL from the list of them.
+//! The joins that people write between the tables of a page, and with their own: the same rows as
+//! over copies of all the tables, for as many requests as they need; and many pages, made by SQL
+//! from the list of them.
 
 use std::fs;
 
@@ -26,7 +27,8 @@ fn open() -> (Shop<'static>, Session) {
     (shop, session)
 }
 
-/// The cookbook's count of every tag, on a page that nobody has analyzed: one walk, and not one for each tag.
+/// The cookbook's count of every tag, on a page without ANALYZE: one walk, and not one for each
+/// tag.
 #[test]
 fn tags_are_counted_by_one_walk_before_anybody_has_looked_at_the_page() {
     let shop = Shop::open(Settings::of(900).as_seen()).unwrap();
@@ -123,8 +125,8 @@ fn customers_conversations_and_a_crm() {
     ] {
         let (rows, log) = same(&shop, &mut session, query);
         assert!(rows > 0, "{query}");
-        // No table is read more than once; segments that are walked at once cost a few requests more. Customers are read
-        // in windows of 27 days back to 2015, of which there are some 160.
+        // No table is read more than once; segments that are walked at once cost a few requests
+        // more. Customers are read in windows of 27 days back to 2015, of which there are some 160.
         assert!(
             of(&log, Endpoint::Conversations) <= 900_usize.div_ceil(59) + 8
                 && of(&log, Endpoint::Customers) <= 165 + 14,

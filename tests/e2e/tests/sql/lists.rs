@@ -1,6 +1,6 @@
-//! The lists beside the conversations: every row of each, once, each cell as an independent reading of the served JSON
-//! has it; windows of time and types under every reading; lists that shift while they are read.
-//! Messages are left to `messages`, joins to `joins`.
+//! The lists beside the conversations: every row of each, once, each cell as an independent reading
+//! of the served JSON has it; windows of time and types under every reading; lists that shift while
+//! they are read. Messages are left to `messages`, joins to `joins`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -244,7 +244,8 @@ fn a_bound_is_sent_and_read_again() {
     shop.honest().unwrap();
 }
 
-/// Every row that was there throughout comes once, while posts are published and withdrawn, and customers write.
+/// Every row that was there throughout comes once, while posts are published and withdrawn, and
+/// customers write.
 #[test]
 fn lists_that_shift_while_they_are_read_lose_nothing() {
     let (shop, mut session) = open(3_000);

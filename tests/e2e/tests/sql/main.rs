@@ -23,6 +23,8 @@ mod page_forms;
 mod pages;
 mod plans;
 mod pushdown;
+mod random;
 mod secrets;
 mod sync;
 mod verdicts;
+mod words;

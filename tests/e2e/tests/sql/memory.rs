@@ -47,7 +47,8 @@ fn a_reply_that_does_not_fit_is_an_error_of_its_statement() {
         .unwrap();
     out_of_memory(&mut session, "SELECT * FROM long");
 
-    // A copy of each row in each of two hundred columns; in one large row, and in sixty smaller ones.
+    // A copy of each row in each of two hundred columns; in one large row, and in sixty smaller
+    // ones.
     let columns: Vec<_> = (0..200).map(|n| format!("c{n} text OPTIONS (path '/snippet')")).collect();
     let table = format!(
         "CREATE FOREIGN TABLE wide ({}) SERVER shop OPTIONS (object 'conversations')",
@@ -80,7 +81,8 @@ fn a_reply_that_does_not_fit_is_an_error_of_its_statement() {
     assert!(!cluster.log().unwrap().contains("was terminated by signal"));
 }
 
-/// However much of its memory a statement has used up already, it ends with its answer or with an error.
+/// However much of its memory a statement has used up already, it ends with its answer or with an
+/// error.
 #[test]
 fn a_statement_that_runs_out_of_memory_anywhere_ends_with_an_error() {
     let cluster = small_cluster();

@@ -1,4 +1,5 @@
-//! Messages of conversations: named, listed, joined; in order and in part; once each while they arrive and vanish.
+//! Messages of conversations: named, listed, joined; in order and in part; once each while they
+//! arrive and vanish.
 
 use std::collections::BTreeSet;
 
@@ -262,7 +263,7 @@ fn messages_of_no_conversation_are_an_error_that_shows_the_join() {
         assert!(error.hint.unwrap().contains("JOIN shop.messages m ON m.conversation_id = c.id"), "{sql}");
         assert!(log.len() < 5 && log.iter().all(|entry| entry.endpoint == Endpoint::Conversations), "{sql}");
     }
-    // The names are those of the tables, and an OR is told what to be.
+    // The names are those of the tables, and the HINT for an OR shows the list to write instead.
     session
         .execute(
             "CREATE SCHEMA \"Hà Nội\"; IMPORT FOREIGN SCHEMA pancake FROM SERVER shop INTO \"Hà Nội\";

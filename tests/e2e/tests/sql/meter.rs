@@ -1,9 +1,10 @@
-//! One budget per page for all sessions: what leaves, as the simulator sees it arrive; and the files that it lies in.
-//! How one session asks is left to the other modules, the rule itself to the tests beside it.
+//! One budget per page for all sessions: what leaves, as the simulator sees it arrive; and the
+//! files that it lies in. How one session asks is left to the other modules, the rule itself to the
+//! tests beside it.
 //!
-//! These tests measure, so they run one at a time, on a cluster of their own. Tests of other modules go on beside
-//! them: a window that is too full counts only if no thread of ours was stalled meanwhile by more than the spacing
-//! absorbs, else it is measured again.
+//! These tests measure, so they run one at a time, on a cluster of their own. Tests of other
+//! modules go on beside them: a window that is too full counts only if no thread of ours was
+//! stalled meanwhile by more than the spacing absorbs, else it is measured again.
 
 mod turns;
 
@@ -216,7 +217,8 @@ fn stuck_session(shop: &Shop) -> (i32, thread::JoinHandle<String>) {
     (pid, stuck)
 }
 
-/// Passes bytes on to a simulator; a connection's first ones, the client's part of the TLS handshake, wait.
+/// Passes bytes on to a simulator; a connection's first ones, the client's part of the TLS
+/// handshake, wait.
 fn far_away(simulator: &Simulator) -> String {
     let url = simulator.base_url();
     let target = url.trim_start_matches("https://").trim_end_matches("/api").to_owned();
@@ -249,7 +251,8 @@ fn pass(mut from: TcpStream, mut to: TcpStream, mut wait: Duration) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A grant spent before the connection stands would arrive up to 250 ms late, beside the ones behind it.
+/// A grant spent before the connection stands would arrive up to 250 ms late, beside the ones
+/// behind it.
 #[test]
 fn new_tls_connections_keep_the_spacing() {
     let _alone = alone();
@@ -289,7 +292,8 @@ fn asks(database: &Database) -> String {
     session.one("SELECT requests FROM pancake.request_stats").unwrap()
 }
 
-/// Bytes that a reader with the old contents mapped does not see: the file is a new one of the same name.
+/// Bytes that a reader with the old contents mapped does not see: the file is a new one of the same
+/// name.
 fn put(path: &Path, bytes: &[u8]) {
     let owner = fs::metadata(path)
         .map(|old| (std::os::unix::fs::MetadataExt::uid(&old), std::os::unix::fs::MetadataExt::gid(&old)));

@@ -1,5 +1,6 @@
-//! Whether every row comes exactly once while the list moves under the scan: messages, new rows, deletions, lost
-//! cursors, ties. The same on small worlds, all of them, is in the walk's own tests; here it goes over the wire.
+//! Whether every row comes exactly once while the list moves under the scan: messages, new rows,
+//! deletions, lost cursors, ties. The same on small worlds, all of them, is in the walk's own
+//! tests; here it goes over the wire.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +24,8 @@ const LOST: [LostCursor; 5] = [
 ];
 
 fn open(rows: usize) -> (Shop<'static>, Session) {
-    // Requests that fail are asked again at once in another form; nothing here is worth a second's wait.
+    // Requests that fail are asked again at once in another form; nothing here is worth a second's
+    // wait.
     let shop = Shop::open_with(Settings::of(rows).as_seen(), &[("max_retries", "0")]).unwrap();
     let mut session = shop.connect().unwrap();
     session.execute("SET statement_timeout = '20s'").unwrap();
@@ -119,8 +121,8 @@ pub fn storms_with_short_batches_repeats_and_late_messages() {
             ("late", (|s| s.late = Duration::from_millis(40)) as fn(&mut Switches)),
             ("repeated rows", |s| s.repeated_rows = 0.3),
             ("until exclusive in seconds", |s| s.until = Bound::ExclusiveSeconds),
-            // So little that a batch holds all rows of a second, as on any page that people write to. There are several
-            // requests for each of another case.
+            // So little that a batch holds all rows of a second, as on any page that people write
+            // to. There are several requests for each of another case.
             ("batches of 20", |s| {
                 s.batch = 20;
                 let Storm { messages, creates, deletes, cursor_messages, cursor_deletes, .. } = &mut s.storm;
@@ -241,8 +243,8 @@ fn hundreds_of_ties_within_two_seconds() {
                             came.sort();
                             assert_eq!(came, expected, "{what}");
                         }
-                        // A whole batch of one value, or a page of nothing else, cannot be walked by a cursor that
-                        // skips ties: an error, never silence.
+                        // A whole batch of one value, or a page of nothing else, cannot be walked
+                        // by a cursor that skips ties: an error, never silence.
                         Err(error) => {
                             assert!(cursor == CursorReading::StrictlyBelow && !fits, "{what}: {error:#}");
                             assert_eq!(SqlError::of(&error).unwrap().sqlstate, "HV000", "{what}: {error:#}");

@@ -1,5 +1,6 @@
-//! Options: every name in its place, every value checked when it is set, and who may set what. Token files and mappings
-//! are in `tokens`, what tables may be declared in `tables`, rights in `rights`.
+//! Options: every name in its place, every value checked when it is set, and who may set what.
+//! Token files and mappings are in `tokens`, what tables may be declared in `tables`, rights in
+//! `rights`.
 
 mod rights;
 mod tables;

@@ -1,12 +1,13 @@
-//! This module runs a table of statements over pages in every form that was met or must be expected: rows are the
-//! forms of a page ([`rows`]), columns the statements ([`columns`]), and each cell compares the answer with the rows
-//! that the simulator holds.
+//! This module runs a table of statements over pages in every form that was met or must be
+//! expected: rows are the forms of a page ([`rows`]), columns the statements ([`columns`]), and
+//! each cell compares the answer with the rows that the simulator holds.
 //!
-//! The reference is computed from the rows as the simulator serves them, by the times that they show: the same
-//! statement over a local table of these rows. A wrong answer fails, and so does an error, except HV000 with the hint
-//! to bound by `inserted_at`, for a statement in the order of `updated_at` on a page looser than is assumed
-//! ([`rows::Form::looser`]). All failing cells are reported at once. Cells that are known to fail stand in [`KNOWN`];
-//! one that passes although it is listed fails the test.
+//! The reference is computed from the rows as the simulator serves them, by the times that they
+//! show: the same statement over a local table of these rows. A wrong answer fails, and so does an
+//! error, except HV000 with the hint to bound by `inserted_at`, for a statement in the order of
+//! `updated_at` on a page looser than is assumed ([`rows::Form::looser`]). All failing cells are
+//! reported at once. Cells that are known to fail stand in [`KNOWN`]; one that passes although it
+//! is listed fails the test.
 
 mod columns;
 mod known;

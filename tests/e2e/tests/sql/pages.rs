@@ -1,6 +1,6 @@
-//! Several pages in one statement: a partitioned table by `page_id`, or a UNION ALL. Pages are read at the same time,
-//! and the answers are those of one page after another. Interruptions are in `broken`, plans in `ways`,
-//! very many pages in `thousand`.
+//! Several pages in one statement: a partitioned table by `page_id`, or a UNION ALL. Pages are read
+//! at the same time, and the answers are those of one page after another. Interruptions are in
+//! `broken`, plans in `ways`, very many pages in `thousand`.
 
 mod broken;
 mod thousand;
@@ -18,7 +18,8 @@ const LATENCY: Duration = Duration::from_millis(40);
 /// Scans of this session.
 const RUNNING: &str = "SELECT count(*) FROM pancake.progress WHERE pid = pg_backend_pid()";
 
-/// Pages of so many conversations, the partitioned table `live` over them, and its rows in the table `copy`.
+/// Pages of so many conversations, the partitioned table `live` over them, and its rows in the
+/// table `copy`.
 fn open(pages: usize, conversations: usize) -> (Shop<'static>, Session) {
     let pages: Vec<_> =
         (0..pages).map(|n| PageSettings { conversations, ..PageSettings::numbered(n) }).collect();
@@ -77,7 +78,8 @@ fn four_pages_are_read_at_the_same_time() {
         requests.len() == 4 && requests.values().all(|requests| (6..10).contains(requests)),
         "{requests:?}"
     );
-    // Nobody is ahead of another by more than the fetching of a batch and the ordering of the next.
+    // No page is ahead of another by more than the fetching of a batch and the ordering of the
+    // next.
     for step in 1..log.len() {
         let so_far = requests_by_page(&log[..step]);
         let (most, least) = (so_far.values().max().unwrap(), so_far.values().min().unwrap());
@@ -181,8 +183,9 @@ fn enough_rows_end_the_reading_of_all_pages() {
     let (rows, log) = shop.watch(|| session.rows("SELECT id FROM live LIMIT 100").unwrap().len());
     assert_eq!(rows, 100);
     assert_eq!(requests_by_page(&log).len(), 4);
-    // Each page is asked once, whoever then is the quickest: nothing is fetched ahead before a page's second batch.
-    // The last requests may still be on their way when the statement ends; the whole pages would be 44.
+    // Each page is asked once, whichever then is the quickest: nothing is fetched ahead before a
+    // page's second batch. The last requests may still be on their way when the statement ends; the
+    // whole pages would be 44.
     std::thread::sleep(LATENCY * 3);
     let log = shop.simulator.log();
     assert!(log.len() <= 6, "{:?}", requests_by_page(&log));

@@ -1,6 +1,6 @@
-//! Whether every kind of plan and statement gives the same answers: cached plans, loops, cursors, rescans, joins,
-//! views, copies, standbys. What is sent is left to `pushdown`; further places for a table are in `shapes`, what the views
-//! of the extension show is in `views`.
+//! Whether every kind of plan and statement gives the same answers: cached plans, loops, cursors,
+//! rescans, joins, views, copies, standbys. What is sent is left to `pushdown`; further places for
+//! a table are in `shapes`, what the views of the extension show is in `views`.
 
 mod shapes;
 mod views;
@@ -35,7 +35,8 @@ fn agree(session: &mut Session, sql: &str) {
     assert_eq!(ours, theirs, "{sql}");
 }
 
-/// `pancake_fdw.order_by` chooses the order where the query leaves it open, and no answer depends on it.
+/// `pancake_fdw.order_by` chooses the order where the query leaves it open, and no answer depends
+/// on it.
 #[test]
 fn a_session_chooses_the_order() {
     let (_shop, mut session) = open(150);
@@ -322,8 +323,8 @@ fn a_rescan_reads_anew() {
     assert_eq!(session.one(&newer).unwrap(), "1");
 }
 
-/// The inner side of a loop may be wanted again with the same parameters, and then with others: what was kept for the
-/// one is no answer to the other.
+/// The inner side of a loop may be wanted again with the same parameters, and then with others:
+/// what was kept for the one is no answer to the other.
 #[test]
 fn what_a_rescan_keeps_is_of_its_parameters() {
     let (shop, mut session) = open(130);
@@ -427,7 +428,8 @@ fn read_only_both_ways() {
     shop.honest().unwrap();
 }
 
-/// Another session changes the locked row: Postgres checks the join again with the row that the scan had given.
+/// Another session changes the locked row: Postgres checks the join again with the row that the
+/// scan had given.
 #[test]
 fn a_concurrent_update_is_rechecked() {
     let (shop, mut session) = open(70);

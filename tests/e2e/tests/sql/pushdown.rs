@@ -1,6 +1,7 @@
-//! Whether what is promised to be sent is sent, and the answer is the same as over a local copy of the page.
-//! What EXPLAIN says of it is in `explain`, the disputed readings of the server and random clauses in `readings`,
-//! the same while rows move in `weather`, what holds a clause back in `guards`.
+//! Whether what is promised to be sent is sent, and the answer is the same as over a local copy of
+//! the page. What EXPLAIN shows of it is in `explain`, the disputed readings of the server and
+//! random clauses in `readings`, the same while rows move in `weather`, what holds a clause back in
+//! `guards`.
 
 mod explain;
 mod grammar;
@@ -253,7 +254,8 @@ fn windows_are_sent_widened() {
     shop.honest().unwrap();
 }
 
-/// Times are sent as a pair, at most 27 days apart, a day before now or earlier, and never beside a cursor.
+/// Times are sent as a pair, at most 27 days apart, a day before now or earlier, and never beside a
+/// cursor.
 fn usual_forms(log: &[Entry], case: &str) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     for entry in log {
@@ -426,7 +428,8 @@ fn what_everything_matches_is_everything() {
     shop.honest().unwrap();
 }
 
-/// A name, a word, a number too long: nothing that the server would take for no filter at all, or for another one.
+/// A name, a word, a number too long: nothing that the server would take for no filter at all, or
+/// for another one.
 #[test]
 fn only_tag_ids_are_sent() {
     let (shop, mut session) = open(130, &[]);

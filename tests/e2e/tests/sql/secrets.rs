@@ -1,5 +1,5 @@
-//! A token is nobody's to see: not in errors, notices, plans, views or rows, and not in the log at its most talkative.
-//! And whose token it is: that of the role the scan runs as.
+//! A token is never shown: not in errors, notices, plans, views or rows, and not in the log at its
+//! most talkative. And whose token it is: that of the role the scan runs as.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ const NEXT: &str = "MARKER-7f3a91-NEXT";
 const TELLTALE: &str = "MARKER-7f3a91";
 const COUNT: &str = "SELECT count(*) FROM shop.conversations";
 
-/// A cluster that logs and tells all that it can.
+/// A cluster that logs and sends all that it can.
 fn talkative() -> &'static Cluster {
     static TALKATIVE: OnceLock<Cluster> = OnceLock::new();
     TALKATIVE.get_or_init(|| {
@@ -34,7 +34,7 @@ fn marked(conversations: usize) -> Settings {
     Settings { pages: vec![page], ..Settings::default() }
 }
 
-/// Everything that a session was told.
+/// Everything that a session received.
 #[derive(Default)]
 struct Heard(Vec<String>);
 
@@ -58,8 +58,8 @@ impl Heard {
     }
 }
 
-/// Lines of the log that hold a token, but for the statements that set one: Postgres logs those when told to, and at
-/// debug5 with every message.
+/// Lines of the log that hold a token, but for the statements that set one: Postgres logs those if
+/// configured, and at debug5 with every message.
 fn betrayed(log: &str) -> Vec<&str> {
     log.lines()
         .filter(|line| line.contains(TELLTALE))
@@ -96,7 +96,7 @@ fn no_statement_however_it_ends_shows_a_token() {
     let at_debug = heard.0.len();
     assert!(at_debug > 50, "debug5 is on");
 
-    // What Pancake itself may say of the token.
+    // What Pancake itself may reply about the token.
     let echo = |code| Fault::SuccessFalse { code, message: format!("token {MARKER} is no good; {MARKER}") };
     let url = format!("https://elsewhere.example/?page_access_token={MARKER}");
     for fault in [
@@ -135,7 +135,7 @@ fn no_statement_however_it_ends_shows_a_token() {
     session.notices();
     look_everywhere(&mut heard, &mut session);
 
-    // Nobody listens there; and a name that is none.
+    // A port on which nothing listens; and a name that is none.
     for url in ["http://127.0.0.1:1/api", "https://nonexistent.invalid/api"] {
         session.execute(&format!("ALTER SERVER shop OPTIONS (SET base_url '{url}')")).unwrap();
         heard.run(&mut session, COUNT);

@@ -1,7 +1,8 @@
-//! `pancake.sync`: the copy is the page. What a first and a later run do, and what they cost; here also what the other
-//! modules share. What it refuses is in `sync::input`, what happens beside it in `sync::beside`, how it dies in
-//! `sync::killed`, several pages in `sync::pages`, schedules in `sync::scheduled`; whose rights count in `sync::rights`,
-//! what a role without rights tries in `sync::attacks` and `sync::tables`.
+//! `pancake.sync`: the copy is the page. What a first and a later run do, and what they cost; here
+//! also what the other modules share. What it refuses is in `sync::input`, what happens beside it
+//! in `sync::beside`, how it dies in `sync::killed`, several pages in `sync::pages`, schedules in
+//! `sync::scheduled`; whose rights count in `sync::rights`, what a role without rights tries in
+//! `sync::attacks` and `sync::tables`.
 
 use e2e::{Session, Shop};
 use pancake_simulator::{Settings, Switches};
@@ -200,7 +201,8 @@ fn a_delta_costs_a_request_for_59_rows_and_two_and_one_if_nothing_has_changed() 
     shop.honest().unwrap();
 }
 
-/// More new conversations than one reply holds are a past of their own, read down to the delta's window.
+/// More new conversations than one reply holds are a past of their own, read down to the delta's
+/// window.
 #[test]
 fn a_burst_of_new_conversations_is_read_to_its_end() {
     let (shop, mut session) = open(300);
@@ -258,7 +260,7 @@ fn small_pages_and_empty_ones() {
     }
 }
 
-/// A page that somebody dates ahead of time must not hide all that comes after it.
+/// A row dated ahead of time must not hide all that comes after it.
 #[test]
 fn a_row_from_the_future_is_no_mark() {
     let (shop, mut session) = open(100);
@@ -276,7 +278,7 @@ fn a_row_from_the_future_is_no_mark() {
 fn the_first_run_may_be_bounded() {
     let (shop, mut session) = open(600);
     let since = session.one("SELECT now() - interval '30 days'").unwrap();
-    // A first run that fails says nothing of what the next one wants.
+    // A first run that fails decides nothing about the next one.
     let page = shop.simulator.first_page();
     let token = page.token();
     page.set_token("another");
@@ -291,7 +293,8 @@ fn the_first_run_may_be_bounded() {
     );
     assert_eq!(session.one(copy).unwrap(), session.one(&page_since).unwrap());
 
-    // An old conversation that is taken up again comes with the delta; a full rescan keeps to the bound.
+    // An old conversation that is taken up again comes with the delta; a full rescan keeps to the
+    // bound.
     let old = page.ids().into_iter().rev().nth(20).unwrap();
     page.message(&old);
     session.execute(SYNC).unwrap();

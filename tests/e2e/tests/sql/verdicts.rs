@@ -1,5 +1,5 @@
-//! What a page refuses is remembered for all sessions: the first statement pays for it, the next ones do not, and EXPLAIN
-//! shows the longer way.
+//! What a page refuses is remembered for all sessions: the first statement pays for it, the next
+//! ones do not, and EXPLAIN shows the longer way.
 
 use e2e::{ONE_CHAIN, Session, Shop};
 use pancake_simulator::{Endpoint, Entry, FormReading, Settings};
@@ -38,8 +38,8 @@ fn windows_that_are_refused_are_sent_by_one_statement() {
     for _ in 0..2 {
         assert!(wider(&shop, &mut session, past, 0) > 0, "where they are taken each statement sends one");
     }
-    // A refusal that names the times is remembered at once, another after two statements, and an empty reply once rows
-    // have come that it left out.
+    // A refusal that names the times is remembered at once, another after two statements, and an
+    // empty reply once rows have come that it left out.
     for reading in [FormReading::Refused, FormReading::Http500, FormReading::Empty] {
         let (shop, mut session) = open();
         shop.simulator.switches(|switches| switches.windows = reading);

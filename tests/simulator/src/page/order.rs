@@ -15,7 +15,7 @@ use crate::shop::about;
 use crate::switches::Switches;
 use crate::times::{TimeColumn, TimeForm};
 
-/// How rows of one sort value are told apart; `Least` stands before all of them, `Greatest` after.
+/// How rows of one sort value are ordered; `Least` stands before all of them, `Greatest` after.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tie {
     Least,

@@ -35,28 +35,30 @@ impl Union {
             left(one).total_cmp(&left(other)).then(other.cmp(one))
         };
         let all = 0..self.segments.len();
-        let next = match self.ordered {
-            true => {
-                let hungry = |at: &usize| self.segments[*at].is_hungry();
-                let lacking = |at: &usize| !ahead || !self.are_enough(self.before(*at));
-                let needed = self.heads().filter(hungry).filter(idle).filter(lacking).max_by_key(newest);
-                let room = ahead && self.waiting() < MOST_WAITING;
-                if needed.is_none() && !room {
-                    return None;
-                }
-                needed.or_else(|| all.filter(idle).filter(lacking).max_by_key(newest))
+        let next = if self.ordered {
+            let hungry = |at: &usize| self.segments[*at].is_hungry();
+            let lacking = |at: &usize| !ahead || !self.are_enough(self.before(*at));
+            let needed = self.heads().filter(hungry).filter(idle).filter(lacking).max_by_key(newest);
+            let room = ahead && self.waiting() < MOST_WAITING;
+            if needed.is_none() && !room {
+                return None;
             }
+            needed.or_else(|| all.filter(idle).filter(lacking).max_by_key(newest))
+        } else {
             // One reply brings the next row, whosever it is.
-            false if !ahead && self.segments.iter().any(|segment| segment.busy) => return None,
-            false if ahead && self.are_enough(self.expected(0..self.segments.len())) => return None,
-            false => all.filter(idle).max_by(most),
+            let enough = ahead && self.are_enough(self.expected(0..self.segments.len()));
+            if enough || !ahead && self.segments.iter().any(|segment| segment.busy) {
+                return None;
+            }
+            all.filter(idle).max_by(most)
         };
         next.map(Choice::Ask).or_else(|| ahead.then(|| self.cut()).flatten())
     }
 
     /// The segment that has most before it is cut, of what is wanted.
     fn cut(&self) -> Option<Choice> {
-        // What shows an older time than its real one may stand on either side of a cut by `updated_at`.
+        // What shows an older time than its real one may stand on either side of a cut by
+        // `updated_at`.
         if self.chains.iter().any(|chain| chain.order == Order::UpdatedAt) || self.folded >= MOST_FOLDED {
             return None;
         }
@@ -87,8 +89,8 @@ impl Union {
         (self.handed as usize + segments.into_iter().map(of).sum::<usize>()) as f64
     }
 
-    /// Rows that come out before those that a segment still has to bring, as far as can be told: of its own chain all
-    /// that are newer, of the others those whose turn it is.
+    /// Rows that come out before those that a segment still has to bring, as far as can be
+    /// estimated: of its own chain all that are newer, of the others those whose turn it is.
     fn before(&self, at: usize) -> f64 {
         let chain = self.segments[at].chain;
         let newer = self.segments[..at].iter().filter(|segment| segment.chain == chain);

@@ -1,10 +1,11 @@
-//! The union of chains as one stream: what a reply brings, and what comes out, each row once, newest first where that is
-//! promised. Which piece is asked next is left to `choice`. Pure: when a request may leave, and how it is made, is
-//! [`crate::scan::run`]'s matter.
+//! The union of chains as one stream: what a reply brings, and what comes out, each row once,
+//! newest first where that is promised. Which piece is asked next is left to `choice`. Pure: when a
+//! request may leave, and how it is made, is [`crate::scan::run`]'s matter.
 //!
-//! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget would allow another
-//! request, one of them is cut in two by time, and both are walked at once: a scan has as many requests on their way
-//! as its latency needs, and at a low latency it is one chain.
+//! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget
+//! would allow another request, one of them is cut in two by time, and both are walked at once: a
+//! scan has as many requests on their way as its latency needs, and at a low latency it is one
+//! chain.
 
 mod choice;
 
@@ -25,8 +26,8 @@ use crate::schema::keyset::RowKey;
 use crate::time::Micros;
 use choice::Choice;
 
-/// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is not cut, and of several
-/// pages each is asked ahead only once it has proved long.
+/// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is
+/// not cut, and of several pages each is asked ahead only once it has proved long.
 pub const SMALL_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Debug)]
@@ -44,11 +45,13 @@ pub struct Union {
     begun: BTreeSet<usize>,
     /// The time of the last row that was handed out.
     last: Option<Micros>,
-    /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has come since.
+    /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has
+    /// come since.
     begun_at: Option<Micros>,
     /// Ids that came, where a row may come by two ways.
     came: Option<IdSet>,
-    /// Ids of rows that came without the time of the order: they may stand in the pieces of several walks.
+    /// Ids of rows that came without the time of the order: they may stand in the pieces of several
+    /// walks.
     undated: IdSet,
     /// Ids that are still to come, where the query names them all.
     missing: Option<BTreeSet<String>>,
@@ -61,7 +64,7 @@ pub struct Union {
     found: (Option<verdicts::Window>, bool),
 }
 
-/// Who asks.
+/// The part of the union that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub enum Asker {
@@ -197,8 +200,8 @@ impl Union {
         Ok(fresh)
     }
 
-    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on a page that takes no
-    /// window, is given back to the newer one, which walks on.
+    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on
+    /// a page that takes no window, is given back to the newer one, which walks on.
     fn fold(&mut self, number: usize) {
         let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
         let segment = &self.segments[at];
@@ -206,7 +209,8 @@ impl Union {
         if !segment.walk.has_no_beginning() || newer.chain != segment.chain {
             return;
         }
-        // Counted whether or not it can be given back: a page where cuts find no beginning is not cut for ever.
+        // Counted whether or not it can be given back: a page where cuts find no beginning is not
+        // cut for ever.
         self.folded += 1;
         // Between them one may have stood that has been walked to its end already.
         let is_next = newer.walk.window().low.map(|low| low.0.saturating_sub(1))
@@ -217,8 +221,8 @@ impl Union {
         }
     }
 
-    /// What the walks have shown of the page since the last call: whether it takes the form of request that it may
-    /// refuse, and whether its list is out of order.
+    /// What the walks have shown of the page since the last call: whether it takes the form of
+    /// request that it may refuse, and whether its list is out of order.
     pub fn findings(&mut self) -> (Option<verdicts::Window>, bool) {
         let shown = self.segments.iter().find_map(|segment| segment.walk.verdict());
         let is_loose = self.segments.iter().any(|segment| segment.walk.is_loose());
@@ -230,8 +234,8 @@ impl Union {
         )
     }
 
-    /// A request failed in a way that may be due to its form, which the refusal may name. False where it was not, and the
-    /// failure is one.
+    /// A request failed in a way that may be due to its form, which the refusal may name. False
+    /// where it was not, and the failure is one.
     pub fn lost(&mut self, asker: Asker, is_named: bool) -> Result<bool> {
         match asker {
             Asker::Look => {
@@ -290,42 +294,39 @@ impl Union {
             if is_late {
                 let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
                 let error = Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for");
-                return Err(error.detail(detail).hint(match self.undated.has(&row.id) {
-                    true => "The row lacks the time of the order and shows the other one. Execute the statement again: \
-                             when it is planned anew, Postgres sorts.",
-                    false => "The page lists its rows in a looser order than any that has been seen: bound inserted_at, or \
-                              order by it.",
-                }));
+                return Err(error.detail(detail).hint(if self.undated.has(&row.id) { "The row lacks the time of the order and shows the other one. Execute the statement again: \
+                             when it is planned anew, Postgres sorts." } else { "The page lists its rows in a looser order than any that has been seen: bound inserted_at, or \
+                              order by it." }));
             }
             self.last = Some(row.at);
             ready.push(row);
         }
         self.handed += ready.len() as u64;
-        // The last segment tells how the stream ended.
+        // The last segment holds how the stream ended.
         let last = self.segments.last().map(|segment| segment.number);
         self.segments.retain(|segment| !segment.is_done() || segment.busy || Some(segment.number) == last);
         Ok(ready)
     }
 
     fn pop(&mut self) -> Option<Row> {
-        let at = match self.ordered {
-            true => {
-                let mut newest: Option<(Micros, usize)> = None;
-                for at in self.heads() {
-                    let segment = &self.segments[at];
-                    let first = if self.found_all() { segment.rows.front() } else { segment.first() };
-                    match first {
-                        // A chain that has not shown its next row might have a newer one than all the others.
-                        None if !self.found_all() => return None,
-                        Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {
-                            newest = Some((row.at, at))
-                        }
-                        _ => {}
+        let at = if self.ordered {
+            let mut newest: Option<(Micros, usize)> = None;
+            for at in self.heads() {
+                let segment = &self.segments[at];
+                let first = if self.found_all() { segment.rows.front() } else { segment.first() };
+                match first {
+                    // A chain that has not shown its next row might have a newer one than all
+                    // the others.
+                    None if !self.found_all() => return None,
+                    Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {
+                        newest = Some((row.at, at))
                     }
+                    _ => {}
                 }
-                newest?.1
             }
-            false => self.segments.iter().position(|segment| !segment.rows.is_empty())?,
+            newest?.1
+        } else {
+            self.segments.iter().position(|segment| !segment.rows.is_empty())?
         };
         self.segments[at].rows.pop_front()
     }
@@ -350,7 +351,7 @@ impl Union {
         self.found_all() || (walked && rests)
     }
 
-    /// How many rows there are, where the list says so.
+    /// How many rows there are, if the list has a total.
     pub fn total(&self) -> Option<u64> {
         self.segments.first()?.walk.total()
     }
@@ -362,9 +363,10 @@ impl Union {
 
     /// Why the stream is over.
     pub fn end(&self) -> Option<End> {
-        match self.found_all() {
-            true => Some(End::FoundAll),
-            false => self.segments.last().and_then(|segment| segment.walk.ended()),
+        if self.found_all() {
+            Some(End::FoundAll)
+        } else {
+            self.segments.last().and_then(|segment| segment.walk.ended())
         }
     }
 }

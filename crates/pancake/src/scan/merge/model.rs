@@ -1,13 +1,14 @@
-//! Small worlds, all of them: every row that kept existing comes exactly once, whatever moves during the walk and
-//! however the server reads what nobody has documented. Not runs are enumerated but states: what a world, the union
-//! and the replies on their way look like. Two ways that lead to one state go on as one, and so do all readings that
-//! have answered alike so far.
+//! Small worlds, all of them: every row that kept existing comes exactly once, whatever moves
+//! during the walk and however the server reads what is not documented. Not runs are enumerated but
+//! states: what a world, the union and the replies on their way look like. Two ways that lead to
+//! one state go on as one, and so do all readings that have answered alike so far.
 //!
-//! **Two segments** are walked with every order of their replies in the smaller worlds, and in the larger ones each by
-//! itself: what it asks follows from its own replies alone (no reply reaches the other: this is checked wherever both are
-//! walked). So a row that stays must be brought by the segment whose window it lies in, the newer one, cut at any place
-//! and moment, or the older one, begun at any, whatever the other does meanwhile; and a row that moves by the looks after
-//! both, as by those after one.
+//! **Two segments** are walked with every order of their replies in the smaller worlds, and in the
+//! larger ones each by itself: what it asks follows from its own replies alone (no reply reaches
+//! the other: this is checked wherever both are walked). So a row that stays must be brought by the
+//! segment whose window it lies in, the newer one, cut at any place and moment, or the older one,
+//! begun at any, whatever the other does meanwhile; and a row that moves by the looks after both,
+//! as by those after one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -122,7 +123,8 @@ impl Moment {
         }
     }
 
-    /// What can happen next: a change of the world, a request, a reply, a cut. `Err` is an honest failure.
+    /// What can happen next: a change of the world, a request, a reply, a cut. `Err` is an honest
+    /// failure.
     fn next(self, readings: &[Reading], limits: Limits, next: &mut Vec<Result<Moment>>) {
         if self.world.events > 0 {
             for change in self.world.changes(limits.order_moves) {
@@ -143,7 +145,8 @@ impl Moment {
                 moment.ask(readings, next);
             }
         }
-        // Where nothing changes any more, the order in which two segments go on is the same to both.
+        // Where nothing changes any more, the order in which two segments go on is the same to
+        // both.
         let rests = self.world.events == 0 && !self.world.short_next && !may_be_cut;
         let in_any_order = rests && !self.world.moved_rows_matter(self.readings, readings);
         for which in 1..if in_any_order { 1 } else { self.scan.flight.len() } {
@@ -165,8 +168,8 @@ impl Moment {
         }
     }
 
-    /// What is idle asks at once: that it asked a little later looks to the world as if the reply came later. As many
-    /// moments as there are answers.
+    /// What is idle asks at once: that it asked a little later looks to the world as if the reply
+    /// came later. As many moments as there are answers.
     fn ask(mut self, readings: &[Reading], next: &mut Vec<Result<Moment>>) {
         let scan = Rc::make_mut(&mut self.scan);
         // Nothing is cut here by the union itself.
@@ -189,7 +192,8 @@ impl Moment {
         }
     }
 
-    /// Every place where a segment could be cut: at each row that it has not handed out, and just above.
+    /// Every place where a segment could be cut: at each row that it has not handed out, and just
+    /// above.
     fn cuts(&self, limits: Limits) -> Vec<Micros> {
         let Some(segment) = self.scan.union.segments.first() else { return vec![] };
         let place = match limits.walked {
@@ -203,8 +207,8 @@ impl Moment {
         cuts
     }
 
-    /// All that decides how it goes on, under whatever reading. Of ten million moments two are taken for one with a
-    /// probability of 10⁻⁵.
+    /// All that decides how it goes on, under whatever reading. Of ten million moments two are
+    /// taken for one with a probability of 10⁻⁵.
     fn fingerprint(&self) -> u64 {
         let in_flight = |row| {
             self.scan.flight.iter().flat_map(|(_, rows)| rows.iter().flatten()).any(|(id, _)| *id == row)
@@ -289,7 +293,8 @@ impl Scan {
         let Scan { union, flight, handed: _, low: _, requests: _, fingerprint: _, trace: _ } = self;
         let mut state = FixedState::default().build_hasher();
         flight.hash(&mut state);
-        // Which ids came is known by what was handed out. Where to cut is not decided by the union here.
+        // Which ids came is known by what was handed out. Where to cut is not decided by the union
+        // here.
         (&union.looks, union.look_is_asked, &union.begun, union.segments_made).hash(&mut state);
         union.segments.iter().for_each(|segment| segment.print(&mut state));
         state.finish()
@@ -303,8 +308,8 @@ impl Segment {
     }
 }
 
-/// Explores everything that can become of a world. A wrong answer panics, and so does giving up where neither a batch
-/// of ties under a strict cursor nor an ignored cursor is to blame.
+/// Explores everything that can become of a world. A wrong answer panics, and so does giving up
+/// where neither a batch of ties under a strict cursor nor an ignored cursor is to blame.
 fn explore(ages: &[i64], readings: &[Reading], limits: Limits) -> Outcome {
     explore_frozen(ages, &vec![false; ages.len()], readings, limits)
 }
@@ -396,8 +401,8 @@ fn exactly_once_in_each_of_two_segments_whatever_happens() {
     }
 }
 
-/// All worlds of up to 6 rows with up to 3 events: four hundred million states, and then eight hundred for each part.
-/// `cargo test --release -p pancake -- --ignored --nocapture everything`
+/// All worlds of up to 6 rows with up to 3 events: four hundred million states, and then eight
+/// hundred for each part. `cargo test --release -p pancake -- --ignored --nocapture everything`
 #[test]
 #[ignore = "takes a quarter of an hour"]
 fn everything_in_one_segment() {
@@ -412,8 +417,8 @@ fn everything_in_each_of_two_segments() {
     }
 }
 
-/// With a cut at every place and at any moment, and every order of the replies. Each row more takes about ten times as
-/// long, and each event more about forty times.
+/// With a cut at every place and at any moment, and every order of the replies. Each row more takes
+/// about ten times as long, and each event more about forty times.
 #[test]
 #[ignore = "takes a quarter of an hour"]
 fn everything_in_two_segments() {
@@ -432,8 +437,8 @@ const QUIET: Limits = Limits {
     low: None,
 };
 
-/// A page whose rows show older times here and there, that refuses windows or answers them with nothing, read down to
-/// every bound.
+/// A page whose rows show older times here and there, that refuses windows or answers them with
+/// nothing, read down to every bound.
 fn explore_loose(rows: usize, events: usize, batch: usize, stride: usize) {
     let readings = loose_readings();
     let mut done = Outcome::default();
@@ -460,7 +465,8 @@ fn exactly_once_on_a_loose_page() {
     }
 }
 
-/// The newer of two segments has seen rows of the older one before that one finds no row to begin from.
+/// The newer of two segments has seen rows of the older one before that one finds no row to begin
+/// from.
 #[test]
 fn exactly_once_in_two_segments_of_a_page_that_takes_no_windows() {
     let readings = loose_readings();
@@ -489,7 +495,8 @@ fn a_quiet_list_costs_a_row_in_a_batch_and_three_requests() {
     assert!(explore(&times, &readings()[..1], QUIET).most_requests <= 59 + 3);
 }
 
-/// Every reply to a cursor is the first batch again: the walk gives up rather than ask for ever or leave rows out.
+/// Every reply to a cursor is the first batch again: the walk gives up rather than ask for ever or
+/// leave rows out.
 #[test]
 fn an_ignored_cursor_ends_honestly() {
     for reading in readings() {

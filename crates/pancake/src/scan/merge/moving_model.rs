@@ -1,6 +1,7 @@
-//! The law of exactly once, on random pages that change while they are read: whatever is asked, however the server
-//! reads it and whatever moves between its replies, every row that was there throughout and matched in each of its
-//! versions comes once out of the union of chains, and no row comes twice.
+//! The law of exactly once, on random pages that change while they are read: whatever is asked,
+//! however the server reads it and whatever moves between its replies, every row that was there
+//! throughout and matched in each of its versions comes once out of the union of chains, and no row
+//! comes twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +135,8 @@ fn matches(row: &Row, clauses: &[Clause]) -> bool {
     clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand))
 }
 
-/// Reads a world through its plan to the end, as a scan does; gives the rows that Postgres would keep.
+/// Reads a world through its plan to the end, as a scan does; gives the rows that Postgres would
+/// keep.
 fn read(
     world: &mut World,
     plan: &RequestPlan,
@@ -231,12 +233,14 @@ fn check(
 ) -> std::result::Result<(), TestCaseError> {
     let mut ids = BTreeSet::new();
     let rows: Vec<_> = rows.into_iter().filter(|row| ids.insert(row.id.clone())).collect();
-    // In the server's order by updated_at each batch is as of its own request, and nothing more is promised.
+    // In the server's order by updated_at each batch is as of its own request, and nothing more is
+    // promised.
     let moves = |change: &Change| matches!(change, Change::Message(_) | Change::LateMessage(_));
     let still = ordered && order == Order::UpdatedAt;
     let mut changes: Vec<_> =
         changes.iter().filter(|(_, change)| !still || !moves(change)).cloned().collect();
-    // Twice at one place, under a strict cursor and in a tie that ends the list, cannot be told from the end.
+    // Twice at one place, under a strict cursor and in a tie that ends the list, cannot be
+    // distinguished from the end.
     let mut shorts = 0;
     changes.retain(|(_, change)| {
         shorts += usize::from(matches!(change, Change::Short));
@@ -266,8 +270,8 @@ fn check(
     };
     let kept = match read(&mut world, &plan, clauses, &changes, cuts) {
         Ok(kept) => kept,
-        // More ties than a batch holds, under a cursor that leaves ties out; or all rows near an upper bound vanished.
-        // That is told, never silent.
+        // More ties than a batch holds, under a cursor that leaves ties out; or all rows near an
+        // upper bound vanished. That is an error, never silent.
         Err(error) => {
             prop_assert!(cursors.strict, "{error:?}");
             return Err(TestCaseError::reject("the walk gave up"));
@@ -324,8 +328,9 @@ fn quiet(times: &[i64], bound: i64, changes: &[(usize, Change)]) {
     check(rows, &[clause], (reading, cursors), (Order::InsertedAt, false), changes, &[]).unwrap();
 }
 
-/// To go on from a row just above an upper bound the walk once asked from the end of that row's second, got a whole
-/// batch of rows that the bound shuts out, and took one of them for its place, which no cursor could show again.
+/// To go on from a row just above an upper bound the walk once asked from the end of that row's
+/// second, got a whole batch of rows that the bound shuts out, and took one of them for its place,
+/// which no cursor could show again.
 #[test]
 fn a_batch_of_rows_above_an_upper_bound_does_not_lead_the_walk_astray() {
     quiet(&[3 * SECOND, 2 * SECOND + 1, 2 * SECOND, 2 * SECOND + 1], 1, &[]);

@@ -1,4 +1,5 @@
-//! A few conversations that change, and a server that lists them in every way that nobody has ruled out.
+//! A few conversations that change, and a server that lists them in every way that is not ruled
+//! out.
 
 use crate::paging::cursor::Ask;
 use crate::time::SECOND;
@@ -14,8 +15,9 @@ pub enum Change {
     LateMessage(usize),
     Delete(usize),
     Create,
-    /// The next reply holds one row although more could come. Once in a world: two at the same place, under a
-    /// strict cursor and in a tie that ends the list, cannot be told from the end by any request.
+    /// The next reply holds one row although more could come. Once in a world: two at the same
+    /// place, under a strict cursor and in a tie that ends the list, cannot be distinguished from
+    /// the end by any request.
     Short,
 }
 
@@ -83,7 +85,8 @@ pub fn loose_readings() -> Vec<Reading> {
     readings
 }
 
-/// Every choice of frozen rows of which no two stand side by side: of two rows in a row one shows its real time.
+/// Every choice of frozen rows of which no two stand side by side: of two rows in a row one shows
+/// its real time.
 pub fn frozen(rows: usize) -> Vec<Vec<bool>> {
     let all = (0..1_u32 << rows).filter(|bits| bits & (bits >> 1) == 0);
     all.map(|bits| (0..rows).map(|row| bits & (1 << row) != 0).collect()).collect()
@@ -92,8 +95,8 @@ pub fn frozen(rows: usize) -> Vec<Vec<bool>> {
 /// How much older than its real time the time of a frozen row is.
 const FROZEN: i64 = 150 * SECOND;
 
-/// Every list of so many rows, as far as order, seconds and ties tell lists apart: microseconds before the start,
-/// newest first, neighbours far apart, within one second, or at the same time.
+/// Every list of so many rows, as far as order, seconds and ties distinguish lists: microseconds
+/// before the start, newest first, neighbours far apart, within one second, or at the same time.
 pub fn lists(rows: usize) -> Vec<Vec<i64>> {
     let mut lists = vec![vec![]];
     for row in 0..rows {
@@ -211,7 +214,7 @@ impl World {
         }
     }
 
-    /// Whether it may matter to a cursor who was served a row that moved.
+    /// Whether it may matter to a cursor which request was served a row that moved.
     pub fn moved_rows_matter(&self, possible: u64, readings: &[Reading]) -> bool {
         let moved = self.rows.iter().zip(&self.moved).any(|(row, moved)| row.is_some() && *moved);
         moved && (0..readings.len()).any(|i| possible & (1 << i) != 0 && !readings[i].follows_moved)

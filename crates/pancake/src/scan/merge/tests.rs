@@ -1,4 +1,5 @@
-//! What the union does with the replies to its chains: order, repeats, ids, and lists without a cursor.
+//! What the union does with the replies to its chains: order, repeats, ids, and lists without a
+//! cursor.
 
 use super::*;
 use crate::paging::cursor::FULL_BATCH;
@@ -15,7 +16,7 @@ fn plan(chains: usize, ordered: bool, ids: Option<&[&str]>) -> RequestPlan {
     RequestPlan { chains: vec![chain; chains], ids, ordered, ..RequestPlan::default() }
 }
 
-/// Serves each chain its rows, then the end; tells what came out.
+/// Serves each chain its rows, then the end; returns what came out.
 fn run(plan: &RequestPlan, lists: &[&[(&str, i64)]]) -> Vec<String> {
     let mut union =
         Union::on(Terms { full_batch: 2, patience: 3, beyond: 1 }, Object::Conversations, plan, false, NOW);
@@ -65,7 +66,8 @@ fn batch(rows: &[(&str, i64)]) -> Vec<RowKey> {
     rows.iter().map(|(id, at)| RowKey::new(*id, Micros(at * SECOND))).collect()
 }
 
-/// Only a walk by a cursor can be cut, but as many conversations are on their way as there is room for.
+/// Only a walk by a cursor can be cut, but as many conversations are on their way as there is room
+/// for.
 #[test]
 fn conversations_are_walked_at_once_and_each_by_one_request_after_the_other() {
     let of = |id: &str| Chain { conversation_id: Some(id.into()), ..Chain::whole(Order::InsertedAt) };
@@ -100,8 +102,8 @@ fn looks_belong_to_a_cursor() {
     assert_eq!(union.end(), Some(End::ListEnded));
 }
 
-/// How many round trips bring so many of 12,000 rows, newest first, if eight requests may be on their way; and how many
-/// requests that takes.
+/// How many round trips bring so many of 12,000 rows, newest first, if eight requests may be on
+/// their way; and how many requests that takes.
 fn round_trips(limit: u64) -> (usize, usize) {
     let list: Vec<i64> = (0..12_000).map(|row| 1_000_000 - 10 * row - row % 7).collect();
     let answer = |ask: &crate::paging::cursor::Ask| {
@@ -145,11 +147,12 @@ fn a_limit_is_reached_in_few_round_trips() {
     assert_eq!(round_trips(60).1, 2);
 }
 
-/// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each other: each row that
-/// stays comes once. Of two pages in three some rows lack the time of the order and show another one: they stand on top,
-/// or where a time would put them that nobody sees, and are left out of windows or not. One page in five takes no cursor
-/// but the last row of a reply, refuses others or answers them with nothing; of two in seven replies are short and may
-/// hold a row twice.
+/// Segments are cut as a scan cuts them while rows vanish and begin, and replies overtake each
+/// other: each row that stays comes once. Of two pages in three some rows lack the time of the
+/// order and show another one: they stand on top, or where a hidden time would put them, and are
+/// left out of windows or not. One page in five takes no cursor but the last row of a reply,
+/// refuses others or answers them with nothing; of two in seven replies are short and may hold a
+/// row twice.
 #[test]
 fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
     let mut failures = 0;
@@ -161,16 +164,17 @@ fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
         for row in 0..1_500 {
             at -= 1 + if dice.one_in(40) { dice.below(100_000) } else { dice.below(60) } as i64;
             let spot = RowKey::new(format!("old {row}"), Micros(at * SECOND));
-            list.push(match placed && dice.one_in(100) {
-                true => (
+            list.push(if placed && dice.one_in(100) {
+                (
                     at,
                     RowKey {
                         at: Micros((at + dice.below(300_000) as i64) * SECOND),
                         is_dated: false,
                         ..spot
                     },
-                ),
-                false => (at, spot),
+                )
+            } else {
+                (at, spot)
             });
         }
         for row in 0..if on_top { 3 } else { 0 } {
@@ -276,7 +280,7 @@ impl Dice {
     }
 }
 
-/// A server that ignores cursors is refused after a number of requests that somebody can wait for.
+/// A server that ignores cursors is refused after a bounded number of requests.
 #[test]
 fn a_page_that_ignores_cursors_is_given_up_soon() {
     let list: Vec<(String, i64)> = (0..200).map(|row| (row.to_string(), 10_000_000 - 7_000 * row)).collect();

@@ -16,7 +16,7 @@ const LASTS: Duration = Duration::from_secs(30);
 const WINDOW: Duration = Duration::from_millis(975);
 
 pub fn measure() -> Result<Table> {
-    // The page is of nobody else.
+    // No other test uses the page.
     let cluster = Cluster::start()?;
     let mut settings = Settings::of(3_000);
     settings.switches.latency = Duration::from_millis(120);

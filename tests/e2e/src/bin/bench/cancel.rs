@@ -1,5 +1,5 @@
-//! How long a cancelled statement lives on, by what it waits for: from the cancel request to the error.
-//! That it ends at all is left to the tests.
+//! How long a cancelled statement lives on, by what it waits for: from the cancel request to the
+//! error. That it ends at all is left to the tests.
 
 use std::net::TcpListener;
 use std::thread;
@@ -16,7 +16,8 @@ use crate::table::{Table, median, ms};
 const TIMES: usize = 20;
 /// By then a statement waits where it shall wait.
 const SETTLED: Duration = Duration::from_millis(150);
-/// Postgres signals a cancelled backend twice, and on a busy machine the second signal may meet the next statement.
+/// Postgres signals a cancelled backend twice, and on a busy machine the second signal may meet the
+/// next statement.
 const ECHO: Duration = Duration::from_millis(50);
 
 const HANGS: [(&str, Fault); 3] = [

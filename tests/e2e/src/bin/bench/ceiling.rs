@@ -1,5 +1,6 @@
-//! How much of a page's budget a long scan uses at the latencies that Pancake has, beside the loop of the article.
-//! All cases run at the same time, each with a page and a session of its own: they wait more than they work.
+//! How much of a page's budget a long scan uses at the latencies that Pancake has, beside the loop
+//! of the article. All cases run at the same time, each with a page and a session of its own: they
+//! wait more than they work.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! What three sessions make of a page that bears less than they were told: how much of it they use, how often they are
-//! refused, and whether they end. What they read is of no matter.
+//! What three sessions make of a page that bears less than the configured rate: how much of it they
+//! use, how often they are refused, and whether they end. What they read is of no matter.
 
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const BEARS: f64 = 3.0;
 const FIRST: Duration = Duration::from_secs(10);
 
 pub fn measure() -> Result<Table> {
-    // The page is of nobody else.
+    // No other test uses the page.
     let cluster = Cluster::start()?;
     let mut settings = Settings::of(59 * (REQUESTS - 2));
     settings.switches.latency = Duration::from_millis(120);
@@ -48,7 +48,8 @@ pub fn measure() -> Result<Table> {
         share(refused as f64 / after.len().max(1) as f64),
         share(used),
     ]);
-    table
-        .note(format!("Told 5 requests a second of a page that bears {BEARS}; replies after 120 to 180 ms."));
+    table.note(format!(
+        "Configured for 5 requests a second on a page that bears {BEARS}; replies after 120 to 180 ms."
+    ));
     Ok(table)
 }

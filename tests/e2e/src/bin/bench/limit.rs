@@ -1,5 +1,5 @@
-//! What the first rows cost on a page with Pancake's latency: requests, and the time until they are there.
-//! Longer scans are left to the other sections.
+//! What the first rows cost on a page with Pancake's latency: requests, and the time until they are
+//! there. Longer scans are left to the other sections.
 
 use std::time::{Duration, Instant};
 

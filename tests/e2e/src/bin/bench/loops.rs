@@ -1,5 +1,5 @@
-//! The loop that everybody writes first: reqwest and serde_json, one page, a typed row. The measure of what the
-//! extension adds. It believes whatever it gets.
+//! The loop that most programs begin with: reqwest and serde_json, one page, a typed row. The
+//! measure of what the extension adds. It believes whatever it gets.
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -92,7 +92,8 @@ pub fn read<R: Row>(base_url: &str, page: &PageHandle) -> Result<(usize, Duratio
     Ok((rows, self::user()?.saturating_sub(user), cpu))
 }
 
-/// The loop of the article: one batch after the other with a pause between them, and after HTTP 429 a second.
+/// The loop of the article: one batch after the other with a pause between them, and after HTTP 429
+/// a second.
 pub fn paced<R: Row>(base_url: &str, page: &PageHandle, pause: Duration) -> Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

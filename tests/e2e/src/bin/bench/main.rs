@@ -1,7 +1,7 @@
-//! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT, several pages, long
-//! scans and a sync cost, as a Markdown table for each section.
-//! Decides which sections run (all, or those named as arguments; `--write FILE` puts each in its place there, charts
-//! beside it); what a section measures is left to its file.
+//! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT,
+//! several pages, long scans and a sync cost, as a Markdown table for each section. Decides which
+//! sections run (all, or those named as arguments; `--write FILE` puts each in its place there,
+//! charts beside it); what a section measures is left to its file.
 
 mod budget;
 mod cancel;

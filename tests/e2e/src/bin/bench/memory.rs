@@ -1,5 +1,5 @@
-//! How much memory a backend holds at most while it reads a very large page, and whether that grows on the way.
-//! What the rows cost in time is left to `throughput`.
+//! How much memory a backend holds at most while it reads a very large page, and whether that grows
+//! on the way. What the rows cost in time is left to `throughput`.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};

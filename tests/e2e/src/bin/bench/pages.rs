@@ -16,7 +16,7 @@ pub fn measure() -> Result<Table> {
     let mut table = Table::new("Pages", &["pages", "time", "of one page's"]);
     let mut one_page = None;
     for pages in [1, 4, MOST] {
-        // The pages are of nobody else.
+        // No other test uses the pages.
         let cluster = Cluster::start()?;
         let page = |n| PageSettings { conversations: CONVERSATIONS, ..PageSettings::numbered(n) };
         let mut settings = Settings { pages: (0..pages).map(page).collect(), ..Settings::default() };

@@ -1,5 +1,5 @@
-//! How much of a page's budget the first run of a sync uses, and how many requests a later one costs.
-//! That the copy is right is left to the tests.
+//! How much of a page's budget the first run of a sync uses, and how many requests a later one
+//! costs. That the copy is right is left to the tests.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,12 +54,11 @@ fn run(cluster: &Cluster, latency: u64, least: u64) -> Result<Vec<[String; 5]>> 
         session.execute(CALL)?;
         let time = begun.elapsed().as_secs_f64();
         let requests = shop.simulator.requests() - before;
-        let (share, requests) = match wanted.is_empty() {
-            true => (String::new(), format!("{requests} (at most {minimum})")),
-            false => {
-                let share = 100.0 * minimum as f64 * SPACING / time;
-                (format!("{share:.0} % ({wanted})"), requests.to_string())
-            }
+        let (share, requests) = if wanted.is_empty() {
+            (String::new(), format!("{requests} (at most {minimum})"))
+        } else {
+            let share = 100.0 * minimum as f64 * SPACING / time;
+            (format!("{share:.0} % ({wanted})"), requests.to_string())
         };
         rows.push([what, format!("{latency} ms"), format!("{time:.1} s"), share, requests]);
         Ok(())

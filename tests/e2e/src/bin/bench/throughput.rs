@@ -1,5 +1,6 @@
-//! What a row costs when nothing holds it up: CPU and time of the backend, beside the loop that everybody writes over
-//! the same replies. The simulator's own work is in the time, not in the CPU; memory is left to its own section.
+//! What a row costs when nothing holds it up: CPU and time of the backend, beside the usual loop
+//! over the same replies. The simulator's own work is in the time, not in the CPU; memory is left
+//! to its own section.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl Spent {
         self.cpu += cpu;
     }
 
-    /// The kernel counts user time in ticks of 10 ms: one round would be too short to tell.
+    /// The kernel counts user time in ticks of 10 ms: one round would be too short to measure.
     fn user(&self) -> Duration {
         self.least_cpu.mul_f64((self.user.as_secs_f64() / self.cpu.as_secs_f64()).min(1.0))
     }

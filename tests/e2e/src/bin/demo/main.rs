@@ -1,5 +1,6 @@
-//! `make demo` and `make psql`: a shop in a throw-away Postgres, shown by a tour or left to the user.
-//! Decides the order of things; which page it is is left to `stage`, the terminal to `prompt`.
+//! `make demo` and `make psql`: a shop in a throw-away Postgres, shown by a tour or left to the
+//! user. Decides the order of things; which page it is is left to `stage`, the terminal to
+//! `prompt`.
 
 mod prompt;
 mod stage;

@@ -1,8 +1,9 @@
-//! Knows how to lend the terminal to psql and get it back, as a shell does.
+//! This module passes the terminal to psql and takes it back, as a shell does.
 //! What psql is connected to is left to the caller.
 //!
-//! Ctrl-C goes to the terminal's foreground process group. Left in ours, psql would cancel its statement while make,
-//! cargo and this program died of it; so psql gets a group of its own, and the terminal.
+//! Ctrl-C goes to the terminal's foreground process group. Left in ours, psql would cancel its
+//! statement while make, cargo and this program died of it; so psql gets a group of its own, and
+//! the terminal.
 
 use std::env;
 use std::io::{IsTerminal, stdin};
@@ -29,7 +30,8 @@ pub fn run(mut psql: Command, folder: &Path) -> Result<()> {
 
     let lend = stdin().is_terminal();
     if lend {
-        // Else taking the terminal back, from the background, would stop us. A new process starts with nothing blocked.
+        // Else taking the terminal back, from the background, would stop us. A new process starts
+        // with nothing blocked.
         SigSet::from(Signal::SIGTTOU).thread_block()?;
         psql.process_group(0);
     }

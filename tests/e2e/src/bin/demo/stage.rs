@@ -1,5 +1,5 @@
-//! Decides which page is shown: the one that the environment names, at the real Pancake, or a simulated shop.
-//! What is shown of it is left to the callers.
+//! Decides which page is shown: the one that the environment names, at the real Pancake, or a
+//! simulated shop. What is shown of it is left to the callers.
 
 use std::env;
 use std::time::Duration;

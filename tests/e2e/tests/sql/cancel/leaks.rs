@@ -1,4 +1,5 @@
-//! A backend that meets a thousand errors is no larger afterwards: no memory, thread, descriptor or connection is left.
+//! A backend that meets a thousand errors is no larger afterwards: no memory, thread, descriptor or
+//! connection is left.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! For every form of request that a page may refuse or answer without rows, and for rows out of their place: the
-//! doctor's line about it.
+//! For every form of request that a page may refuse or answer without rows, and for rows out of
+//! their place: the doctor's line about it.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap()
 }
 
-/// A page, the item that shows it, its status, and a part of what it says.
+/// A page, the item that shows it, its status, and a part of its detail.
 const FORMS: &[(&str, Change, &str, &str, &str)] = &[
     (
         "as documented",
@@ -273,10 +273,10 @@ fn a_page_as_clients_met_it() {
     }
     assert!(lines["lone since"].detail.contains("is refused by inserted_at and updated_at, and not needed"));
     assert!(log.len() <= MOST, "{} requests", log.len());
-    let readme = masked(&joined(&document("README.md")));
+    let documented = masked(&joined(&document("docs/doctor.md")));
     for (item, line) in lines.iter().filter(|(item, line)| *item != "order" && line.status == "warn") {
         let shown = format!("{item} {} {}", line.status, line.detail);
-        assert!(readme.contains(&masked(&joined(&shown))), "README.md does not show: {shown}");
+        assert!(documented.contains(&masked(&joined(&shown))), "docs/doctor.md does not show: {shown}");
     }
 }
 
@@ -296,7 +296,8 @@ fn a_busy_page_as_clients_met_it_does_not_fail() {
     }
 }
 
-/// What a request is refused for ends nothing: with any refusal at any request every item has its line.
+/// What a request is refused for ends nothing: with any refusal at any request every item has its
+/// line.
 #[test]
 fn no_refusal_ends_an_examination() {
     let shop = impatient(3_000);

@@ -7,7 +7,7 @@ use super::{MOST, examine, polite};
 
 type Change = fn(&mut Switches);
 
-/// A reading, the item that tells it, its status, a part of what it says, and of its hint.
+/// A reading, the item that shows it, its status, a part of its detail, and of its hint.
 const READINGS: &[(&str, Change, &str, &str, &str, &str)] = &[
     ("one type", |_| (), "type", "ok", "type=INBOX,COMMENT gives no rows", ""),
     ("last wins", |_| (), "type", "ok", "type=INBOX&type=COMMENT gives the rows of COMMENT alone", ""),
@@ -202,7 +202,7 @@ fn every_reading_is_told() {
         assert!(line.detail.contains(detail), "{name}: {line:?}");
         assert!(line.hint.contains(hint) && hint.is_empty() == line.hint.is_empty(), "{name}: {line:?}");
         assert!(log.len() <= MOST, "{name}: {} requests", log.len());
-        // What one reading changes says nothing of the others.
+        // What one reading changes proves nothing about the others.
         let others = lines.iter().filter(|(other, _)| *other != item);
         for (other, line) in others {
             let related = matches!(

@@ -1,4 +1,5 @@
-//! A server that serves one body whatever it is asked, for replies that no JSON library would write.
+//! A server that serves one body whatever it is asked, for replies that no JSON library would
+//! write.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +10,8 @@ use super::impatient;
 
 pub const REQUEST_ID: &str = "F-canned-1";
 
-/// A shop whose server serves `body` to the first request of a scan, and an empty list to one that goes on from there.
+/// A shop whose server serves `body` to the first request of a scan, and an empty list to one that
+/// goes on from there.
 pub fn shop(body: &[u8]) -> (Shop<'static>, Session) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -41,9 +43,10 @@ fn answer(mut stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
     }
     let head = String::from_utf8_lossy(&head);
     let skips = head.contains("current_count=") && !head.contains("current_count=0&");
-    let body = match head.contains("last_conversation_id") || skips {
-        true => &br#"{"success":true,"conversations":[],"messages":[]}"#[..],
-        false => body,
+    let body = if head.contains("last_conversation_id") || skips {
+        &br#"{"success":true,"conversations":[],"messages":[]}"#[..]
+    } else {
+        body
     };
     let length = body.len();
     write!(

@@ -1,4 +1,5 @@
-//! Cells: those that do not fit their column are an error with column, row and expected type; all others arrive.
+//! Cells: those that do not fit their column are an error with column, row and expected type; all
+//! others arrive.
 
 use serde_json::json;
 
@@ -187,7 +188,8 @@ fn a_row_that_is_no_conversation_is_an_error() {
     }
 }
 
-/// A list of something else is no empty list, and elements that are no rows do not hide those that are.
+/// A list of something else is no empty list, and elements that are no rows do not hide those that
+/// are.
 #[test]
 fn what_is_no_object_is_no_row() {
     for row in ["5", "null", "[]", r#""text""#, "1,[{}],true"] {
@@ -235,7 +237,8 @@ fn rows_are_taken_as_they_come() {
     assert_eq!(told, expected);
 }
 
-/// A row that lacks one time shows the other, whatever the query reads and however it is walked; raw shows the truth.
+/// A row that lacks one time shows the other, whatever the query reads and however it is walked;
+/// raw shows the truth.
 #[test]
 fn a_missing_time_shows_the_other_one() {
     let shop = impatient(150);
@@ -277,7 +280,8 @@ fn a_missing_time_shows_the_other_one() {
     ] {
         assert_eq!(session.one(query).unwrap(), expected, "{query}");
     }
-    // A row that a query cannot hold in its own column is the one that a copy could not hold either.
+    // A row that a query cannot hold in its own column is the one that a copy could not hold
+    // either.
     session
         .execute("CREATE TABLE copy (LIKE shop.conversations INCLUDING ALL, PRIMARY KEY (page_id, id))")
         .unwrap();

@@ -1,5 +1,6 @@
-//! Odd rows of the other tables, as the API notes record them or as they may come tomorrow: what can be held is shown,
-//! what is no row or no list is an error. Cells of conversations are left to `cells`.
+//! Odd rows of the other tables, as the API notes record them or as they may come tomorrow: what
+//! can be held is shown, what is no row or no list is an error. Cells of conversations are left to
+//! `cells`.
 
 use e2e::Session;
 
@@ -113,9 +114,10 @@ fn a_row_that_is_none_of_its_list_is_an_error() {
             let error = session.error(sql).unwrap();
             well_formed(&error, &case);
             assert_eq!(error.sqlstate, "HV000", "{case}: {error}");
-            let expected = match odd.starts_with('{') {
-                true => format!("row of the reply is not a {}", list.trim_end_matches('s')),
-                false => format!("reply has no list of {list}"),
+            let expected = if odd.starts_with('{') {
+                format!("row of the reply is not a {}", list.trim_end_matches('s'))
+            } else {
+                format!("reply has no list of {list}")
             };
             assert_eq!(error.message, expected, "{case}");
         }

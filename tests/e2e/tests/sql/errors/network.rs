@@ -1,4 +1,5 @@
-//! What goes wrong before there is a reply: names, connections, TLS, and time that runs out in each phase.
+//! What goes wrong before there is a reply: names, connections, TLS, and time that runs out in each
+//! phase.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -159,7 +160,7 @@ fn time_runs_out_in_each_phase() {
 
 #[test]
 fn connecting_has_its_own_time() {
-    // Takes connections, and says nothing: the TLS handshake hangs.
+    // Takes connections, and sends nothing: the TLS handshake hangs.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://127.0.0.1:{}/api", silent.local_addr().unwrap().port());
     let shop = sent_to(&url, ", ADD connect_timeout '300ms'");

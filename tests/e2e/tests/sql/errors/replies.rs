@@ -1,4 +1,5 @@
-//! Replies that are no answer: HTTP statuses, `success: false` in HTTP 200, and bodies that cannot be read.
+//! Replies that are no answer: HTTP statuses, `success: false` in HTTP 200, and bodies that cannot
+//! be read.
 
 use std::time::{Duration, Instant};
 
@@ -197,7 +198,8 @@ fn what_passes_is_tried_again_and_the_answer_is_whole() {
     }
 }
 
-/// What a gateway answers in the middle of a good run passes; at the first request it means a wrong base_url.
+/// What a gateway answers in the middle of a good run passes; at the first request it means a wrong
+/// base_url.
 #[test]
 fn a_gateways_page_is_tried_again_once_the_page_has_answered() {
     for fault in [Fault::Html200, Fault::NotJson, Fault::EmptyBody] {

@@ -1,4 +1,5 @@
-//! Tokens that do not open the page: none, a wrong one, one regenerated in the middle; and pages closed to all tokens.
+//! Tokens that do not open the page: none, a wrong one, one regenerated in the middle; and pages
+//! closed to all tokens.
 
 use e2e::Shop;
 use pancake_simulator::{AuthForm, Denial, Settings};

@@ -84,7 +84,8 @@ fn a_cursor_that_is_refused_costs_no_row() {
     }
 }
 
-/// What does not depend on the order is exact; what does is an error where the order is looser than assumed.
+/// What does not depend on the order is exact; what does is an error where the order is looser than
+/// assumed.
 #[test]
 fn a_list_in_another_order_is_exact_or_refused() {
     let (shop, mut session) = shop(|switches| switches.ignore_order_by = true);

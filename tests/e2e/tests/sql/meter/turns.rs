@@ -1,4 +1,5 @@
-//! Sessions that want the same page's budget: each has its turn, and what one is refused all of them learn.
+//! Sessions that want the same page's budget: each has its turn, and what one is refused all of
+//! them learn.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,8 +37,8 @@ fn a_small_scan_waits_for_one_turn_of_each_backfill() {
         tokens.iter().for_each(|token| token.cancel_query(postgres::NoTls).unwrap());
         waits
     });
-    // A race that whoever wakes first wins is lost three times in a row four times in ten. One turn may be lost to a
-    // machine that stalls.
+    // A race that the first to wake wins is lost three times in a row four times in ten. One turn
+    // may be lost to a machine that stalls.
     waits.sort_unstable();
     assert!(waits[13] < SPACING * 5 + Duration::from_millis(150), "{waits:?}");
     shop.honest().unwrap();
@@ -64,7 +65,7 @@ fn a_page_that_bears_less_is_found_out_by_all_together() {
     assert!((2.0..3.5).contains(&rate), "{rate}");
 }
 
-/// Told in seconds or as a date, to one session or the other.
+/// `Retry-After` in seconds or as a date, to one session or the other.
 #[test]
 fn a_retry_after_holds_for_all_sessions() {
     let _alone = alone();
@@ -176,7 +177,8 @@ fn waiting_sessions_that_are_killed_leave_nothing_behind() {
     assert!(wait < SOON, "{wait:?}");
 }
 
-/// At 5/s the twelve could not all be served within their second; but every turn serves one of them.
+/// At 5/s the twelve could not all be served within their second; but every turn serves one of
+/// them.
 #[test]
 fn impatient_sessions_use_the_whole_budget() {
     let _alone = alone();

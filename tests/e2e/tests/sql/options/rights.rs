@@ -1,4 +1,5 @@
-//! Who may set what: where tokens are sent is a superuser's choice, files of the server belong to those who may read them.
+//! Who may set what: where tokens are sent is a superuser's choice, files of the server belong to
+//! those who may read them.
 
 use e2e::{Session, Shop};
 use pancake_simulator::Settings;

@@ -116,7 +116,7 @@ fn a_page_is_required_and_a_tables_own_goes_first() {
         let told = Told {
             sqlstate: "HV00J",
             message: "option \"page_id\" is required",
-            detail: "Neither the server nor the foreign table says which page",
+            detail: "Neither the server nor the foreign table has the option page_id",
             hint: "ALTER SERVER",
         };
         told.check(&error, statement);

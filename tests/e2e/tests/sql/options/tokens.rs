@@ -1,4 +1,5 @@
-//! Where a token comes from: the role's mapping or the one for PUBLIC, the option itself or a file with many pages.
+//! Where a token comes from: the role's mapping or the one for PUBLIC, the option itself or a file
+//! with many pages.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! This module holds the columns of the table: statements, each a name and a function that compares the answer with
-//! the rows that the simulator holds. In which form the page is, is left to [`rows`](super::rows).
+//! This module holds the columns of the table: statements, each a name and a function that compares
+//! the answer with the rows that the simulator holds. In which form the page is, is left to
+//! [`rows`](super::rows).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -156,7 +157,8 @@ fn compare(mut came: Vec<String>, mut expected: Vec<String>) -> Result<(), (Vec<
     Err((if extra.is_empty() { missing } else { Vec::new() }, message))
 }
 
-/// Runs a statement over the page and over the truth. The error of a page looser than is assumed counts as the truth.
+/// Runs a statement over the page and over the truth. The error of a page looser than is assumed
+/// counts as the truth.
 fn both(s: &mut Scene, sql: &str) -> Result<(Vec<String>, Vec<String>), String> {
     let came = s.session.column(&sql.replace("$t", "shop"));
     let expected = s.session.column(&sql.replace("$t", "truth")).unwrap();
@@ -192,8 +194,9 @@ fn between(s: &mut Scene, table: &str, column: &str) -> Cell {
     )
 }
 
-/// As the contract has it: an upper bound on `updated_at` trusts the times of a page that was never seen out of order,
-/// up to six hours. So rows that stand higher than they show may be missing, and no others.
+/// As the contract has it: an upper bound on `updated_at` trusts the times of a page that was never
+/// seen out of order, up to six hours. So rows that stand higher than they show may be missing, and
+/// no others.
 fn upper_bound_at_first(s: &mut Scene) -> Cell {
     let sql = "SELECT id FROM $t.conversations WHERE updated_at < now() - interval '40 days'";
     let (came, expected) = both(s, sql)?;
@@ -307,8 +310,8 @@ fn synced(s: &mut Scene, table: &str, arguments: &str) -> Cell {
     compare(copy, truth).map_err(|(_, message)| message)
 }
 
-/// Has customers write in some conversations, some of them frozen, and has one begin, all an hour later. What follows
-/// is a delta alone, without its reread.
+/// Has customers write in some conversations, some of them frozen, and has one begin, all an hour
+/// later. What follows is a delta alone, without its reread.
 fn changed(s: &mut Scene) {
     // Out of the window of a delta is what was before.
     s.shop.simulator.advance(Duration::from_secs(3_600));

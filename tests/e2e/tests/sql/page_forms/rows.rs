@@ -16,7 +16,8 @@ const ENDS: [usize; 5] = [59, 118, 177, 236, 295];
 pub struct Form {
     pub name: &'static str,
     pub set: fn(&mut Scene),
-    /// The page breaks what is assumed of the order, so a statement in the order of `updated_at` may end in an error.
+    /// The page breaks what is assumed of the order, so a statement in the order of `updated_at`
+    /// may end in an error.
     pub looser: bool,
     /// Whether messages are synced as well, which takes as long as all other columns.
     pub messages: bool,
@@ -34,14 +35,15 @@ const fn messages(name: &'static str, set: fn(&mut Scene)) -> Form {
     Form { name, set, looser: false, messages: true }
 }
 
-/// A page in one of its forms, and the truth about it in local tables: `truth.conversations`, `truth.posts`,
-/// `truth.customers`, `truth.messages`.
+/// A page in one of its forms, and the truth about it in local tables: `truth.conversations`,
+/// `truth.posts`, `truth.customers`, `truth.messages`.
 pub struct Scene {
     pub shop: Shop<'static>,
     pub page: PageHandle,
     pub session: Session,
     pub looser: bool,
-    /// The ids in the order of `updated_at` and of `inserted_at`, newest first, before the page was changed.
+    /// The ids in the order of `updated_at` and of `inserted_at`, newest first, before the page was
+    /// changed.
     pub by_updated: Vec<String>,
     pub by_inserted: Vec<String>,
 }

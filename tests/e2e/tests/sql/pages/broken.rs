@@ -1,4 +1,5 @@
-//! Several pages in one statement that does not come to its end: one page fails, or somebody has enough.
+//! Several pages in one statement that does not come to its end: one page fails, or no more rows
+//! are needed.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Which plan the planner takes for several pages, and what EXPLAIN and the progress say of it.
+//! Which plan the planner takes for several pages, and what EXPLAIN and the progress show of it.
 
 use super::{open, requests_by_page};
 

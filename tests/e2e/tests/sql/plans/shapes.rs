@@ -1,5 +1,5 @@
-//! Whether the table may stand wherever a table may: whole rows, system columns, children and partitions, anti-joins,
-//! beside tables with row security, in every statement that names it twice.
+//! Whether the table may stand wherever a table may: whole rows, system columns, children and
+//! partitions, anti-joins, beside tables with row security, in every statement that names it twice.
 
 use super::{agree, open};
 
@@ -173,7 +173,8 @@ fn row_security_of_a_joined_table() {
     shop.honest().unwrap();
 }
 
-/// A cursor that goes back and forth meets the same rows, also under a join and in the server's own order.
+/// A cursor that goes back and forth meets the same rows, also under a join and in the server's own
+/// order.
 #[test]
 fn scrolling_back_and_forth() {
     let (shop, mut session) = open(200);

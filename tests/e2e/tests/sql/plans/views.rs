@@ -1,4 +1,4 @@
-//! Whether the views and functions of the schema `pancake` tell what happens, and to whom.
+//! Whether the views and functions of the schema `pancake` show what happens, and to which roles.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -72,7 +72,8 @@ fn request_stats_count_what_the_page_saw() {
     );
     session.rows("SELECT * FROM shop.conversations LIMIT 1").unwrap();
     assert_eq!(stats(&mut session, "requests").remove(0), [text("1")]);
-    // Roles that may use the server, or a table that names the page, see it, others nothing; only monitors reset.
+    // Roles that may use the server, or a table that names the page, see it, others nothing; only
+    // monitors reset.
     session
         .execute(&format!(
             "CREATE ROLE stranger LOGIN; CREATE ROLE clerk LOGIN; CREATE ROLE seller LOGIN; CREATE ROLE watcher LOGIN;
@@ -113,7 +114,8 @@ fn request_stats_count_what_the_page_saw() {
     }
 }
 
-/// A SECURITY DEFINER function of an administrator that counts the lines of a view, and one of a role without rights.
+/// A SECURITY DEFINER function of an administrator that counts the lines of a view, and one of a
+/// role without rights.
 fn wrappers(view: &str) -> String {
     let create = |name: &str| {
         format!(

@@ -1,4 +1,5 @@
-//! Whether EXPLAIN says what is sent, what is not and why, and with ANALYZE what it took: the labels people alert on.
+//! Whether EXPLAIN shows what is sent, what is not and why, and with ANALYZE what it took: the
+//! labels people alert on.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +7,9 @@ use e2e::Session;
 
 use super::open;
 
-/// What EXPLAIN says of every row of the pushdown table, as plain text: questions with their answers indented below.
-/// After a change that is meant, `PANCAKE_GOLDEN=write cargo test -p e2e --test sql -- explain::` writes it anew.
+/// The EXPLAIN of every row of the pushdown table, as plain text: questions with their answers
+/// indented below. After a change that is meant, `PANCAKE_GOLDEN=write cargo test -p e2e --test sql
+/// -- explain::` writes it anew.
 const GOLDEN: &str = "tests/e2e/tests/sql/pushdown/explain.txt";
 
 #[test]
@@ -31,8 +33,8 @@ fn explain_says_what_is_sent_what_not_and_what_it_will_cost() {
     assert_eq!(shop.simulator.log().len(), 1, "but for the copy there was no request");
 }
 
-/// What stands below a line of the golden file: nothing below a remark or a statement that prepares the next ones, the
-/// plan below a query, and below a clause what a scan by it says of itself.
+/// What stands below a line of the golden file: nothing below a remark or a statement that prepares
+/// the next ones, the plan below a query, and below a clause the lines of a scan by it.
 fn answer(session: &mut Session, line: &str) -> Vec<String> {
     let plan = |session: &mut Session, sql: &str| {
         let plan = session.explain(sql).unwrap();
@@ -141,7 +143,8 @@ fn explain_analyze_says_what_it_took() {
     shop.honest().unwrap();
 }
 
-/// What a generic plan or a join hopes to send depends on values that only the run knows: then EXPLAIN ANALYZE tells.
+/// What a generic plan or a join hopes to send depends on values that only the run has: then
+/// EXPLAIN ANALYZE shows it.
 #[test]
 fn explain_analyze_says_what_could_not_be_sent() {
     let (shop, mut session) = open(70, &[]);

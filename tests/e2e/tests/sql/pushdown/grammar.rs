@@ -1,5 +1,5 @@
-//! Random clauses over the columns that filter and some that do not, with values that occur on the page.
-//! What they are asked of is left to the tests.
+//! Random clauses over the columns that filter and some that do not, with values that occur on the
+//! page. What they are asked of is left to the tests.
 
 use std::fmt::Write as _;
 

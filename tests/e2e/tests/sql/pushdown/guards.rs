@@ -1,4 +1,5 @@
-//! What holds a clause back although its column has a parameter: the option, a path of its own, a collation, security.
+//! What holds a clause back although its column has a parameter: the option, a path of its own, a
+//! collation, security.
 
 use e2e::ONE_CHAIN;
 use pancake_simulator::Entry;
@@ -38,7 +39,8 @@ fn the_option_pushdown_says_what_may_be_sent() {
     shop.honest().unwrap();
 }
 
-/// A column that shows something else than its name says, or in another type, is none that the server filters.
+/// A column that shows something else than its name, or in another type, is none that the server
+/// filters.
 #[test]
 fn a_column_with_a_path_of_its_own_is_checked_here() {
     let (shop, mut session) = open(130, &[]);
@@ -129,8 +131,8 @@ fn equal_is_what_the_collation_says() {
     shop.honest().unwrap();
 }
 
-/// A function that talks sees no row that the barrier holds back, and no clause of the outside narrows what is asked
-/// unless core trusts it.
+/// A function that talks sees no row that the barrier holds back, and no clause of the outside
+/// narrows what is asked unless core trusts it.
 #[test]
 fn a_security_barrier_holds() {
     let (shop, mut session) = open(130, &[]);

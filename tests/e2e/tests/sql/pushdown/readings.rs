@@ -1,4 +1,5 @@
-//! Whether the answers are the same however the server reads what is disputed, and whatever is asked.
+//! Whether the answers are the same however the server reads what is disputed, and whatever is
+//! asked.
 
 use e2e::{Session, Shop};
 use pancake_simulator::*;
@@ -76,7 +77,8 @@ fn every_reading_gives_the_same_answers() {
     shop.honest().unwrap();
 }
 
-/// Without a cursor nobody gets past the first batch: that is told, and not by asking for ever.
+/// Without a cursor no scan gets past the first batch: that is an error after a bounded number of
+/// requests.
 #[test]
 fn an_ignored_cursor_is_an_error() {
     let (shop, mut session) = open(190, &[]);
@@ -101,7 +103,7 @@ fn random_clauses_give_the_same_answers() {
     shop.honest().unwrap();
 }
 
-/// So many random clauses of a seed; the failing one is told by seed and number.
+/// So many random clauses of a seed; the failing one is reported by seed and number.
 fn random(shop: &Shop, session: &mut Session, seed: u64, count: usize) {
     let facts = Facts::gather(session);
     for number in 0..count {

@@ -1,5 +1,6 @@
-//! Whether random clauses and joins give each row exactly once while messages come, rows begin and vanish, and cursors
-//! are lost: every row that was there throughout and matched in each of its versions, and no row twice.
+//! Whether random clauses and joins give each row exactly once while messages come, rows begin and
+//! vanish, and cursors are lost: every row that was there throughout and matched in each of its
+//! versions, and no row twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +92,8 @@ fn weather(grammar: &mut Grammar) -> Switches {
     }
 }
 
-/// None came twice, and all came that are still there, have changed at most once, and match before and after.
+/// None came twice, and all came that are still there, have changed at most once, and match before
+/// and after.
 fn judge(session: &mut Session, came: &[String], sql: &str, clause: &str, what: &str) {
     let mut times: BTreeMap<&String, usize> = BTreeMap::new();
     came.iter().for_each(|id| *times.entry(id).or_default() += 1);

@@ -1,6 +1,7 @@
-//! A role that has a schema and a table of its own and nothing else. Its functions are run by others: by ANALYZE of a
-//! superuser, by an autovacuum worker, by the refresh of a materialized view. None of these gives it a right over the
-//! marks of another's target. What it can do by DML of its own is in `sync::tables`.
+//! A role that has a schema and a table of its own and nothing else. Its functions are run by
+//! others: by ANALYZE of a superuser, by an autovacuum worker, by the refresh of a materialized
+//! view. None of these gives it a right over the marks of another's target. What it can do by DML
+//! of its own is in `sync::tables`.
 
 use e2e::Cluster;
 
@@ -9,7 +10,8 @@ use super::*;
 
 const PAGE: &str = "100000000000001";
 
-/// Statements that read or change what belongs to others, and what each of them returns: a value or a SQLSTATE.
+/// Statements that read or change what belongs to others, and what each of them returns: a value or
+/// a SQLSTATE.
 fn attempts(victim: &str) -> Vec<(String, &'static str)> {
     let target = format!("'{victim}'::regclass");
     let job = format!(
@@ -58,7 +60,8 @@ fn attempts(victim: &str) -> Vec<(String, &'static str)> {
     ]
 }
 
-/// A role whose functions make these attempts, whoever runs them, and keep what came of it in a table.
+/// A role whose functions make these attempts, whichever role runs them, and keep what came of it
+/// in a table.
 fn lay(shop: &Shop, session: &mut Session) -> (String, Vec<(String, &'static str)>) {
     let role = format!("mallory_{}", shop.database.name());
     let victim = session.one("SELECT 'crm.conversations'::regclass::oid").unwrap();

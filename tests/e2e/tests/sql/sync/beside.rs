@@ -1,11 +1,11 @@
-//! What runs beside a sync: another sync of the same kind, a full rescan, a webhook that writes the same rows, somebody
-//! who empties the table.
+//! What runs beside a sync: another sync of the same kind, a full rescan, a webhook that writes the
+//! same rows, a session that empties the table.
 
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// Waits until a query says `t`.
+/// Waits until a query returns `t`.
 pub(super) fn until(session: &mut Session, sql: &str) {
     let begun = Instant::now();
     while session.one(sql).unwrap() != "t" {
@@ -86,7 +86,8 @@ fn a_run_between_two_steps_is_not_taken_for_dead() {
     assert_eq!(error, "57P01 the statement that ran it ended before it did");
 }
 
-/// Many sessions at once, deltas and full rescans, with a webhook that writes what it is told, while the list moves.
+/// Many sessions at once, deltas and full rescans, with a webhook that writes what it receives,
+/// while the list moves.
 #[test]
 fn everybody_at_once() {
     let (shop, mut session) = open(300);
@@ -149,7 +150,8 @@ fn the_newer_version_wins_and_of_one_version_the_later_reading() {
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     let ids = page.ids();
-    // A webhook knows a newer version; another one wrote the same version while the statement that reads it ran.
+    // A webhook knows a newer version; another one wrote the same version while the statement that
+    // reads it ran.
     session
         .execute(&format!(
             "UPDATE crm.conversations SET updated_at = updated_at + interval '1 s', snippet = 'newer' WHERE id = '{}';
@@ -197,7 +199,7 @@ fn a_table_that_is_emptied_meanwhile_is_filled_again() {
     }
 }
 
-/// Rows wait for the network in memory: nobody who writes the table waits for it.
+/// Rows wait for the network in memory: no other writer of the table waits for it.
 #[test]
 fn a_webhook_does_not_wait_for_a_sync() {
     let shop = Shop::open_with(Settings::of(600).as_seen(), &[("max_concurrency", "1")]).unwrap();
@@ -223,7 +225,7 @@ fn a_webhook_does_not_wait_for_a_sync() {
 fn two_first_calls_at_once() {
     let (shop, mut session) = open(30);
     let mut other = shop.connect().unwrap();
-    // Another call takes the lock, somebody else who makes the table does not.
+    // Another call takes the lock, another session that creates the table does not.
     for (lock, waits_for) in [
         ("SELECT pg_advisory_xact_lock(hashtextextended('crm.conversations', 0));", "advisory"),
         ("", "transactionid"),

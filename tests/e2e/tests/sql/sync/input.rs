@@ -1,4 +1,5 @@
-//! What a sync refuses, before it asks Pancake for anything: clear errors, a record of them, marks as they were.
+//! What a sync refuses, before it asks Pancake for anything: clear errors, a record of them, marks
+//! as they were.
 
 use pancake_simulator::{TimeColumn, TimeForm, Undated};
 
@@ -397,13 +398,15 @@ fn a_trigger_that_drops_rows() {
         page.create("COMMENT");
     }
     assert!(runs(&mut session).iter().all(|run| run.ends_with(" ok")), "{:?}", runs(&mut session));
-    // What is dropped always differs: the reply that holds the window, three below it, one by `inserted_at`.
+    // What is dropped always differs: the reply that holds the window, three below it, one by
+    // `inserted_at`.
     let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
     assert_eq!(log.len(), 5);
 }
 
-/// Rows that lack `inserted_at` may stand at the bottom of the list, any distance below the time that they show. The step
-/// that meets them begins the copy anew, and later ones sort what they read.
+/// Rows that lack `inserted_at` may stand at the bottom of the list, any distance below the time
+/// that they show. The step that meets them begins the copy anew, and later ones sort what they
+/// read.
 #[test]
 fn rows_at_the_bottom_for_want_of_a_time() {
     let (shop, mut session) = open(5_000);

@@ -1,4 +1,5 @@
-//! A sync that is killed, at any moment and in any way, loses nothing and doubles nothing: the next one goes on.
+//! A sync that is killed, at any moment and in any way, loses nothing and doubles nothing: the next
+//! one goes on.
 
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,8 @@ fn connect(shop: &Shop) -> Session {
     }
 }
 
-/// Runs a sync and kills it, in one of three ways, after so many microseconds; gives the pid that it had. Counts those
-/// that had not come to their end by then.
+/// Runs a sync and kills it, in one of three ways, after so many microseconds; gives the pid that
+/// it had. Counts those that had not come to their end by then.
 fn strike(
     cluster: &Cluster,
     shop: &Shop,
@@ -52,7 +53,8 @@ fn strike(
     std::thread::sleep(Duration::from_micros(moment));
     match way {
         0 => session.execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap(),
-        // It may have come to its end already. If not, the whole server starts again, and all sessions with it.
+        // It may have come to its end already. If not, the whole server starts again, and all
+        // sessions with it.
         1 if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() => {
             let begun = Instant::now();
             while session.execute("SELECT 1").is_ok() && begun.elapsed() < Duration::from_secs(5) {
@@ -132,7 +134,8 @@ fn at_any_moment_in_any_way() {
     is_the_page(&mut session, "after all of it");
 }
 
-/// The same of messages, of which a batch is of several scans; and of the whole lists, which have no middle.
+/// The same of messages, of which a batch is of several scans; and of the whole lists, which have
+/// no middle.
 #[test]
 fn messages_tags_and_users_at_any_moment() {
     let cluster = Cluster::start().unwrap();
@@ -191,7 +194,8 @@ fn messages_tags_and_users_at_any_moment() {
     );
 }
 
-/// Ctrl-C: the run says so, and nothing is left of it. Between two steps nobody is there to say which error it was.
+/// Ctrl-C: the run records it, and nothing is left of it. Between two steps no code of the run
+/// could record the error.
 #[test]
 fn a_cancelled_run_is_recorded() {
     assert!((0..4).any(|_| is_recorded()), "cancelled between two steps four times");
@@ -259,7 +263,7 @@ fn marks_survive_a_dump() {
     is_the_page(&mut session, "a restored database");
 }
 
-/// Nothing is left to record that it ended, and no later run has told.
+/// Nothing is left to record that it ended, and no later run has recorded it.
 #[test]
 fn a_killed_run_does_not_go_on() {
     let (shop, mut session) = open(900);

@@ -1,5 +1,6 @@
-//! Messages: the copy is what the threads of the page's conversations hold, after a first run, after changes, beside a
-//! webhook that stores the newest first; and what that costs. How other objects are copied is in `sync::objects`.
+//! Messages: the copy is what the threads of the page's conversations hold, after a first run,
+//! after changes, beside a webhook that stores the newest first; and what that costs. How other
+//! objects are copied is in `sync::objects`.
 
 use std::time::Duration;
 
@@ -64,8 +65,8 @@ fn first_all_threads_then_those_that_changed() {
     let created = page.create("INBOX");
     let ((), log) = shop.watch(|| session.execute(LATER).unwrap());
     is_copied(&mut session, "a delta");
-    // The one that was new before is in the window still; of that, and of the new one, nothing is stored from before it:
-    // each is read to its end, which takes two requests.
+    // The one that was new before is in the window still; of that, and of the new one, nothing is
+    // stored from before it: each is read to its end, which takes two requests.
     assert_eq!((of(&log, Endpoint::Conversations), of(&log, Endpoint::Messages)), (1, 3 + 2 + 2));
     assert_eq!(
         last_run(&mut session, "concat_ws(' ', kind, status, inserted, updated, removed)"),
@@ -80,7 +81,8 @@ fn first_all_threads_then_those_that_changed() {
     shop.honest().unwrap();
 }
 
-/// A conversation at the head of the list that shows an old time may have a new message, with nothing else new.
+/// A conversation at the head of the list that shows an old time may have a new message, with
+/// nothing else new.
 #[test]
 fn a_message_that_moves_no_time_arrives() {
     let (shop, mut session) = open(200);
@@ -98,7 +100,7 @@ fn a_message_that_moves_no_time_arrives() {
     shop.honest().unwrap();
 }
 
-/// Statements are text: what is said of threads must be read as it was written.
+/// Statements are text: literals in them must be read as they were written.
 #[test]
 fn a_style_of_dates_changes_no_thread() {
     let (shop, mut session) = open(100);
@@ -166,7 +168,7 @@ fn webhook(session: &mut Session, id: &str) {
         .unwrap();
 }
 
-/// A webhook tells of the newest message first: what it missed before that is older than a stored one.
+/// A webhook sends the newest message first: what it missed before that is older than a stored one.
 #[test]
 fn what_a_webhook_stored_hides_nothing() {
     let (shop, mut session) = open(150);
@@ -182,7 +184,8 @@ fn what_a_webhook_stored_hides_nothing() {
     session.execute(LATER).unwrap();
     is_copied(&mut session, "one of many was stored");
 
-    // More changed than a reply lists. One of them moves up while the others are read, and a webhook tells of that.
+    // More changed than a reply lists. One of them moves up while the others are read, and a
+    // webhook sends that.
     let ids = page.ids();
     let moving = ids[140].clone();
     for _ in 0..2 {
@@ -210,7 +213,8 @@ fn what_a_webhook_stored_hides_nothing() {
     shop.honest().unwrap();
 }
 
-/// The same by chance: messages come while threads are read, a webhook tells of some of them, and time passes.
+/// The same by chance: messages come while threads are read, a webhook sends some of them, and time
+/// passes.
 #[test]
 fn a_webhook_beside_a_storm() {
     let (shop, mut session) = open(130);
@@ -255,7 +259,8 @@ fn a_webhook_beside_a_storm() {
     shop.honest().unwrap();
 }
 
-/// More new conversations than one reply lists, each thread read once; and one that appears late under an old time.
+/// More new conversations than one reply lists, each thread read once; and one that appears late
+/// under an old time.
 #[test]
 fn a_burst_of_new_conversations() {
     let (shop, mut session) = open(100);
@@ -272,8 +277,9 @@ fn a_burst_of_new_conversations() {
     let ((), log) = shop.watch(|| session.execute(LATER).unwrap());
     is_copied(&mut session, "a burst");
     assert_eq!(runs(&mut session), ["backfill ok", "delta ok", "backfill ok"]);
-    // Of each, and of one that was new before, its only message and the proof that it is the only one; of the one with
-    // three messages one request more, and one of a conversation that shows an older time than those below it.
+    // Of each, and of one that was new before, its only message and the proof that it is the only
+    // one; of the one with three messages one request more, and one of a conversation that shows an
+    // older time than those below it.
     assert_eq!(of(&log, Endpoint::Messages), 2 * 200 + 3 + 2 + 1);
     shop.honest().unwrap();
 }
@@ -435,7 +441,8 @@ fn two_pages_in_one_table() {
     assert_eq!(error.message, "sync failed for 1 of 2 pages: 100000000000002");
 }
 
-/// The table that holds the conversations: found by server and page, needed, and read by the caller.
+/// The table that holds the conversations: found by server and page, needed, and read by the
+/// caller.
 #[test]
 fn the_list_of_conversations() {
     let (shop, mut session) = open(30);
@@ -534,8 +541,8 @@ fn a_table_of_ones_own() {
     );
 }
 
-/// A conversation that vanishes between the list and its messages: a page that takes that for an error fails the run,
-/// and the next one does not find it in the list any more.
+/// A conversation that vanishes between the list and its messages: a page that takes that for an
+/// error fails the run, and the next one does not find it in the list any more.
 #[test]
 fn a_conversation_that_vanishes_meanwhile() {
     for lost in [LostConversation::Empty, LostConversation::Http404, LostConversation::SuccessFalse] {
@@ -546,14 +553,13 @@ fn a_conversation_that_vanishes_meanwhile() {
         shop.simulator.switches(|switches| switches.lost_conversation = lost);
         page.at_messages_request(20, Event::Delete(Target::Cursor));
         let failed = lost != LostConversation::Empty;
-        match failed {
-            false => session.execute(LATER).unwrap(),
-            true => {
-                let detail = session.error(LATER).unwrap().detail.unwrap();
-                let (_, rest) = detail.split_once("It was asked for the messages of conversation ").unwrap();
-                let id = rest.split('.').next().unwrap();
-                assert!(page.conversation(id).is_none() && id.contains('_'), "{detail}");
-            }
+        if failed {
+            let detail = session.error(LATER).unwrap().detail.unwrap();
+            let (_, rest) = detail.split_once("It was asked for the messages of conversation ").unwrap();
+            let id = rest.split('.').next().unwrap();
+            assert!(page.conversation(id).is_none() && id.contains('_'), "{detail}");
+        } else {
+            session.execute(LATER).unwrap()
         }
         session.execute(LATER).unwrap();
         let unlike = differences(&mut session, "messages", ALL);

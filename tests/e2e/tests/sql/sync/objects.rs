@@ -1,5 +1,5 @@
-//! The other tables of a page: each copy is the page after a first run, after changes, and after a death in the middle;
-//! and what a later run costs. How conversations are copied is in `sync`.
+//! The other tables of a page: each copy is the page after a first run, after changes, and after a
+//! death in the middle; and what a later run costs. How conversations are copied is in `sync`.
 
 use std::time::Duration;
 
@@ -81,7 +81,8 @@ fn whole_lists_are_read_in_every_run() {
         session.execute(&call(object, "")).unwrap();
         assert_eq!(last_run(&mut session, "concat_ws(' ', inserted, updated, removed)"), "0 0 0");
 
-        // A full rescan keeps to its tenth; and that nothing of the copy is in the list is a fault in any run.
+        // A full rescan keeps to its tenth; and that nothing of the copy is in the list is a fault
+        // in any run.
         session.execute(&format!("UPDATE crm.{object} SET removed_at = NULL WHERE id LIKE 'gone%'")).unwrap();
         session.execute(&call(object, ", full_rescan => true")).unwrap();
         assert_eq!(last_run(&mut session, "concat_ws(' ', kind, removed)"), "full 0");
@@ -100,7 +101,7 @@ fn whole_lists_are_read_in_every_run() {
             "0"
         );
 
-        // A list that was not read to its end says nothing of what is gone.
+        // A list that was not read to its end proves nothing about what is gone.
         session.execute(&call(object, "")).unwrap();
         session.execute(&format!("UPDATE crm.{object} SET removed_at = NULL WHERE id LIKE 'gone%'")).unwrap();
         let page = shop.simulator.first_page();
@@ -122,7 +123,8 @@ fn customers_by_what_changed() {
     let done = "SELECT backfill_done || ' ' || (backfilled_to IS NOT NULL) FROM pancake.sync_state";
     assert_eq!(session.one(done).unwrap(), "false true");
     let copied: u32 = session.one("SELECT count(*) FROM crm.customers").unwrap().parse().unwrap();
-    // Between death and resurrection one comes and an old one changes, in what was read and in what was not.
+    // Between death and resurrection one comes and an old one changes, in what was read and in what
+    // was not.
     page.create("INBOX");
     let ids = page.ids();
     [ids[2].as_str(), &ids[890]].iter().for_each(|id| assert!(page.message(id)));
@@ -193,7 +195,8 @@ fn empty_and_small_pages() {
         let (shop, mut session) = open(rows);
         let page = shop.simulator.first_page();
         for object in ["customers", "posts", "tags", "users"] {
-            // Nothing but a reply to each window of 27 days shows where a list ends, if wider ones are refused.
+            // Nothing but a reply to each window of 27 days shows where a list ends, if wider ones
+            // are refused.
             let first = if ["customers", "posts"].contains(&object) { 200 } else { 20 };
             for most in [first, 20] {
                 let ((), log) = shop.watch(|| session.execute(&call(object, "")).unwrap());

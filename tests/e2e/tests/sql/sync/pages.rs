@@ -1,4 +1,5 @@
-//! Many pages in one copy: a source that is partitioned by page, each page under its own mark, and one that fails.
+//! Many pages in one copy: a source that is partitioned by page, each page under its own mark, and
+//! one that fails.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +46,7 @@ fn page_seven_of_twenty_fails_and_the_others_are_synced() {
     for id in &ids {
         assert!(!shop.simulator.page(id).create("INBOX").is_empty());
     }
-    // Somebody regenerates the token, once the sync has begun.
+    // The token is regenerated once the sync has begun.
     let seventh = shop.simulator.page(&ids[6]);
     let (token, marks) =
         (seventh.token(), "SELECT mark FROM pancake.sync_state WHERE page_id = '100000000000007'");
@@ -95,7 +96,8 @@ fn several_fail_in_several_ways() {
     assert!(!error.hint.unwrap().contains("The other pages"));
 }
 
-/// The token dies in the middle of a page's backfill: what was committed stays, and the next run goes on from there.
+/// The token dies in the middle of a page's backfill: what was committed stays, and the next run
+/// goes on from there.
 #[test]
 fn a_token_that_is_regenerated_in_the_middle() {
     let (shop, mut session) = open(5_600);

@@ -1,5 +1,5 @@
-//! What times do not tell: tags, readers and assignees by the reread, deletions by the full rescan; and marks that are
-//! not believed any more once their rows are gone.
+//! What times do not show: tags, readers and assignees by the reread, deletions by the full rescan;
+//! and marks that are not believed any more once their rows are gone.
 
 use pancake_simulator::{Fault, Only, Times};
 
@@ -9,7 +9,8 @@ const REREAD: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations
 
 #[test]
 fn the_reread_sees_tags_and_readers() {
-    // 150 a day: the head of the list, which a delta reads anyway, does not reach back to an hour ago.
+    // 150 a day: the head of the list, which a delta reads anyway, does not reach back to an hour
+    // ago.
     let mut settings = Settings::of(900);
     settings.pages[0].days = 6;
     let shop = Shop::open(settings.as_seen()).unwrap();
@@ -34,7 +35,8 @@ fn the_reread_sees_tags_and_readers() {
     assert_eq!(runs(&mut session)[2..], ["delta ok", "reread ok"]);
     assert_eq!(last_run(&mut session, "updated >= 3 AND inserted = 0"), "t");
 
-    // On its own clock: not again within the hour, unless that is over; never where it is switched off.
+    // On its own clock: not again within the hour, unless that is over; never where it is switched
+    // off.
     session.execute(SYNC).unwrap();
     assert_eq!(runs(&mut session)[4..], ["delta ok"]);
     session.execute("UPDATE pancake.sync_marks SET last_reread_at = now() - interval '61 minutes'").unwrap();
@@ -188,7 +190,7 @@ fn marks_die_with_their_rows() {
         "dropped targets are forgotten"
     );
 
-    // One witness is enough, and another page's marks are nobody's business.
+    // One witness is enough, and another page's marks do not matter.
     session.execute("SELECT pancake.sync_reset('crm.conversations', 'another')").unwrap();
     session
         .execute("DELETE FROM crm.conversations USING pancake.sync_marks m WHERE id = ANY (witnesses[2:3])")
@@ -213,8 +215,9 @@ fn runs_are_kept_for_thirty_days() {
     assert_eq!(runs(&mut session), ["delta ok", "delta ok"]);
 }
 
-/// A stored time that is ahead of the reply's own proves no newer version: a delta writes what it reads of such a row. What
-/// is only newer than what the page shows is left alone by a delta, and written by a full rescan.
+/// A stored time that is ahead of the reply's own proves no newer version: a delta writes what it
+/// reads of such a row. What is only newer than what the page shows is left alone by a delta, and
+/// written by a full rescan.
 #[test]
 fn a_stored_time_that_is_ahead_hides_nothing() {
     let (shop, mut session) = open(70);
@@ -236,15 +239,16 @@ fn a_stored_time_that_is_ahead_hides_nothing() {
     is_the_page(&mut session, "a time that the page never showed, after a full rescan");
 }
 
-/// A delta reads the head of the list as it stands, and compares it with the copy: a row that moved there although its
-/// time did not, one that was tagged, one that has stood seven places too low. Without changes it costs one request.
+/// A delta reads the head of the list as it stands, and compares it with the copy: a row that moved
+/// there although its time did not, one that was tagged, one that has stood seven places too low.
+/// Without changes it costs one request.
 #[test]
 fn a_delta_goes_by_what_rows_hold() {
     let (shop, mut session) = open(500);
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     let ids = page.ids();
-    // All that follows is older than the window of the delta, for its times tell nothing.
+    // All that follows is older than the window of the delta, so times show nothing.
     shop.simulator.advance(std::time::Duration::from_secs(3_600));
     let frozen: Vec<_> = page.frozen().into_iter().filter(|id| !ids[..60].contains(id)).take(3).collect();
     assert_eq!(frozen.len(), 3);

@@ -1,6 +1,6 @@
-//! Rights are those of `current_user` when a statement is called: of the role that is set, of the owner of a SECURITY
-//! DEFINER function, of the members of the target's owner. What a role does without rights is in `sync::attacks` and
-//! `sync::tables`.
+//! Rights are those of `current_user` when a statement is called: of the role that is set, of the
+//! owner of a SECURITY DEFINER function, of the members of the target's owner. What a role does
+//! without rights is in `sync::attacks` and `sync::tables`.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn a_definers_function_works_with_the_rights_of_its_owner() {
         session.execute(SYNC).unwrap();
         assert_eq!(last_run(&mut session, "kind || status"), "backfillok");
     }
-    // Who calls such a function of a role without rights lends it none.
+    // A caller of such a function of a role without rights passes it none.
     session.execute(&format!("REVOKE INSERT ON crm.conversations FROM {writer}")).unwrap();
     assert_eq!(session.error("SELECT crm.again_by_writer()").unwrap().sqlstate, "42501");
     session.execute(&format!("DROP OWNED BY {clerk}, {writer}; DROP ROLE {clerk}, {writer}")).unwrap();
@@ -106,7 +106,8 @@ fn a_role_that_is_set_is_the_one_that_counts() {
         session.execute("RESET ROLE; RESET SESSION AUTHORIZATION").unwrap();
         assert_eq!(last_run(&mut session, "kind || status"), "backfillok", "{set}");
     }
-    // The other way round: a role that may nothing becomes one that may, and one statement is planned for both.
+    // The other way round: a role that may nothing becomes one that may, and one statement is
+    // planned for both.
     let mut member_session = shop.database.connect_as(&member).unwrap();
     member_session.execute(&format!("PREPARE state AS {STATE}; PREPARE reset AS {RESET}")).unwrap();
     for _ in 0..7 {
@@ -222,7 +223,7 @@ fn two_roles_share_a_target_and_its_lane() {
     assert_eq!(runs(&mut second_session), ["backfill ok", "backfill skipped", "delta ok"]);
     is_the_page(&mut session, "two roles");
 
-    // A run of the one that was killed is told so to the other, who goes on with it.
+    // A killed run of one role is seen as such by the other, which continues it.
     session.execute(RESET).unwrap();
     let mut victim = shop.database.connect_as(&first).unwrap();
     let pid = victim.pid().unwrap();

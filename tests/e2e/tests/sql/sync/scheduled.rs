@@ -1,4 +1,5 @@
-//! Syncs and materialized views on a schedule: the real pg_cron, in a server of its own, while the list moves.
+//! Syncs and materialized views on a schedule: the real pg_cron, in a server of its own, while the
+//! list moves.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,8 @@ fn pg_cron_runs_syncs_and_views() {
         eprintln!("pg_cron is not installed beside this Postgres (make deps): nothing was tested");
         return;
     }
-    // The name that the first database of a cluster gets. What a job wrote must be there after an immediate shutdown.
+    // The name that the first database of a cluster gets. What a job wrote must be there after an
+    // immediate shutdown.
     let settings = [
         ("shared_preload_libraries", "pg_cron"),
         ("cron.database_name", "shop_0"),
@@ -69,7 +71,8 @@ fn pg_cron_runs_syncs_and_views() {
              CREATE UNIQUE INDEX ON crm.live (page_id, id)",
         )
         .unwrap();
-    // Since 1.5 a schedule may be in seconds. Before, what runs at each start of the server is as quick.
+    // Since 1.5 a schedule may be in seconds. Before, what runs at each start of the server is as
+    // quick.
     let version: f32 = session
         .one("SELECT installed_version FROM pg_available_extensions WHERE name = 'pg_cron'")
         .unwrap()[..3]

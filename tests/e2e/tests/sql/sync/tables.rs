@@ -1,6 +1,6 @@
-//! The tables behind the views, which every role reads and writes under row security: rows of a target belong to those
-//! who may INSERT into it, and are shown to those who may SELECT from it. What others run for a role is in
-//! `sync::attacks`.
+//! The tables behind the views, which every role reads and writes under row security: rows of a
+//! target belong to those who may INSERT into it, and are shown to those who may SELECT from it.
+//! What others run for a role is in `sync::attacks`.
 
 use super::attacks::remembered;
 use super::*;
@@ -92,13 +92,13 @@ fn a_role_changes_the_rows_of_its_own_targets_alone() {
             .unwrap();
     }
     session.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
-    // Rows of a table that is gone are nobody's, and go with the next sync.
+    // Rows of a table that is gone have no owner, and go with the next sync.
     assert_eq!(remembered(&mut session).len(), 4);
     session.execute(SYNC).unwrap();
     assert_eq!(session.one("SELECT count(*) FROM pancake.sync_marks").unwrap(), "1");
 }
 
-/// Rows that are to be swept away belong to somebody, who may hold them.
+/// Rows that are to be swept away may be locked by another session.
 #[test]
 fn a_row_that_its_owner_holds_keeps_nobody_waiting() {
     let (shop, mut session) = open(30);
@@ -134,7 +134,8 @@ fn a_row_that_is_forgotten_and_still_there_is_as_good_as_gone() {
     is_the_page(&mut session, "a row that was forgotten");
 }
 
-/// The number of a dropped table comes again one day. What somebody left under it is not believed of the new one.
+/// The number of a dropped table comes again one day. What was left under it is not believed of the
+/// new one.
 #[test]
 fn a_new_target_has_no_marks_yet() {
     let (_shop, mut session) = open(130);
