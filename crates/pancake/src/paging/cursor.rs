@@ -377,6 +377,17 @@ impl CursorPager {
         }
     }
 
+    /// Whether one of the last rows lacks the time of the order, and shows a newer one than rows in
+    /// their places above it do: more of them than may stand so in that order.
+    pub fn has_undated_below(&self) -> bool {
+        let loose = if self.order == Order::UpdatedAt { self.terms.beyond } else { 1 };
+        self.trail.iter().enumerate().filter(|(_, row)| !row.is_dated).any(|(place, row)| {
+            let above = self.trail.iter().take(place).rev().filter(|row| row.is_dated);
+            let mut above = above.take(loose).peekable();
+            above.peek().is_some() && above.all(|above| above.at < row.at)
+        })
+    }
+
     /// The last reply was full: more rows are likely to follow.
     pub fn goes_on(&self) -> bool {
         self.was_full && self.ended().is_none()

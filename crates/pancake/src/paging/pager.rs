@@ -119,6 +119,11 @@ impl Pager {
         self.walk().is_some_and(CursorPager::is_loose)
     }
 
+    /// Whether a row that lacks the time of the order was seen below its place.
+    pub fn has_undated_below(&self) -> bool {
+        self.walk().is_some_and(CursorPager::has_undated_below)
+    }
+
     pub fn ended(&self) -> Option<End> {
         match self {
             Pager::Cursor(walk) => walk.ended(),

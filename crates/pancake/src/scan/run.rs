@@ -15,7 +15,7 @@ use crate::http::connection::OneAtATime;
 use crate::http::endpoint::address;
 use crate::memory;
 use crate::options::table::ServerOptions;
-use crate::paging::cursor::{End, FULL_BATCH, TERMS};
+use crate::paging::cursor::{End, FULL_BATCH};
 use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::rate::limiter::PageMeter;
@@ -138,12 +138,15 @@ impl Scan {
     /// Lets all sessions know what the walks have shown.
     fn remember(&self, union: &Mutex<Union>, order: Order) {
         let now = self.now(None);
-        let (window, is_loose) = lock(union).findings();
-        if let Some(window) = window {
+        let found = lock(union).findings();
+        if let Some(window) = found.window {
             self.meter.verdicts.saw(self.object, order, window, now);
         }
-        if is_loose {
+        if found.is_loose {
             self.meter.verdicts.saw_disorder(order, now);
+        }
+        if found.has_undated_below {
+            self.meter.verdicts.saw_undated(order, now);
         }
     }
 
@@ -200,9 +203,6 @@ impl Scan {
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
                 let now = self.now(reply.date);
                 self.tally.replied_at.set(now.0);
-                if has_undated_below(&spots, chain.order) {
-                    self.meter.verdicts.saw_undated(chain.order, self.now(None));
-                }
                 let fresh = lock(union).reply(asker, &spots, listed.total, now);
                 self.remember(union, chain.order);
                 let fresh = fresh?;
@@ -247,16 +247,6 @@ impl Scan {
 
 pub(crate) fn lock(union: &Mutex<Union>) -> MutexGuard<'_, Union> {
     union.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether a row lacks the time of the order, and shows a newer one than rows in their places above
-/// it do: more of them than may stand so in that order.
-fn has_undated_below(rows: &[RowKey], order: Order) -> bool {
-    let loose = if order == Order::UpdatedAt { TERMS.beyond } else { 1 };
-    rows.iter().enumerate().filter(|(_, row)| !row.is_dated).any(|(place, row)| {
-        let mut above = rows[..place].iter().rev().filter(|row| row.is_dated).take(loose).peekable();
-        above.peek().is_some() && above.all(|above| above.at < row.at)
-    })
 }
 
 /// Rows in pieces of a batch at most.

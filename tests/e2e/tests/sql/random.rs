@@ -4,7 +4,7 @@
 //!
 //! A page is first read whole in both orders, so that it is known to all sessions: an upper bound
 //! on `updated_at` trusts the order of a page only until then. After that an answer is the
-//! reference's or HV000, which a page may give that takes neither cursors nor windows; too many of
+//! reference's or an error, on a page that takes neither cursors nor windows; too many of
 //! these fail the test as well.
 //!
 //! `PANCAKE_SEEDS=1000..3000 cargo test -p e2e --test sql -- random` runs others.
@@ -63,6 +63,8 @@ fn choose(dice: &mut Dice, switches: &mut Switches) {
     (switches.lost_cursor, switches.moved_cursor) = (dice.pick(&lost), dice.pick(&lost));
     if dice.percent(25) {
         switches.middle_cursor = dice.pick(&lost);
+        // A jump from a row that shows an older time needs a cursor that goes by the row itself.
+        switches.frozen_cursor = FrozenReading::Hidden;
     }
     switches.ties = dice.pick(&[Ties::IdAscending, Ties::IdDescending, Ties::Insertion]);
     switches.batch = dice.pick(&[60, 60, 60, 20, 100]);
@@ -164,11 +166,9 @@ impl Outcome {
         match session.column(&sql.replace("{}", "shop.conversations")) {
             Ok(came) if came == expected => {}
             Ok(came) => {
-                self.wrong.push(format!(
-                    "seed {seed}: {sql}: {} rows instead of {}",
-                    came.len(),
-                    expected.len()
-                ));
+                let lost: Vec<_> = expected.iter().filter(|row| !came.contains(row)).take(3).collect();
+                let what = format!("{} rows instead of {}, not {lost:?}", came.len(), expected.len());
+                self.wrong.push(format!("seed {seed}: {sql}: {what}"));
             }
             Err(error) => self.refused(seed, sql, &error),
         }
@@ -176,7 +176,7 @@ impl Outcome {
 
     fn refused(&mut self, seed: u64, sql: &str, error: &anyhow::Error) {
         let state = SqlError::of(error).map(|error| error.sqlstate.clone());
-        if state.as_deref() == Some("HV000") {
+        if matches!(state.as_deref(), Some("HV000" | "HV00M")) {
             self.refused += 1;
         } else {
             self.wrong.push(format!("seed {seed}: {sql}: {error:#}"));
@@ -218,9 +218,13 @@ fn run(seeds: Range<u64>) -> Outcome {
     for seed in seeds {
         let mut dice = Dice(seed);
         let days = dice.pick(&[5, 60, 200]);
-        let mut settings = Settings::of(dice.pick(&[40, 200, 400])).as_seen();
-        settings.seed = seed;
-        settings.pages[0].days = days as u32;
+        // What is known of a page is kept by its address and id, and addresses come again.
+        let page = PageSettings {
+            conversations: dice.pick(&[40, 200, 400]),
+            days: days as u32,
+            ..PageSettings::numbered(seed as usize)
+        };
+        let mut settings = Settings { seed, pages: vec![page], ..Settings::default() }.as_seen();
         settings.pages[0].frozen = dice.pick(&[0.0, 0.02, 0.05]);
         if dice.percent(75) {
             choose(&mut dice, &mut settings.switches);
@@ -258,9 +262,13 @@ fn run(seeds: Range<u64>) -> Outcome {
             )
             .unwrap();
         load(&shop, &mut session);
+        let refused = outcome.refused;
         for order in ["updated_at", "inserted_at", "auto"] {
             session.execute(&format!("SET pancake_fdw.order_by = {order}")).unwrap();
             outcome.compare(&mut session, seed, "SELECT id FROM {} ORDER BY id");
+        }
+        if outcome.refused > refused {
+            continue;
         }
         for _ in 0..8 {
             let clause = clause(&mut dice, &mut session, days);
@@ -288,5 +296,5 @@ fn random_pages_and_statements() {
     let Outcome { statements, refused, wrong } = run(seeds);
     eprintln!("{statements} statements, {refused} refused");
     assert!(wrong.is_empty(), "{} of {statements}:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(refused * 10 < statements, "{refused} of {statements} statements end in HV000");
+    assert!(refused * 10 < statements, "{refused} of {statements} statements end in an error");
 }

@@ -61,7 +61,19 @@ pub struct Union {
     replies: u32,
     /// Segments that found no row to begin from.
     folded: u32,
-    found: (Option<verdicts::Window>, bool),
+    found: Findings,
+}
+
+/// What walks have shown of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub struct Findings {
+    /// Whether it takes the form of request that it may refuse.
+    pub window: Option<verdicts::Window>,
+    /// Its list is out of order.
+    pub is_loose: bool,
+    /// A row that lacks the time of the order stands below its place.
+    pub has_undated_below: bool,
 }
 
 /// The part of the union that a request is for.
@@ -117,7 +129,11 @@ impl Union {
             handed: 0,
             replies: 0,
             folded: 0,
-            found: (None, !known.is_in_order),
+            found: Findings {
+                window: None,
+                is_loose: !known.is_in_order,
+                has_undated_below: !known.is_dated,
+            },
         }
     }
 
@@ -221,17 +237,20 @@ impl Union {
         }
     }
 
-    /// What the walks have shown of the page since the last call: whether it takes the form of
-    /// request that it may refuse, and whether its list is out of order.
-    pub fn findings(&mut self) -> (Option<verdicts::Window>, bool) {
+    /// Returns what the walks have shown of the page since the last call.
+    pub fn findings(&mut self) -> Findings {
+        let found = &mut self.found;
         let shown = self.segments.iter().find_map(|segment| segment.walk.verdict());
-        let is_loose = self.segments.iter().any(|segment| segment.walk.is_loose());
-        let (window, loose) = &mut self.found;
-        let is_news = shown.is_some() && *window != shown;
-        (
-            shown.filter(|_| is_news).inspect(|shown| *window = Some(*shown)),
-            is_loose && !std::mem::replace(loose, is_loose),
-        )
+        let is_news = shown.is_some() && found.window != shown;
+        let any = |of: fn(&Pager) -> bool, before: &mut bool| {
+            let is_so = self.segments.iter().any(|segment| of(&segment.walk));
+            is_so && !std::mem::replace(before, is_so)
+        };
+        Findings {
+            window: shown.filter(|_| is_news).inspect(|shown| found.window = Some(*shown)),
+            is_loose: any(Pager::is_loose, &mut found.is_loose),
+            has_undated_below: any(Pager::has_undated_below, &mut found.has_undated_below),
+        }
     }
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False
