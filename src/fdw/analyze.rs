@@ -77,9 +77,9 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
 }
 
 fn read(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Sample> {
-    let outlet = BatchQueue::new(Box::new(|| ()));
+    let queue = BatchQueue::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
-    let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), outlet)?;
+    let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), queue)?;
     Worker::get()?.finish(async move { scan.sample().await })?
 }

@@ -2,10 +2,10 @@
 //! ALL, together.
 //!
 //! The Append asks each scan for a row; one that has none yet is *pending*. When all are, the
-//! Append waits, and asks again when it is woken. All scans of a backend share one bell, so the
-//! first pending scan waits for all of them, and when the bell rings, all that have news are
-//! served. (An event of its own for each, as core has it in mind, would take a descriptor for
-//! each.) What a row is, and when there is one, is `scan`'s matter.
+//! Append waits, and asks again when it is woken. All scans of a backend share one wake event, so
+//! the first pending scan waits for all of them, and when it fires, all that have news are served.
+//! (An event of its own for each, as core has it in mind, would take a descriptor for each.) What a
+//! row is, and when there is one, is `scan`'s matter.
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -34,20 +34,20 @@ pub unsafe extern "C-unwind" fn foreign_async_configure_wait(request: *mut pg_sy
     let append = unsafe { (*request).requestor.cast::<pg_sys::AppendState>() };
     if pending(append, -1).is_some_and(|(_, first)| first == request) {
         // SAFETY: as above.
-        fetch.bell.wait_in(unsafe { (*append).as_eventset }, request);
+        fetch.wake_event.wait_in(unsafe { (*append).as_eventset }, request);
     }
-    // Another scan may have taken the ring.
+    // Another scan may have taken the notification.
     if fetch.has_news() {
-        fetch.bell.ring();
+        fetch.wake_event.notify();
     }
 }
 
-/// The bell rang for some scan of this backend. Core answers for this request; for the others we
-/// do.
+/// The wake event fired for some scan of this backend. Core answers for this request; for the
+/// others we do.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn foreign_async_notify(request: *mut pg_sys::AsyncRequest) {
     if let Some(fetch) = state(request).and_then(|state| state.fetch.as_ref()) {
-        fetch.bell.hear();
+        fetch.wake_event.drain();
     }
     // SAFETY: core's own request; its requestor is an Append.
     let append = unsafe { (*request).requestor.cast::<pg_sys::AppendState>() };

@@ -99,9 +99,9 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Resu
         table: TableOptions::read(&options, &whole_page).map_err(told(SERVER))?,
         columns: Vec::new(),
     };
-    let outlet = BatchQueue::new(Box::new(|| ()));
+    let queue = BatchQueue::new(Box::new(|| ()));
     let scan =
-        prepare(&table, user, RequestPlan::default(), &[], Arc::default(), outlet).map_err(told(SERVER))?;
+        prepare(&table, user, RequestPlan::default(), &[], Arc::default(), queue).map_err(told(SERVER))?;
     let pushdown = table.table.pushdown.clone();
     let examination = async move { scan.examine(&pushdown).await };
     let Examination { mut findings, is_cut_short } =
@@ -126,8 +126,8 @@ fn pages_of(table: &ForeignTable, user: pg_sys::Oid) -> Finding {
         table: TableOptions { object: Object::Pages, page_id: None, ..table.table.clone() },
         ..table.clone()
     };
-    let outlet = BatchQueue::new(Box::new(|| ()));
-    let scan = match prepare(&pages, user, RequestPlan::default(), &[], Arc::default(), outlet) {
+    let queue = BatchQueue::new(Box::new(|| ()));
+    let scan = match prepare(&pages, user, RequestPlan::default(), &[], Arc::default(), queue) {
         Ok(scan) => scan,
         Err(error) if error.kind() == Kind::NoToken => {
             let why = "not examined: the user mapping has no access_token, which only the table pages needs";

@@ -21,7 +21,7 @@ use crate::pg::catalog::{self, ForeignTable};
 use crate::pg::report::notice;
 use crate::pg::settings;
 use crate::pg::shared::{CLOCKS, Progress, shared};
-use crate::pg::wait::Bell;
+use crate::pg::wait::WakeEvent;
 use crate::pg::worker::{Running, Worker};
 
 /// How often a waiting backend shows how far it is.
@@ -46,10 +46,10 @@ pub enum Stopped {
 
 /// A scan that runs, and the batch that is being handed out.
 pub struct Fetch {
-    outlet: Arc<BatchQueue>,
-    /// The outlet has something that was not looked at.
+    queue: Arc<BatchQueue>,
+    /// The queue has something that was not looked at.
     news: Arc<AtomicBool>,
-    pub bell: &'static Bell,
+    pub wake_event: &'static WakeEvent,
     tally: Arc<ScanStats>,
     page_id: String,
     /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
@@ -93,21 +93,21 @@ impl Fetch {
         fillers: &[ColumnWriter],
         tally: &Arc<ScanStats>,
     ) -> Result<Self> {
-        let bell = &Worker::get()?.bell;
+        let wake_event = &Worker::get()?.wake_event;
         let news = Arc::new(AtomicBool::new(false));
         let tell = news.clone();
-        let outlet = BatchQueue::new(Box::new(move || {
+        let queue = BatchQueue::new(Box::new(move || {
             tell.store(true, SeqCst);
-            bell.ring();
+            wake_event.notify();
         }));
         let (limit, whole) = (plan.limit, plan.whole);
-        let scan = prepare(table, user, plan, fillers, tally.clone(), outlet.clone())?;
+        let scan = prepare(table, user, plan, fillers, tally.clone(), queue.clone())?;
         Ok(Self {
             progress: show_progress(table, tally)?,
             _running: Worker::get()?.spawn(scan.run()),
-            outlet,
+            queue,
             news,
-            bell,
+            wake_event,
             tally: tally.clone(),
             page_id: table.table.page_id.clone().unwrap_or_default(),
             counted: tally.requests.get(),
@@ -143,7 +143,7 @@ impl Fetch {
             }
             self.order();
             self.news.store(false, SeqCst);
-            match self.outlet.take() {
+            match self.queue.take() {
                 Some(Event::Batch(rows)) => {
                     self.note_reply();
                     self.ordered = false;
@@ -171,7 +171,7 @@ impl Fetch {
                 }
                 None => {
                     self.show();
-                    self.bell
+                    self.wake_event
                         .wait(settings::progress_interval().map_or(HEARTBEAT, |every| every.min(HEARTBEAT)));
                 }
             }
@@ -192,7 +192,7 @@ impl Fetch {
     fn order(&mut self) {
         if !self.ordered {
             self.ordered = true;
-            self.outlet.want();
+            self.queue.want();
         }
     }
 
@@ -238,7 +238,7 @@ pub fn prepare(
     plan: RequestPlan,
     fillers: &[ColumnWriter],
     tally: Arc<ScanStats>,
-    outlet: Arc<BatchQueue>,
+    queue: Arc<BatchQueue>,
 ) -> Result<Scan> {
     let page_id = table.table.page_id.clone().unwrap_or_default();
     let object = table.table.object;
@@ -246,7 +246,7 @@ pub fn prepare(
     let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
     let mut server = table.server.clone();
     server.max_concurrency = server.max_concurrency.min(settings::max_concurrency());
-    let meter = shared()?
+    let limiter = shared()?
         .memory
         .page(&server.base_url, &page_id, server.requests_per_second)
         .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
@@ -261,10 +261,10 @@ pub fn prepare(
         plan,
         trusts_post_ids,
         wanted,
-        meter,
+        limiter,
         tally,
         client,
-        outlet,
+        queue,
         opening,
     })
 }

@@ -93,7 +93,7 @@ pub fn known_of(table: &ForeignTable, order: Order) -> Known {
 }
 
 /// One way to scan: by these clauses, walked in this order.
-pub struct Way {
+pub struct ScanCost {
     pub order: Order,
     /// Requests of the whole walk, and the chains that they are in.
     pub requests: f64,
@@ -120,7 +120,7 @@ impl Relation<'_> {
     }
 
     /// How these clauses are served, in the order that is asked for or in the better one.
-    pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> Way {
+    pub fn way(&self, clauses: &[Clause], order: Option<Order>) -> ScanCost {
         let by = |order| self.way_by(clauses, order);
         let object = self.object();
         if order.is_none() && object.orders().len() < 2 {
@@ -137,7 +137,7 @@ impl Relation<'_> {
         by(order)
     }
 
-    fn way_by(&self, clauses: &[Clause], order: Order) -> Way {
+    fn way_by(&self, clauses: &[Clause], order: Order) -> ScanCost {
         let (filters, operands) = quals::filters(clauses);
         let known: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| constant(filter, *node)).collect();
@@ -175,7 +175,7 @@ impl Relation<'_> {
         };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
-        Way { order, requests, chains, unsent, detour, impossible }
+        ScanCost { order, requests, chains, unsent, detour, impossible }
     }
 
     /// Rows that come over the network. `useless`: the bounds that leave none of them out.
@@ -245,7 +245,7 @@ impl Relation<'_> {
 
     fn add(
         &self,
-        way: &Way,
+        way: &ScanCost,
         pathkeys: *mut pg_sys::List,
         order: Option<Order>,
         parameters: *mut pg_sys::ParamPathInfo,

@@ -7,7 +7,7 @@ use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, Way, rows_of_a_request};
+use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, ScanCost, rows_of_a_request};
 use crate::fdw::private::{ScanPrivate, unpack_order};
 use crate::fdw::quals::{self, Clause, Use};
 use crate::pg::catalog::ForeignTable;
@@ -28,12 +28,12 @@ fn unknown_rows(object: Object) -> f64 {
 }
 
 /// What the planner keeps of a relation from one callback to the next.
-struct Planned {
+struct PlannedRelation {
     table: ForeignTable,
     analyzed: bool,
 }
 
-impl Planned {
+impl PlannedRelation {
     fn relation(&self, root: *mut pg_sys::PlannerInfo, relation: *mut pg_sys::RelOptInfo) -> Relation<'_> {
         Relation { root, relation, table: &self.table, analyzed: self.analyzed }
     }
@@ -57,7 +57,7 @@ pub unsafe extern "C-unwind" fn get_foreign_rel_size(
             // Guessed selectivities multiply to one row soon; a batch is nearer to the truth.
             (*relation).rows = (*relation).rows.max(rows_of_a_request(table.table.object));
         }
-        let planned = Planned { table, analyzed };
+        let planned = PlannedRelation { table, analyzed };
         (*relation).fdw_private =
             PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(planned).cast();
     }
@@ -70,7 +70,7 @@ pub unsafe extern "C-unwind" fn get_foreign_paths(
     _table_id: pg_sys::Oid,
 ) {
     // SAFETY: get_foreign_rel_size left its result there.
-    let planned = unsafe { &*(*relation).fdw_private.cast::<Planned>() };
+    let planned = unsafe { &*(*relation).fdw_private.cast::<PlannedRelation>() };
     planned.relation(root, relation).add_paths();
 }
 
@@ -86,7 +86,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: get_foreign_rel_size left its result there, and the planner's structures are alive.
     let (planned, relid, limit, fraction, ordered) = unsafe {
-        let planned = &*(*relation).fdw_private.cast::<Planned>();
+        let planned = &*(*relation).fdw_private.cast::<PlannedRelation>();
         (
             planned,
             (*relation).relid,
@@ -147,7 +147,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
 }
 
 /// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(object: Object, clauses: &[Clause], way: &Way) -> Vec<(usize, String)> {
+fn not_sent(object: Object, clauses: &[Clause], way: &ScanCost) -> Vec<(usize, String)> {
     if way.chains == 0 {
         return vec![];
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use pancake::error::{Error, Result};
 use pancake::json::cell::Cell;
-use pancake::reply::decode::misfit;
+use pancake::reply::decode::type_mismatch;
 use pancake::time::Micros;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
@@ -164,7 +164,7 @@ impl ColumnWriter {
         // SAFETY: a look-up by oid; the result is palloc'd.
         let expected =
             unsafe { pg_sys::format_type_with_typemod(self.column.type_id, self.column.type_modifier) };
-        misfit(row_id, &self.column.name, &text(expected), value)
+        type_mismatch(row_id, &self.column.name, &text(expected), value)
             .also(format!("Postgres reports: {}.", report.message()))
     }
 }

@@ -2,7 +2,7 @@
 //! `pg_stat_tmp`, mapped. `pancake::rate::limiter`, `pancake::stats` and
 //! `pancake::paging::verdicts` define the words.
 //!
-//! The meter's file has a frozen layout, so that two releases may meet in it; statistics and
+//! The limiter's file has a frozen layout, so that two releases may meet in it; statistics and
 //! progress have another, and so have verdicts on pages. `pg_stat_tmp` exists in all supported
 //! majors, is writable on a standby and left out of base backups.
 
@@ -54,7 +54,7 @@ pub fn shared() -> Result<&'static Shared> {
         return Ok(shared);
     }
     let stats_size = PAGES * size_of::<PageStats>();
-    let meter = map("pancake_fdw.meter", 2, PAGES * size_of::<Spacing>())?;
+    let limiter = map("pancake_fdw.limiter", 2, PAGES * size_of::<Spacing>())?;
     let ledger = map("pancake_fdw.stats", 1, stats_size + SCANS * size_of::<Progress>())?;
     let verdicts = map("pancake_fdw.verdicts", 1, PAGES * size_of::<Verdicts>())?;
     // SAFETY: the mappings are never unmapped, as large as asked for, aligned to 64 bytes behind
@@ -62,7 +62,7 @@ pub fn shared() -> Result<&'static Shared> {
     let shared = unsafe {
         Shared {
             memory: Memory {
-                paces: std::slice::from_raw_parts(meter.cast(), PAGES),
+                paces: std::slice::from_raw_parts(limiter.cast(), PAGES),
                 stats: std::slice::from_raw_parts(ledger.cast(), PAGES),
                 verdicts: std::slice::from_raw_parts(verdicts.cast(), PAGES),
                 clocks: CLOCKS,

@@ -2,8 +2,9 @@
 //! timeout or the death of the postmaster ends the wait at once.
 //!
 //! All scans of a backend share one eventfd: a thousand partitions would need a thousand of them,
-//! and there are 1,024 in all. A ring does not name its scan. So a scan takes the ring before it
-//! looks at its own news, and the ring of another scan stays in that scan's news.
+//! and there are 1,024 in all. A notification does not name its scan. So a scan takes the
+//! notification before it looks at its own news, and the notification of another scan stays in that
+//! scan's news.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -15,29 +16,29 @@ use tokio::sync::Notify;
 
 /// How often an Append that waits is woken. It looks for interrupts then, which before 14.18,
 /// 15.13, 16.9 and 17.5 did not end its wait, and the scans show how far they are.
-const NUDGE: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(50);
 
-/// Rung by the worker thread to wake the backend.
-pub struct Bell {
+/// Written by the worker thread to wake the backend.
+pub struct WakeEvent {
     fd: EventFd,
-    /// An Append waits for a ring.
+    /// An Append waits for a notification.
     waited_for: Notify,
 }
 
-impl Bell {
+impl WakeEvent {
     pub fn new() -> Result<Self> {
         EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map(|fd| Self { fd, waited_for: Notify::new() })
             .map_err(|e| Error::new(Kind::NoSharedMemory, "cannot create an eventfd").detail(format!("{e}.")))
     }
 
-    pub fn ring(&self) {
-        // The counter is full only after 2^64 - 2 rings that were not taken.
+    pub fn notify(&self) {
+        // The counter is full only after 2^64 - 2 notifications that were not taken.
         let _ = self.fd.write(1);
     }
 
-    /// Takes in all rings so far. A ring after that wakes the next wait.
-    pub fn hear(&self) {
+    /// Takes in all notifications so far. A notification after that wakes the next wait.
+    pub fn drain(&self) {
         let _ = self.fd.read();
     }
 
@@ -58,7 +59,7 @@ impl Bell {
             );
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
-        self.hear();
+        self.drain();
         pgrx::check_for_interrupts!();
     }
 
@@ -71,11 +72,11 @@ impl Bell {
     }
 
     /// Rings now and then while an Append waits. In the worker thread.
-    pub async fn nudge(&self) {
+    pub async fn tick(&self) {
         loop {
             self.waited_for.notified().await;
-            tokio::time::sleep(NUDGE).await;
-            self.ring();
+            tokio::time::sleep(TICK).await;
+            self.notify();
         }
     }
 }

@@ -10,7 +10,7 @@ use pancake::http::client::Client;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-use crate::pg::wait::Bell;
+use crate::pg::wait::WakeEvent;
 
 /// Started at the first scan of a backend, ended with it.
 pub struct Worker {
@@ -18,7 +18,7 @@ pub struct Worker {
     /// One HTTP client per backend; its connections are kept alive between statements.
     pub client: Arc<Client>,
     /// Wakes the backend.
-    pub bell: Bell,
+    pub wake_event: WakeEvent,
 }
 
 /// A task that ends when this is dropped.
@@ -39,7 +39,7 @@ impl Worker {
             Some(worker) => Ok(worker),
             None => {
                 let worker = Self::start().map(|worker| WORKER.get_or_init(|| worker))?;
-                worker.handle.spawn(worker.bell.nudge());
+                worker.handle.spawn(worker.wake_event.tick());
                 Ok(worker)
             }
         }
@@ -57,7 +57,7 @@ impl Worker {
             .build()
             .map_err(|error| failed("no runtime", &error))?;
         let handle = runtime.handle().clone();
-        let bell = Bell::new()?;
+        let wake_event = WakeEvent::new()?;
         // Signals are the backend's: the thread inherits a mask that blocks them all.
         let before = SigSet::all()
             .thread_swap_mask(SigmaskHow::SIG_SETMASK)
@@ -67,7 +67,7 @@ impl Worker {
             .spawn(move || runtime.block_on(std::future::pending::<()>()));
         before.thread_set_mask().map_err(|error| failed("no signal mask", &error))?;
         spawned.map_err(|error| failed("no thread", &error))?;
-        Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), bell })
+        Ok(Worker { handle, client: Arc::new(Client::with_lanes(most_connections())), wake_event })
     }
 
     /// Runs a task to its end; the backend waits meanwhile. Raises where the statement is
@@ -78,11 +78,11 @@ impl Worker {
     ) -> Result<T> {
         let place: Arc<Mutex<Option<T>>> = Arc::default();
         let result = place.clone();
-        let bell = &self.bell;
+        let wake_event = &self.wake_event;
         let running = self.spawn(async move {
             let done = task.await;
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
-            bell.ring();
+            wake_event.notify();
         });
         loop {
             let is_over = running.0.is_finished();
@@ -96,7 +96,7 @@ impl Worker {
                 )
                 .hint("Please report this, with the lines that the server's log has of it."));
             }
-            bell.wait(Duration::from_secs(1));
+            wake_event.wait(Duration::from_secs(1));
         }
     }
 

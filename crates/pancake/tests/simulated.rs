@@ -22,7 +22,7 @@ use pancake::schema::catalogue::Object;
 use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
 use pancake::stats::{PageStats, ScanStats};
-use pancake_simulator::{CursorReading, Fault, LostCursor, Settings, Simulator, Storm, Switches, Times};
+use pancake_simulator::{Churn, CursorReading, Fault, LostCursor, Settings, Simulator, Switches, Times};
 
 /// By how much the clock of the sessions is ahead of the machine's, in nanoseconds.
 static AHEAD: AtomicU64 = AtomicU64::new(1_000_000_000);
@@ -72,14 +72,14 @@ fn scan(
     (object, order): (Object, Order),
     options: &[(&str, &str)],
     memory: Memory,
-    outlet: &Arc<BatchQueue>,
+    queue: &Arc<BatchQueue>,
 ) -> Scan {
     let page = simulator.first_page();
     let mut given =
         vec![("base_url".to_owned(), simulator.base_url()), ("requests_per_second".into(), "10000".into())];
     given.extend(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let server = ServerOptions::read(&given).unwrap();
-    let meter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
+    let limiter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
     let wanted = ["id", "raw"]
         .map(|name| Wanted { name: name.to_owned(), source: Source::find(object, name, None).unwrap() });
     Scan {
@@ -90,10 +90,10 @@ fn scan(
         plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
         trusts_post_ids: false,
         wanted: wanted.into(),
-        meter,
+        limiter,
         tally: Arc::new(ScanStats::default()),
         client: Arc::default(),
-        outlet: outlet.clone(),
+        queue: queue.clone(),
         opening: Default::default(),
     }
 }
@@ -116,16 +116,16 @@ fn read_list(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rang = Arc::new(tokio::sync::Notify::new());
     let ring = rang.clone();
-    let outlet = BatchQueue::new(Box::new(move || ring.notify_one()));
-    let scan = scan(simulator, list, options, memory, &outlet);
+    let queue = BatchQueue::new(Box::new(move || ring.notify_one()));
+    let scan = scan(simulator, list, options, memory, &queue);
     runtime.block_on(async {
         tokio::spawn(scan.run());
         let mut seen = BTreeMap::new();
-        outlet.want();
+        queue.want();
         loop {
-            match outlet.take() {
+            match queue.take() {
                 Some(Event::Batch(rows)) => {
-                    outlet.want();
+                    queue.want();
                     for row in rows {
                         assert_eq!(row.cells.into_iter().next(), Some(Cell::Text(row.id.as_str().into())));
                         *seen.entry(row.id).or_default() += 1;
@@ -154,7 +154,7 @@ fn a_quiet_page_comes_whole_and_cheap() {
         assert_eq!(seen.len(), 600);
         assert!(seen.values().all(|times| *times == 1));
         assert!(simulator.log().len() <= 600_usize.div_ceil(59) + 3, "{} requests", simulator.log().len());
-        assert_eq!(simulator.complaints(), Vec::<String>::new());
+        assert_eq!(simulator.violations(), Vec::<String>::new());
     }
 }
 
@@ -170,11 +170,11 @@ fn every_reading_of_the_cursor_gives_the_same_rows() {
                     s.moved_cursor = lost;
                     s.short_batches = 0.2;
                     s.repeated_rows = 0.1;
-                    s.storm = Storm {
+                    s.churn = Churn {
                         messages: 2.0,
                         cursor_messages: 0.3,
                         cursor_deletes: 0.2,
-                        ..Storm::default()
+                        ..Churn::default()
                     };
                 });
                 let before = simulator.first_page().ids();

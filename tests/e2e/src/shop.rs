@@ -64,11 +64,11 @@ impl<'a> Shop<'a> {
         (answer, log.split_off(before.min(log.len())))
     }
 
-    /// Fails with every complaint of the simulator: a broken rate, an unknown parameter, a repeated
+    /// Fails with every violation of the simulator: a broken rate, an unknown parameter, a repeated
     /// `type` …
-    pub fn honest(&self) -> Result<()> {
-        let complaints = self.simulator.complaints();
-        ensure!(complaints.is_empty(), "the simulator complains:\n{}", complaints.join("\n"));
+    pub fn assert_no_violations(&self) -> Result<()> {
+        let violations = self.simulator.violations();
+        ensure!(violations.is_empty(), "the simulator reports a violation:\n{}", violations.join("\n"));
         Ok(())
     }
 }

@@ -36,11 +36,11 @@ pub fn messages(
     id: &str,
     params: &Params,
     switches: &Switches,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Reply {
     let count = last(params, "current_count").map(str::parse::<usize>);
     if matches!(count, Some(Err(_))) {
-        complaints.push("`current_count` is not a number: ignored".to_owned());
+        violations.push("`current_count` is not a number: ignored".to_owned());
     }
     let asked = count.and_then(Result::ok).unwrap_or(0);
     let skipped = rounded(asked, switches);
@@ -115,18 +115,18 @@ pub fn posts(
     params: &Params,
     switches: &Switches,
     now: Micros,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Reply {
-    if let Some(refusal) = required(params, &["since", "until", "page_number", "page_size"], complaints) {
+    if let Some(refusal) = required(params, &["since", "until", "page_number", "page_size"], violations) {
         return refusal;
     }
-    let window = match window::read(params, Endpoint::Posts, switches, now, complaints) {
+    let window = match window::read(params, Endpoint::Posts, switches, now, violations) {
         Ok(window) => window,
         Err(refusal) => return refusal.reply(),
     };
     let kind = last(params, "type");
     if kind.is_some_and(|kind| !["video", "photo", "text", "livestream"].contains(&kind)) {
-        complaints.push("`type` is no type of post".to_owned());
+        violations.push("`type` is no type of post".to_owned());
     }
     let inside: Vec<Value> = all_posts(page)
         .into_iter()
@@ -134,7 +134,7 @@ pub fn posts(
         .filter(|(_, post)| kind.is_none_or(|kind| post["type"] == kind))
         .map(|(_, post)| post)
         .collect();
-    numbered(inside, |post| post, Numbering { key: "posts", most: 30 }, params, switches, complaints)
+    numbered(inside, |post| post, Numbering { key: "posts", most: 30 }, params, switches, violations)
 }
 
 /// Someone who wrote to the page: when first and last, and in which row of the inbox.
@@ -188,18 +188,18 @@ pub fn customers(
     params: &Params,
     switches: &Switches,
     now: Micros,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Reply {
-    if let Some(refusal) = required(params, &["since", "until", "page_number"], complaints) {
+    if let Some(refusal) = required(params, &["since", "until", "page_number"], violations) {
         return refusal;
     }
-    let window = match window::read(params, Endpoint::Customers, switches, now, complaints) {
+    let window = match window::read(params, Endpoint::Customers, switches, now, violations) {
         Ok(window) => window,
         Err(refusal) => return refusal.reply(),
     };
     let order = last(params, "order_by");
     if !matches!(order, None | Some("updated_at" | "inserted_at")) {
-        complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
+        violations.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
     }
     let time = |writer: &Writer| match order {
         Some("updated_at") => writer.latest,
@@ -209,13 +209,13 @@ pub fn customers(
     let mut inside: Vec<&Writer> = writers.iter().filter(|writer| window.lets_in(time(writer))).collect();
     inside.sort_by_key(|writer| Reverse((time(writer), writer.person)));
     let customer = |writer: &Writer| customer(page, writer);
-    numbered(inside, customer, Numbering { key: "customers", most: 100 }, params, switches, complaints)
+    numbered(inside, customer, Numbering { key: "customers", most: 100 }, params, switches, violations)
 }
 
 /// The refusal where a required parameter is missing.
-fn required(params: &Params, names: &[&str], complaints: &mut Vec<String>) -> Option<Reply> {
+fn required(params: &Params, names: &[&str], violations: &mut Vec<String>) -> Option<Reply> {
     let missing = names.iter().find(|name| last(params, name).is_none())?;
-    complaints.push(format!("required parameter `{missing}` is missing"));
+    violations.push(format!("required parameter `{missing}` is missing"));
     Some(Reply::json(
         200,
         json!({"success": false, "error_code": 100, "message": format!("missing required field: {missing}")}),
@@ -235,14 +235,14 @@ fn numbered<T>(
     numbering: Numbering,
     params: &Params,
     switches: &Switches,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Reply {
     let Numbering { key, most } = numbering;
     let mut read = |name: &str, usual: usize, most: usize| {
         let Some(text) = last(params, name) else { return usual };
         let number = text.parse::<usize>().ok().filter(|number| (1..=most).contains(number));
         if number.is_none() {
-            complaints.push(format!("`{name}` is not a number from 1 to {most}"));
+            violations.push(format!("`{name}` is not a number from 1 to {most}"));
         }
         number.unwrap_or(usual)
     };

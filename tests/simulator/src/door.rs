@@ -77,7 +77,7 @@ impl Door {
         }
     }
 
-    /// The refusal for a request over the budget, with the complaint about it.
+    /// The refusal for a request over the budget, with the violation about it.
     pub fn meter(&mut self, at: Duration, switches: &Switches) -> Option<(Option<Reply>, String)> {
         let rate = self.rate.or(switches.rate).filter(|rate| *rate > 0.0)?;
         // Below one a second the window grows; 0.7 is one in 1.43 s.
@@ -95,7 +95,7 @@ impl Door {
             self.arrivals.push_back(at);
             return None;
         }
-        let complaint = format!(
+        let violation = format!(
             "over the budget: request {} within {:?} where {rate} a second are allowed",
             self.arrivals.len() + 1,
             self.arrivals.front().map_or(Duration::ZERO, |first| at.saturating_sub(*first)),
@@ -104,7 +104,7 @@ impl Door {
             self.arrivals.push_back(at);
         }
         let refusal = switches.refuse.then(|| too_many(switches));
-        Some((refusal, complaint))
+        Some((refusal, violation))
     }
 }
 

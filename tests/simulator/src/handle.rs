@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::catalogue;
+use crate::churn::Event;
 use crate::door::Denial;
 use crate::page::Page;
 use crate::server::Shared;
 use crate::shop::Shop;
-use crate::storm::Event;
 use crate::switches::Switches;
 use crate::world::World;
 

@@ -9,12 +9,12 @@
 //! simulator.switches(|switches| switches.batch = 2);
 //! simulator.fault_on(Only::with_cursor(), Fault::Status(502), Times::On(vec![3]));
 //! // … a client reads simulator.base_url() …
-//! assert_eq!(simulator.complaints(), Vec::<String>::new());
+//! assert_eq!(simulator.violations(), Vec::<String>::new());
 //! # Ok(()) }
 //! ```
 //!
 //! A request's way: `server` → `request` (what was asked) → `world` → `door` (token, rate) →
-//! `storm` (what happens meanwhile) → `query` (what it means under the switches) → `listing` or
+//! `churn` (what happens meanwhile) → `query` (what it means under the switches) → `listing` or
 //! `catalogue` (what it gets) → `wire`. A page is `shop` (its people, posts, tags) and `row`s, made
 //! by `population`, kept in order by `page`, written by `render`.
 //!
@@ -23,6 +23,7 @@
 
 mod catalogue;
 mod certificate;
+mod churn;
 mod clock;
 mod dice;
 mod door;
@@ -43,7 +44,6 @@ mod server;
 mod settings;
 mod shop;
 mod simulator;
-mod storm;
 mod switches;
 mod times;
 mod window;
@@ -51,6 +51,7 @@ mod wire;
 mod words;
 mod world;
 
+pub use churn::{Event, Target};
 pub use door::Denial;
 pub use fault::{Fault, Only, Times};
 pub use handle::PageHandle;
@@ -58,6 +59,5 @@ pub use log::{Endpoint, Entry};
 pub use readings::*;
 pub use settings::{PageSettings, Settings, Shape};
 pub use simulator::Simulator;
-pub use storm::{Event, Target};
-pub use switches::{Storm, Switches};
+pub use switches::{Churn, Switches};
 pub use times::{TimeColumn, TimeForm};

@@ -79,7 +79,7 @@ pub struct Entry {
     pub request_id: String,
     /// Whether an armed fault struck.
     pub faulted: bool,
-    pub complaints: Vec<String>,
+    pub violations: Vec<String>,
 }
 
 impl Entry {
@@ -94,7 +94,7 @@ impl Entry {
 }
 
 /// Complaints kept when the log is not: enough to see what is wrong, few enough to hold.
-const KEPT_COMPLAINTS: usize = 10_000;
+const KEPT_VIOLATIONS: usize = 10_000;
 
 #[derive(Debug)]
 pub struct Log {
@@ -110,7 +110,7 @@ impl Log {
 
     pub fn add(&mut self, entry: Entry) {
         self.requests += 1;
-        if self.keep || (!entry.complaints.is_empty() && self.entries.len() < KEPT_COMPLAINTS) {
+        if self.keep || (!entry.violations.is_empty() && self.entries.len() < KEPT_VIOLATIONS) {
             self.entries.push(entry);
         }
     }

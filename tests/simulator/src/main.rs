@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--latency-ms" => switches.latency = Duration::from_millis(value()?.parse()?),
             "--jitter-ms" => switches.jitter = Duration::from_millis(value()?.parse()?),
             "--batch" => switches.batch = value()?.parse()?,
-            "--messages-per-request" => switches.storm.messages = value()?.parse()?,
+            "--messages-per-request" => switches.churn.messages = value()?.parse()?,
             "--late-seconds" => switches.late = Duration::from_secs(value()?.parse()?),
             "--as-seen" => as_seen = true,
             "--as-documented" => as_seen = false,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::catalogue::Writer;
+use crate::churn::Script;
 use crate::clock::{Micros, SECOND, floor, micros};
 use crate::dice::{Dice, number_of};
 use crate::door::Door;
@@ -20,7 +21,6 @@ use crate::render;
 use crate::row::Row;
 use crate::settings::{PageSettings, Shape};
 use crate::shop::Shop;
-use crate::storm::Script;
 use crate::switches::Switches;
 use crate::times::TimeColumn;
 

@@ -17,40 +17,40 @@ pub fn last<'a>(params: &'a Params, name: &str) -> Option<&'a str> {
 
 /// Complaints that hold for every endpoint: unknown and repeated parameters.
 pub fn review(params: &Params, endpoint: Endpoint) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (place, (name, _)) in params.iter().enumerate() {
         if name != endpoint.token_param() && !endpoint.params().contains(&name.as_str()) {
-            complaints.push(format!("unknown parameter `{name}`: ignored"));
+            violations.push(format!("unknown parameter `{name}`: ignored"));
         }
         if params.iter().take(place).any(|(earlier, _)| earlier == name) {
-            complaints.push(format!("repeated parameter `{name}`: the last one wins"));
+            violations.push(format!("repeated parameter `{name}`: the last one wins"));
         }
     }
-    complaints
+    violations
 }
 
 pub fn read(
     params: &Params,
     switches: &Switches,
     now: Micros,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Result<Ask, Refusal> {
     if params.iter().any(|(name, _)| name.ends_with("[]")) {
-        complaints.push("a parameter with `[]`: HTTP 500".to_owned());
+        violations.push("a parameter with `[]`: HTTP 500".to_owned());
         return Err(Refusal::Http500);
     }
-    let window = window::read(params, Endpoint::Conversations, switches, now, complaints)?;
+    let window = window::read(params, Endpoint::Conversations, switches, now, violations)?;
     let cursor = last(params, "last_conversation_id");
     if cursor == Some("") {
-        complaints.push("`last_conversation_id` is empty: ignored".to_owned());
+        violations.push("`last_conversation_id` is empty: ignored".to_owned());
     }
     let order = last(params, "order_by");
     if !matches!(order, None | Some("updated_at" | "inserted_at")) {
-        complaints.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
+        violations.push("`order_by` is neither updated_at nor inserted_at: ignored".to_owned());
     }
     let unread = last(params, "unread_first");
     if !matches!(unread, None | Some("true" | "false")) {
-        complaints.push("`unread_first` is neither true nor false: ignored".to_owned());
+        violations.push("`unread_first` is neither true nor false: ignored".to_owned());
     }
     let ask = Ask {
         cursor: cursor.filter(|id| !id.is_empty() && !switches.ignore_cursor).map(str::to_owned),
@@ -65,7 +65,7 @@ pub fn read(
     if ask.cursor.is_some() && switches.cursor_forgets_filters {
         return Ok(ask);
     }
-    filter(ask, params, switches, complaints)
+    filter(ask, params, switches, violations)
 }
 
 /// Adds the filters by type, tag and post to a request.
@@ -73,7 +73,7 @@ fn filter(
     ask: Ask,
     params: &Params,
     switches: &Switches,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Result<Ask, Refusal> {
     let (types, none_of_type) = match read_types(params, switches) {
         Types::Of(types) => (types, false),
@@ -81,7 +81,7 @@ fn filter(
         Types::Http500 => return Err(Refusal::Http500),
     };
     let posts = read_posts(params, switches)?;
-    let tags = if switches.ignore_tags { Vec::new() } else { read_tags(params, complaints) };
+    let tags = if switches.ignore_tags { Vec::new() } else { read_tags(params, violations) };
     let window = Window { nothing: ask.window.nothing || none_of_type, ..ask.window };
     Ok(Ask { types, tags, posts, window, ..ask })
 }
@@ -138,11 +138,11 @@ fn read_types(params: &Params, switches: &Switches) -> Types {
 }
 
 /// Tag ids; any text among them and the whole filter is ignored.
-fn read_tags(params: &Params, complaints: &mut Vec<String>) -> Vec<i64> {
+fn read_tags(params: &Params, violations: &mut Vec<String>) -> Vec<i64> {
     let Some(tags) = last(params, "tags").filter(|tags| !tags.is_empty()) else { return Vec::new() };
     let ids: Option<Vec<i64>> = tags.split(',').map(|tag| tag.trim().parse().ok()).collect();
     ids.unwrap_or_else(|| {
-        complaints.push("`tags` is not a list of numbers: the filter is ignored".to_owned());
+        violations.push("`tags` is not a list of numbers: the filter is ignored".to_owned());
         Vec::new()
     })
 }

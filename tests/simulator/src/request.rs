@@ -87,27 +87,27 @@ impl Request {
 
     /// What every request owes; `tokens` are those no header may hold.
     pub fn manners<'a>(&self, mut tokens: impl Iterator<Item = &'a str>) -> Vec<String> {
-        let mut complaints = Vec::new();
+        let mut violations = Vec::new();
         if self.method != "GET" {
-            complaints.push(format!("{} instead of GET", self.method));
+            violations.push(format!("{} instead of GET", self.method));
         }
         if !self.accepts_json {
-            complaints.push("no `Accept: application/json`".to_owned());
+            violations.push("no `Accept: application/json`".to_owned());
         }
         if self.endpoint == Endpoint::Unknown {
-            complaints.push("unknown path".to_owned());
+            violations.push("unknown path".to_owned());
         }
         if self.endpoint == Endpoint::ConversationsV1 {
-            complaints.push("v1 of the conversations list is deprecated".to_owned());
+            violations.push("v1 of the conversations list is deprecated".to_owned());
         }
         if self.headers.iter().any(|(name, _)| name == "authorization")
             || tokens
                 .any(|token| !token.is_empty() && self.headers.iter().any(|(_, value)| value.contains(token)))
         {
-            complaints.push("a token in a header".to_owned());
+            violations.push("a token in a header".to_owned());
         }
-        complaints.extend(crate::query::review(&self.params, self.endpoint));
-        complaints
+        violations.extend(crate::query::review(&self.params, self.endpoint));
+        violations
     }
 }
 

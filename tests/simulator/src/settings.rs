@@ -87,7 +87,7 @@ pub struct Settings {
     pub now: Option<Micros>,
     /// The port on 127.0.0.1; 0: any free one.
     pub port: u16,
-    /// Keep every request in the log; `false` keeps only those with a complaint (long benchmarks).
+    /// Keep every request in the log; `false` keeps only those with a violation (long benchmarks).
     pub keep_log: bool,
 }
 

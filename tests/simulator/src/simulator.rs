@@ -136,9 +136,9 @@ impl Simulator {
         self.world().log.requests()
     }
 
-    /// Everything the log complains about.
-    pub fn complaints(&self) -> Vec<String> {
-        self.world().log.entries().iter().flat_map(|entry| entry.complaints.clone()).collect()
+    /// Everything the log reports a violation about.
+    pub fn violations(&self) -> Vec<String> {
+        self.world().log.entries().iter().flat_map(|entry| entry.violations.clone()).collect()
     }
 
     /// The most requests that one page got within any window of this length.

@@ -10,7 +10,7 @@ use crate::readings::*;
 /// What happens on the page with each conversations request, before it is answered: averages, so
 /// 0.5 is every other time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Storm {
+pub struct Churn {
     /// Random rows that get a message.
     pub messages: f64,
     pub creates: f64,
@@ -97,7 +97,7 @@ pub struct Switches {
     pub retry_after: RetryAfter,
     /// A message's or a new conversation's row appears up to so much later than its `updated_at`.
     pub late: Duration,
-    pub storm: Storm,
+    pub churn: Churn,
     pub gzip: bool,
 }
 
@@ -155,7 +155,7 @@ impl Default for Switches {
             rate_form: RateForm::Http429,
             retry_after: RetryAfter::None,
             late: Duration::ZERO,
-            storm: Storm::default(),
+            churn: Churn::default(),
             gzip: true,
         }
     }

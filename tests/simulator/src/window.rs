@@ -66,14 +66,14 @@ pub fn read(
     endpoint: Endpoint,
     switches: &Switches,
     now: Micros,
-    complaints: &mut Vec<String>,
+    violations: &mut Vec<String>,
 ) -> Result<Window, Refusal> {
     let mut number = |name: &str| {
         let number = last(params, name)?.parse::<i64>().ok();
         match number {
-            None => complaints.push(format!("`{name}` is not a number: ignored")),
+            None => violations.push(format!("`{name}` is not a number: ignored")),
             Some(number) if number >= MILLISECONDS => {
-                complaints.push(format!("`{name}` is in milliseconds: no rows"));
+                violations.push(format!("`{name}` is in milliseconds: no rows"));
             }
             Some(_) => {}
         }
@@ -83,7 +83,7 @@ pub fn read(
     let milliseconds = since.max(until).is_some_and(|number| number >= MILLISECONDS);
     let reversed = matches!((since, until), (Some(since), Some(until)) if since > until);
     if reversed && !milliseconds {
-        complaints.push("`since` is later than `until`: no rows".to_owned());
+        violations.push("`since` is later than `until`: no rows".to_owned());
     }
     let since = since.filter(|_| !switches.ignore_since);
     let until = until.filter(|_| !switches.ignore_until);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::catalogue;
+use crate::churn;
 use crate::clock::{Clock, Micros};
 use crate::dice::Dice;
 use crate::door::Denial;
@@ -20,7 +21,6 @@ use crate::render;
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::settings::Settings;
-use crate::storm;
 use crate::switches::Switches;
 
 #[derive(Debug)]
@@ -70,12 +70,12 @@ impl World {
     pub fn answer(&mut self, request: &Request) -> Answer {
         let now = self.clock.now();
         let tokens = self.pages.values().map(|page| page.door.token.as_str());
-        let mut complaints = request.manners(tokens.chain([self.user_token.as_str()]));
+        let mut violations = request.manners(tokens.chain([self.user_token.as_str()]));
         let mut refusal = None;
         if let Some(page) = self.pages.get_mut(&request.page_id) {
             page.surface(now);
-            if let Some((reply, complaint)) = page.door.meter(request.at, &self.switches) {
-                complaints.push(complaint);
+            if let Some((reply, violation)) = page.door.meter(request.at, &self.switches) {
+                violations.push(violation);
                 refusal = reply;
             }
         }
@@ -86,7 +86,7 @@ impl World {
         };
         let reply = match refusal {
             Some(refusal) => refusal,
-            None => self.inside(request, now, &mut complaints),
+            None => self.inside(request, now, &mut violations),
         };
         let reply = reply.with_words_under(self.switches.words_under);
         let request_id = format!("F{:016x}", self.dice.roll());
@@ -106,7 +106,7 @@ impl World {
             connection: request.connection,
             request_id: request_id.clone(),
             faulted: fault.is_some(),
-            complaints,
+            violations,
         });
         let jitter = self.switches.jitter.mul_f64(self.dice.unit());
         Answer {
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// The reply to a request that is within the rate.
-    fn inside(&mut self, request: &Request, now: i64, complaints: &mut Vec<String>) -> Reply {
+    fn inside(&mut self, request: &Request, now: i64, violations: &mut Vec<String>) -> Reply {
         let switches = &self.switches;
         if request.method != "GET" || request.endpoint == Endpoint::Unknown {
             return if request.accepts_json {
@@ -143,23 +143,23 @@ impl World {
         }
         match request.endpoint {
             Endpoint::Messages => {
-                storm::talk(page, &request.conversation_id, now, switches);
-                catalogue::messages(page, &request.conversation_id, &request.params, switches, complaints)
+                churn::talk(page, &request.conversation_id, now, switches);
+                catalogue::messages(page, &request.conversation_id, &request.params, switches, violations)
             }
             Endpoint::Tags => catalogue::tags(),
             Endpoint::Users => catalogue::users(page),
             Endpoint::Posts => {
-                storm::shift(page, now, switches);
-                catalogue::posts(page, &request.params, switches, now, complaints)
+                churn::shift(page, now, switches);
+                catalogue::posts(page, &request.params, switches, now, violations)
             }
             Endpoint::Customers => {
-                storm::shift(page, now, switches);
-                catalogue::customers(page, &request.params, switches, now, complaints)
+                churn::shift(page, now, switches);
+                catalogue::customers(page, &request.params, switches, now, violations)
             }
             _ => {
                 let cursor = query::last(&request.params, "last_conversation_id");
-                storm::blow(page, cursor, now, switches);
-                match query::read(&request.params, switches, now, complaints) {
+                churn::blow(page, cursor, now, switches);
+                match query::read(&request.params, switches, now, violations) {
                     Ok(ask) => listing::reply(page, &ask, request.gzip && switches.gzip, switches),
                     Err(refusal) => refusal.reply(),
                 }

@@ -1,5 +1,5 @@
 //! Tests what happens on a page while it is read: messages, deletions, late rows, by script and by
-//! storm. Still pages are left to `listing`.
+//! churn. Still pages are left to `listing`.
 
 mod client;
 
@@ -31,7 +31,7 @@ fn a_storm_moves_rows_with_every_request() {
     let shop = shop(50);
     let before = shop.page.conversations();
     shop.simulator.switches(|switches| {
-        switches.storm = Storm { messages: 1.5, creates: 1.0, deletes: 0.5, retags: 1.0, ..Storm::default() };
+        switches.churn = Churn { messages: 1.5, creates: 1.0, deletes: 0.5, retags: 1.0, ..Churn::default() };
     });
     for _ in 0..20 {
         shop.list("");
@@ -94,7 +94,7 @@ fn messages_lose_rows_of_a_walk_by_updated_at_and_none_by_inserted_at() {
     let shop = shop(300);
     shop.simulator.switches(|switches| {
         switches.batch = 20;
-        switches.storm.messages = 10.0;
+        switches.churn.messages = 10.0;
     });
     let truth: HashSet<String> = shop.page.ids().into_iter().collect();
     let inserted = shop.walk("order_by=inserted_at");

@@ -49,7 +49,7 @@ fn a_bound_without_the_other_in_every_reading() {
     assert_eq!(ask(FormReading::Refused, "order_by=inserted_at"), "rows");
     shop.simulator.switches(|switches| switches.ignore_until = true);
     assert_eq!(ask(FormReading::Refused, &until), "rows");
-    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+    assert_eq!(shop.simulator.violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -183,5 +183,5 @@ fn totals_and_page_numbers_in_every_reading() {
         assert_eq!(ask(1).1, Some(json!(all)));
         shop.simulator.switches(|switches| switches.page_number_ignored = false);
     }
-    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+    assert_eq!(shop.simulator.violations(), Vec::<String>::new());
 }

@@ -36,7 +36,7 @@ fn a_walk_gets_every_row_once_in_either_order() {
         assert_eq!(ids.len(), 500);
         assert_eq!(ids.into_iter().collect::<HashSet<_>>(), truth);
     }
-    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+    assert_eq!(shop.simulator.violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn types_in_every_reading() {
     assert_eq!(shop.walk("type=INBOX&type=COMMENT").len(), of("COMMENT") + of("INBOX"));
     shop.simulator.switches(|switches| switches.repeated_type = RepeatedType::NoRows);
     assert_eq!(shop.walk("type=INBOX&type=COMMENT").len(), 0);
-    assert!(shop.simulator.complaints().iter().all(|complaint| complaint.contains("repeated")));
+    assert!(shop.simulator.violations().iter().all(|violation| violation.contains("repeated")));
     assert_eq!(shop.list("type[]=INBOX").status, 500);
     assert_eq!(shop.walk("type=INBOX,COMMENT").len(), 0);
     shop.simulator.switches(|switches| switches.type_comma = true);
@@ -126,9 +126,9 @@ fn tags_all_any_and_by_name() {
     assert_eq!(shop.walk("tags=901,902"), ids[2..3]);
     shop.simulator.switches(|switches| switches.tags = TagsReading::Any);
     assert_eq!(shop.walk("tags=901,902"), ids[..3]);
-    assert_eq!(shop.simulator.complaints().len(), 0);
+    assert_eq!(shop.simulator.violations().len(), 0);
     assert_eq!(shop.walk("tags=Đã+mua").len(), 120);
-    assert!(shop.simulator.complaints()[0].contains("tags"));
+    assert!(shop.simulator.violations()[0].contains("tags"));
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn bounds_in_every_reading() {
     assert_eq!(until(Bound::InclusiveSeconds), "r2 r3 r4 r5");
     assert_eq!(until(Bound::Exclusive), "r4 r5");
     assert_eq!(until(Bound::ExclusiveSeconds), "r4 r5");
-    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+    assert_eq!(shop.simulator.violations(), Vec::<String>::new());
     assert_eq!(ask(Bound::Inclusive, format!("until={MARCH}000")), "");
     assert_eq!(ask(Bound::Inclusive, format!("since={}&until={MARCH}", MARCH + 9)), "");
-    assert_eq!(shop.simulator.complaints().len(), 2);
+    assert_eq!(shop.simulator.violations().len(), 2);
     shop.simulator.switches(|switches| (switches.ignore_since, switches.ignore_until) = (true, true));
     assert_eq!(shop.walk(&format!("since={}", MARCH + 2)).len(), 6);
     assert_eq!(shop.walk(&format!("until={}", MARCH + 2)).len(), 6);

@@ -155,7 +155,7 @@ fn numbered_lists_add_up_to_their_total() {
             ids.extend(set(batch, "id"));
         }
         assert_eq!(ids, set(&truth, "id"));
-        assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+        assert_eq!(shop.simulator.violations(), Vec::<String>::new());
         let got = shop.v1(path, "since=1&until=2").json();
         assert_eq!((got["success"].as_bool(), got["error_code"].as_i64()), (Some(false), Some(100)));
         shop.simulator.clear_log();
@@ -202,7 +202,7 @@ fn the_pages_of_the_user_in_both_forms() {
     shop.simulator.switches(|switches| switches.pages_form = PagesForm::Flat);
     assert_eq!(get("user-token-SECRET")["pages"].as_array().unwrap().len(), 3);
     assert_eq!(get("page-token-SECRET-1")["error_code"], 102);
-    assert_eq!(shop.simulator.complaints(), Vec::<String>::new());
+    assert_eq!(shop.simulator.violations(), Vec::<String>::new());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests what goes wrong: tokens, closed pages, the rate, faults, and the complaints in the log.
+//! Tests what goes wrong: tokens, closed pages, the rate, faults, and the violations in the log.
 //! Right replies are left to `listing` and `lists`.
 
 mod client;
@@ -46,7 +46,7 @@ fn unknown_pages_and_paths() {
     assert_eq!(shop.v1("conversations", "").status, 404);
     shop.simulator.switches(|switches| switches.v1_conversations = V1Conversations::Answers);
     assert_eq!(shop.v1("conversations", "").ids().len(), 5);
-    assert!(shop.simulator.complaints().iter().any(|complaint| complaint.contains("deprecated")));
+    assert!(shop.simulator.violations().iter().any(|violation| violation.contains("deprecated")));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_sixth_request_of_a_second_is_refused() {
         assert!(got[..5].iter().all(|got| got.json().get("tags").is_some()));
         assert_eq!((got[5].status, got[5].header("retry-after")), (status, Some("2")));
         assert_eq!(got[5].json()["error_code"], 429);
-        assert!(shop.simulator.complaints()[0].contains("budget"), "{:?}", shop.simulator.complaints());
+        assert!(shop.simulator.violations()[0].contains("budget"), "{:?}", shop.simulator.violations());
         assert_eq!(shop.simulator.busiest(Duration::from_secs(1)), 6);
         let start = Instant::now();
         while shop.v1("tags", "").json().get("tags").is_none() {
@@ -167,26 +167,26 @@ fn hanging_requests_end_with_the_simulator() {
 #[test]
 fn bad_manners_are_complained_about_and_answered_as_pancake_would() {
     let shop = shop(100);
-    let complaint = |query: &str| {
+    let violation = |query: &str| {
         shop.simulator.clear_log();
         assert_eq!(shop.list(query).ids().len(), 60);
-        shop.simulator.complaints().join("; ")
+        shop.simulator.violations().join("; ")
     };
-    assert_eq!(complaint("type=INBOX&order_by=updated_at&since=1&until=99999999999&unread_first=true"), "");
-    assert!(complaint("limit=1000").contains("unknown parameter `limit`"));
-    assert!(complaint("since=yesterday").contains("`since` is not a number"));
-    assert!(complaint("order_by=id").contains("order_by"));
-    assert!(complaint("unread_first=1").contains("unread_first"));
+    assert_eq!(violation("type=INBOX&order_by=updated_at&since=1&until=99999999999&unread_first=true"), "");
+    assert!(violation("limit=1000").contains("unknown parameter `limit`"));
+    assert!(violation("since=yesterday").contains("`since` is not a number"));
+    assert!(violation("order_by=id").contains("order_by"));
+    assert!(violation("unread_first=1").contains("unread_first"));
     let raw = |query: &str, headers: &str| {
         shop.simulator.clear_log();
         shop.raw(&url(query), headers).unwrap();
-        shop.simulator.complaints().join("; ")
+        shop.simulator.violations().join("; ")
     };
     assert!(raw("page_access_token=page-token-SECRET-1", "").contains("Accept"));
     assert!(raw("", "Accept: application/json\r\nX-Token: page-token-SECRET-1\r\n").contains("header"));
     shop.simulator.clear_log();
     shop.v1("conversations/x/messages", "current_count=many");
-    assert!(shop.simulator.complaints()[0].contains("current_count"));
+    assert!(shop.simulator.violations()[0].contains("current_count"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The doctor: how a page really answers. It reads token, page and first replies, then makes small
 //! experiments with rows that are there, by the requests that scans send; at most 40 requests under
-//! the meter, and nothing is changed. This module decides what is asked, and in which order; what
+//! the limiter, and nothing is changed. This module decides what is asked, and in which order; what
 //! the answers prove is decided by pure functions, a file for each subject.
 
 mod cursor;
@@ -38,7 +38,7 @@ use crate::paging::pager::Ask;
 use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Reply;
-use crate::scan::request::Answer;
+use crate::scan::request::Response;
 use crate::scan::run::Scan;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
@@ -100,7 +100,7 @@ impl Scan {
             Ok(ControlFlow::Continue(())) => false,
             Ok(ControlFlow::Break(())) => true,
             Err(error) => {
-                self.meter.stats.failed(&error, (self.meter.clocks.wall_micros)());
+                self.limiter.stats.failed(&error, (self.limiter.clocks.wall_micros)());
                 course.failed(&error);
                 true
             }
@@ -153,7 +153,7 @@ impl Requests<'_> {
     }
 
     fn now(&self) -> Micros {
-        Micros((self.scan.meter.clocks.wall_micros)())
+        Micros((self.scan.limiter.clocks.wall_micros)())
     }
 
     async fn first_look(&self) -> Result<FirstLook> {
@@ -161,9 +161,9 @@ impl Requests<'_> {
             let theirs = reply.date?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
             Some(theirs as i64 - self.now().floor_second().0)
         };
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(None),
-            Answer::Rows(reply, listed) => Ok(Some(FirstLook {
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(None),
+            Response::Rows(reply, listed) => Ok(Some(FirstLook {
                 rows: known::read(listed)?,
                 bytes: reply.body.len(),
                 passed_over: listed.passed_over,

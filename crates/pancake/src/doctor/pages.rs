@@ -7,7 +7,7 @@ use crate::json::cell::{is_same_page, text};
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Listed;
-use crate::scan::request::Answer;
+use crate::scan::request::Response;
 use crate::scan::run::Scan;
 
 pub const ITEM: &str = "pages";
@@ -16,9 +16,9 @@ impl Scan {
     /// Reads the list of the user's pages, in the name of a scan of it, and looks for a page.
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(None),
-            Answer::Rows(_, listed) => Ok(Some(verdict(listed, page_id))),
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(None),
+            Response::Rows(_, listed) => Ok(Some(verdict(listed, page_id))),
         };
         let found = self.answer(&address(self.object, "", &chain, &Ask::Whole), None, take).await;
         let finding = found.unwrap_or_else(|error| Finding { item: ITEM, ..Finding::of_error(&error, ITEM) });

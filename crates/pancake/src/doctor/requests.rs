@@ -15,7 +15,7 @@ use crate::paging::pager::Ask;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::spots;
 use crate::reply::envelope::{Listed, Reply};
-use crate::scan::request::Answer;
+use crate::scan::request::Response;
 use crate::scan::run::Scan;
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -94,9 +94,9 @@ impl<'a> Requests<'a> {
     }
 
     pub async fn look_once(&self, address: &Address) -> Result<Seen> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(Some(Seen::Refused)),
-            Answer::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(Some(Seen::Refused)),
+            Response::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
         };
         let seen = self.scan.answer(address, None, take).await;
         self.unless_refused(seen, Object::Conversations, Seen::Refused)
@@ -105,9 +105,9 @@ impl<'a> Requests<'a> {
     /// Asks for conversations like a scan: a failure is tried again as any other, and is an error
     /// in the end.
     pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(None),
-            Answer::Rows(reply, listed) => self.note(reply, listed).map(Some),
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(None),
+            Response::Rows(reply, listed) => self.note(reply, listed).map(Some),
         };
         self.scan.answer(address, None, take).await
     }
@@ -121,9 +121,9 @@ impl<'a> Requests<'a> {
     }
 
     async fn list_once(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(Some(Listing::Refused)),
-            Answer::Rows(_, listed) => {
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(Some(Listing::Refused)),
+            Response::Rows(_, listed) => {
                 let served = spots(object, &listed.rows, chain.order)?;
                 let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
                     id: served.spot.id,
@@ -157,7 +157,7 @@ impl<'a> Requests<'a> {
 
     fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
         let rows = read(listed)?;
-        let (tally, stats) = (&self.scan.tally, self.scan.meter.stats);
+        let (tally, stats) = (&self.scan.tally, self.scan.limiter.stats);
         tally.rows.add(rows.len());
         tally.bytes.add(reply.body.len());
         stats.rows.add(rows.len());
@@ -176,10 +176,10 @@ impl<'a> Requests<'a> {
             plan: RequestPlan::default(),
             trusts_post_ids: scan.trusts_post_ids,
             wanted: Vec::new(),
-            meter: scan.meter.clone(),
+            limiter: scan.limiter.clone(),
             tally: scan.tally.clone(),
             client: scan.client.clone(),
-            outlet: scan.outlet.clone(),
+            queue: scan.queue.clone(),
             opening: scan.opening.clone(),
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use crate::rate::limiter::PageMeter;
+use crate::rate::limiter::PageLimiter;
 use crate::stats::{ScanStats, Waiting};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,15 +36,15 @@ impl Default for OneAtATime {
 
 /// One request's way to its grant.
 pub struct Turn {
-    meter: PageMeter,
+    limiter: PageLimiter,
     tally: Arc<ScanStats>,
     granted: watch::Sender<Option<Instant>>,
     opening: OneAtATime,
 }
 
 impl Turn {
-    pub fn new(meter: PageMeter, tally: Arc<ScanStats>, opening: OneAtATime) -> Arc<Self> {
-        Arc::new(Self { meter, tally, granted: watch::Sender::new(None), opening })
+    pub fn new(limiter: PageLimiter, tally: Arc<ScanStats>, opening: OneAtATime) -> Arc<Self> {
+        Arc::new(Self { limiter, tally, granted: watch::Sender::new(None), opening })
     }
 
     /// Waits until no other request of the scan opens a connection, and until a grant could be had,
@@ -52,11 +52,11 @@ impl Turn {
     /// needs one in any case, and would stand in the row twice.
     pub async fn may_open(&self) {
         drop(self.opening.0.acquire().await);
-        let wait = self.meter.ready_in();
+        let wait = self.limiter.ready_in();
         if !wait.is_zero() && self.tally.requests.get() > 0 {
             self.tally.waiting(Waiting::RateLimit);
             tokio::time::sleep(wait).await;
-            self.meter.waited(wait, &self.tally);
+            self.limiter.waited(wait, &self.tally);
         }
     }
 
@@ -64,7 +64,7 @@ impl Turn {
     pub async fn take(&self) {
         let fresh = self.granted.borrow().is_some_and(|granted| granted.elapsed() <= FRESH);
         if !fresh {
-            self.meter.grant(&self.tally).await;
+            self.limiter.grant(&self.tally).await;
             self.granted.send_replace(Some(Instant::now()));
         }
         self.tally.waiting(Waiting::Reply);
@@ -75,7 +75,7 @@ impl Turn {
         self.granted.send_replace(None);
     }
 
-    /// Ends when the request has been on its way for this long; waiting for the meter does not
+    /// Ends when the request has been on its way for this long; waiting for the limiter does not
     /// count.
     pub async fn overdue(&self, timeout: Duration) {
         let mut granted = self.granted.subscribe();

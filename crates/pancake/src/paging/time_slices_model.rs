@@ -366,8 +366,8 @@ fn a_second_of_many_rows_is_read_by_numbers() {
 #[test]
 fn a_head_that_never_rests_ends_honestly() {
     let times: Vec<_> = (0..20).collect();
-    let storm: Vec<_> = (0..3_000).map(|when| (when, Change::Touch(when % 20))).collect();
-    let error = walk(true, &times, 4, Some(1_000_000), readings()[3], &storm).unwrap_err();
+    let churn: Vec<_> = (0..3_000).map(|when| (when, Change::Touch(when % 20))).collect();
+    let error = walk(true, &times, 4, Some(1_000_000), readings()[3], &churn).unwrap_err();
     assert_eq!(error.sqlstate(), "HV000");
 }
 

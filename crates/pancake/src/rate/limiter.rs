@@ -42,7 +42,7 @@ pub struct Memory {
 
 /// One page's budget, as one server asks for it.
 #[derive(Clone)]
-pub struct PageMeter {
+pub struct PageLimiter {
     pace: &'static Spacing,
     pub stats: &'static PageStats,
     pub verdicts: &'static Verdicts,
@@ -53,14 +53,14 @@ pub struct PageMeter {
 impl Memory {
     /// Finds or claims the page's words. When all are taken the last ones are shared by the rest: a
     /// slower pace, never none.
-    pub fn page(&self, base_url: &BaseUrl, page_id: &str, requests_per_second: f64) -> Option<PageMeter> {
+    pub fn page(&self, base_url: &BaseUrl, page_id: &str, requests_per_second: f64) -> Option<PageLimiter> {
         let key = page_key(base_url, page_id);
         let pace = claim(self.paces, |pace| &pace.key, key)?;
         let stats = claim(self.stats, |stats| &stats.key, key)?;
         let verdicts = claim(self.verdicts, |verdicts| &verdicts.key, key)?;
         stats.name(page_id, (self.clocks.wall_micros)());
         let period_ns = (SPACING_NS / requests_per_second) as u64;
-        Some(PageMeter { pace, stats, verdicts, clocks: self.clocks, period_ns: period_ns.max(1) })
+        Some(PageLimiter { pace, stats, verdicts, clocks: self.clocks, period_ns: period_ns.max(1) })
     }
 }
 
@@ -82,7 +82,7 @@ fn claim<T>(slots: &[T], word: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<&T
     head.iter().chain(tail).find(free_or_ours).or(slots.last())
 }
 
-impl PageMeter {
+impl PageLimiter {
     fn now(&self) -> u64 {
         (self.clocks.monotonic_ns)()
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     impl Memory {
-        pub(super) fn of(&self, page_id: &str, rate: f64) -> PageMeter {
+        pub(super) fn of(&self, page_id: &str, rate: f64) -> PageLimiter {
             self.page(&BaseUrl::parse("https://pages.fm/api").unwrap(), page_id, rate).unwrap()
         }
     }
@@ -212,106 +212,106 @@ mod tests {
     const FIVE: u64 = 205 * MS;
 
     /// Whether a request that comes now leaves at once.
-    fn leaves(meter: &PageMeter) -> bool {
-        meter.take(&mut meter.waiter()).is_ok()
+    fn leaves(limiter: &PageLimiter) -> bool {
+        limiter.take(&mut limiter.waiter()).is_ok()
     }
 
     #[test]
     fn waiting_as_told_is_enough_and_uses_the_budget() {
-        let meter = memory(8).of("1", 4.0);
+        let limiter = memory(8).of("1", 4.0);
         let start = now();
         for _ in 0..40 {
-            advance(meter.ready_in().as_nanos() as u64);
-            assert!(leaves(&meter));
+            advance(limiter.ready_in().as_nanos() as u64);
+            assert!(leaves(&limiter));
         }
         assert_eq!(now() - start, 39 * 256_250_000);
     }
 
     #[test]
     fn idleness_earns_no_burst() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
         advance(3_600_000 * MS);
-        assert!(leaves(&meter));
-        assert!(!leaves(&meter));
+        assert!(leaves(&limiter));
+        assert!(!leaves(&limiter));
     }
 
     #[test]
     fn the_request_that_came_first_goes_first() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
-        let mut waiters: Vec<_> = (0..4).map(|_| meter.waiter()).collect();
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
+        let mut waiters: Vec<_> = (0..4).map(|_| limiter.waiter()).collect();
         while !waiters.is_empty() {
             advance(FIVE);
             for waiter in waiters.iter_mut().skip(1).rev() {
-                assert!(meter.take(waiter).is_err());
+                assert!(limiter.take(waiter).is_err());
             }
-            assert!(meter.take(&mut waiters[0]).is_ok());
+            assert!(limiter.take(&mut waiters[0]).is_ok());
             waiters.remove(0);
         }
     }
 
     #[test]
     fn no_request_is_told_to_wait_longer_than_one_spacing() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
-        let mut waiters: Vec<_> = (0..20).map(|_| meter.waiter()).collect();
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
+        let mut waiters: Vec<_> = (0..20).map(|_| limiter.waiter()).collect();
         for (ahead, waiter) in waiters.iter_mut().enumerate() {
-            let wait = meter.take(waiter).unwrap_err();
+            let wait = limiter.take(waiter).unwrap_err();
             assert_eq!(wait.as_nanos() as u64, FIVE + ahead as u64 * 5 * MS);
         }
     }
 
     #[test]
     fn a_waiter_that_is_dropped_leaves_nothing_behind() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
         for _ in 0..200 {
-            drop(meter.waiter());
+            drop(limiter.waiter());
         }
-        assert_eq!(meter.ready_in(), Duration::from_nanos(FIVE));
+        assert_eq!(limiter.ready_in(), Duration::from_nanos(FIVE));
         advance(FIVE);
-        assert!(leaves(&meter));
+        assert!(leaves(&limiter));
     }
 
     #[test]
     fn one_that_oversleeps_is_overtaken_and_one_that_is_gone_expires() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
-        let [mut late, mut second] = [0, 1].map(|_| meter.waiter());
-        std::mem::forget(meter.waiter());
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
+        let [mut late, mut second] = [0, 1].map(|_| limiter.waiter());
+        std::mem::forget(limiter.waiter());
         advance(FIVE);
         // One that is ahead costs a grace, and no turn.
-        assert_eq!(meter.take(&mut second), Err(Duration::from_millis(5)));
+        assert_eq!(limiter.take(&mut second), Err(Duration::from_millis(5)));
         advance(5 * MS);
-        assert!(meter.take(&mut second).is_ok());
+        assert!(limiter.take(&mut second).is_ok());
         drop(second);
         advance(FIVE);
-        assert!(meter.take(&mut late).is_ok());
+        assert!(limiter.take(&mut late).is_ok());
         drop(late);
         assert_eq!(
-            meter.ready_in(),
+            limiter.ready_in(),
             Duration::from_nanos(2 * FIVE),
             "the one that is gone has its entry still"
         );
         advance(1_000 * MS);
-        assert_eq!(meter.ready_in(), Duration::ZERO);
-        assert!(leaves(&meter));
+        assert_eq!(limiter.ready_in(), Duration::ZERO);
+        assert!(leaves(&limiter));
     }
 
     #[test]
     fn of_more_requests_than_entries_the_oldest_go_first() {
-        let meter = memory(8).of("1", 5.0);
-        assert!(leaves(&meter));
-        let mut waiters: Vec<_> = (0..40).map(|_| meter.waiter()).collect();
+        let limiter = memory(8).of("1", 5.0);
+        assert!(leaves(&limiter));
+        let mut waiters: Vec<_> = (0..40).map(|_| limiter.waiter()).collect();
         let mut served = vec![0; 40];
         for _ in 0..40_000 {
             advance(MS);
             for (session, waiter) in waiters.iter_mut().enumerate() {
-                if meter.take(waiter).is_ok() {
+                if limiter.take(waiter).is_ok() {
                     served[session] += 1;
                     // It comes back at once.
-                    *waiter = meter.waiter();
+                    *waiter = limiter.waiter();
                 }
             }
         }
@@ -375,12 +375,12 @@ mod tests {
 
     #[test]
     fn a_page_that_refuses_everything_is_asked_now_and_then() {
-        let meter = memory(8).of("1", 5.0);
+        let limiter = memory(8).of("1", 5.0);
         for _ in 0..100 {
             advance(MS);
-            meter.refused(Duration::ZERO, Duration::ZERO);
+            limiter.refused(Duration::ZERO, Duration::ZERO);
         }
-        assert!((meter.rate() - 0.205).abs() < 0.001, "{}", meter.rate());
+        assert!((limiter.rate() - 0.205).abs() < 0.001, "{}", limiter.rate());
         // Nor does it speed up a session whose own rate is lower.
         let slow = memory(8).of("1", 0.05);
         slow.refused(Duration::ZERO, Duration::ZERO);

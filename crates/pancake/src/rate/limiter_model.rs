@@ -1,13 +1,13 @@
-//! Sessions that share a page's meter, in worlds of every interleaving, with a clock moved by hand:
-//! what leaves is never too much, each request leaves in the end, and a page that bears less than
-//! its configured rate is found out and used well.
+//! Sessions that share a page's limiter, in worlds of every interleaving, with a clock moved by
+//! hand: what leaves is never too much, each request leaves in the end, and a page that bears less
+//! than its configured rate is found out and used well.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::PageMeter;
+use super::PageLimiter;
 use super::tests::{advance, memory, now};
 use crate::error::{Error, Kind};
 use crate::rate::queue::Waiter;
@@ -50,7 +50,7 @@ enum Doing {
 
 /// A session that asks one request after another, as `asking` does.
 struct Session {
-    meter: PageMeter,
+    limiter: PageLimiter,
     doing: Option<Doing>,
     until: u64,
     attempts: Attempts,
@@ -70,8 +70,8 @@ impl Session {
     /// Does what is due now, and returns when something is due again.
     fn step(&mut self, page: &mut Page, latency: u64, seen: &mut Seen) {
         let (doing, wait) = match self.doing.take().unwrap_or(Doing::Pauses) {
-            Doing::Pauses => (Doing::Waits { since: now(), waiter: self.meter.waiter() }, 0),
-            Doing::Waits { since, mut waiter } => match self.meter.take(&mut waiter) {
+            Doing::Pauses => (Doing::Waits { since: now(), waiter: self.limiter.waiter() }, 0),
+            Doing::Waits { since, mut waiter } => match self.limiter.take(&mut waiter) {
                 Err(wait) => (Doing::Waits { since, waiter }, wait.as_nanos() as u64),
                 Ok(()) => {
                     seen.granted.push(now());
@@ -84,15 +84,15 @@ impl Session {
             Doing::Flies { served: true, .. } => {
                 self.served += 1;
                 self.attempts = Attempts::default();
-                self.meter.stats.bytes.add(1);
+                self.limiter.stats.bytes.add(1);
                 (Doing::Pauses, 0)
             }
             Doing::Flies { granted, served: false } => {
                 let failure = Failure::throttled(Error::new(Kind::Throttled, "m"), None);
-                let wait = self.attempts.pause_after(&failure, 3, self.meter.stats.served());
+                let wait = self.attempts.pause_after(&failure, 3, self.limiter.stats.served());
                 seen.most_failed = seen.most_failed.max(self.attempts.throttled());
                 let wait = wait.unwrap_or_default();
-                self.meter.refused(Duration::from_nanos(now() - granted), wait);
+                self.limiter.refused(Duration::from_nanos(now() - granted), wait);
                 (Doing::Pauses, wait.as_nanos() as u64)
             }
         };
@@ -107,7 +107,7 @@ fn run(sessions: usize, page_rate: f64, told: f64, requests: usize, latency: &[u
     let memory = memory(1);
     let mut page = Page::new(page_rate);
     let session = |_| Session {
-        meter: memory.of("1", told),
+        limiter: memory.of("1", told),
         doing: None,
         until: now(),
         attempts: Attempts::default(),
@@ -154,8 +154,8 @@ proptest! {
         sessions in 1usize..8,
         ended in prop::collection::vec((any::<bool>(), 0..400u64), 1..300),
     ) {
-        let meter = memory(1).of("1", 5.0);
-        let mut waiters: Vec<_> = (0..sessions).map(|_| meter.waiter()).collect();
+        let limiter = memory(1).of("1", 5.0);
+        let mut waiters: Vec<_> = (0..sessions).map(|_| limiter.waiter()).collect();
         let mut granted = Vec::new();
         let mut wake = vec![now(); sessions];
         let (mut next, mut when) = (0, now());
@@ -164,7 +164,7 @@ proptest! {
             let session = (0..sessions).min_by_key(|session| wake[*session]).unwrap();
             while when <= wake[session] {
                 advance(when.saturating_sub(now()));
-                let waiter = meter.waiter();
+                let waiter = limiter.waiter();
                 let (runs_code, pause) = ended[next % ended.len()];
                 if !runs_code {
                     std::mem::forget(waiter);
@@ -172,10 +172,10 @@ proptest! {
                 (next, when) = (next + 1, when + pause.max(20) * MS);
             }
             advance(wake[session].saturating_sub(now()));
-            match meter.take(&mut waiters[session]) {
+            match limiter.take(&mut waiters[session]) {
                 Ok(()) => {
                     granted.push(now());
-                    waiters[session] = meter.waiter();
+                    waiters[session] = limiter.waiter();
                 }
                 Err(wait) => wake[session] = now() + wait.as_nanos() as u64,
             }

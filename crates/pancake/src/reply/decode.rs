@@ -84,7 +84,7 @@ impl<'r, 'a> Served<'r, 'a> {
         let (at, is_dated) = match column {
             None => (Micros(0), true),
             Some(column) => time_of(row, column).map_err(|TypeMismatch(time)| {
-                misfit(&id, column, "timestamp with time zone", &time)
+                type_mismatch(&id, column, "timestamp with time zone", &time)
                     .hint("Every scan needs this time of every row: it is what the list is ordered by. Please report the value.")
             })?,
         };
@@ -107,7 +107,7 @@ impl<'r, 'a> Served<'r, 'a> {
             Source::Path(path) => Ok(Cell::json(escape::pointer(row, path))),
             Source::Column(column) => {
                 column.cell(row, &conversation, context).map_err(|TypeMismatch(value)| {
-                    misfit(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
+                    type_mismatch(&self.spot.id, &wanted.name, "timestamp with time zone", &value)
                 })
             }
         };
@@ -118,7 +118,7 @@ impl<'r, 'a> Served<'r, 'a> {
 }
 
 /// A cell that does not fit its column.
-pub fn misfit(row_id: &str, column: &str, expected: &str, value: &str) -> Error {
+pub fn type_mismatch(row_id: &str, column: &str, expected: &str, value: &str) -> Error {
     Error::new(Kind::BadCell, format!("value does not fit column \"{column}\""))
         .detail(format!("Row \"{}\" has the value \"{}\", expected was {expected}.", quote(row_id), quote(value)))
         .hint("Declare the column with a type that holds the value, such as text, or read it from the column raw.")

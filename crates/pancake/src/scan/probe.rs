@@ -7,7 +7,7 @@ use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::scan::request::Answer;
+use crate::scan::request::Response;
 use crate::scan::run::Scan;
 use crate::schema::keyset::{Order, RowKey};
 
@@ -18,11 +18,11 @@ impl Scan {
         if self.trusts_post_ids {
             return Ok(true);
         }
-        let known = match self.meter.post_ids_filter() {
+        let known = match self.limiter.post_ids_filter() {
             Some(known) => known,
             None => {
                 let found = self.try_post_ids().await?;
-                self.meter.remember_post_ids(found);
+                self.limiter.remember_post_ids(found);
                 found
             }
         };
@@ -49,9 +49,9 @@ impl Scan {
     async fn head(&self, chain: &Chain) -> Result<Vec<(RowKey, Option<String>)>> {
         let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(Some(Vec::new())),
-            Answer::Rows(_, listed) => {
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(Some(Vec::new())),
+            Response::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
             }

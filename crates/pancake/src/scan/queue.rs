@@ -58,13 +58,13 @@ impl BatchQueue {
 }
 
 /// Wakes a waiting backend with an error if its scan ends without an event.
-pub(crate) struct Unheard(pub Option<Arc<BatchQueue>>);
+pub(crate) struct EndGuard(pub Option<Arc<BatchQueue>>);
 
-impl Drop for Unheard {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        if let Some(outlet) = self.0.take() {
+        if let Some(queue) = self.0.take() {
             let error = Error::new(Kind::NotUnderstood, "the scan broke off inside pancake_fdw");
-            outlet.put(Event::Failed(
+            queue.put(Event::Failed(
                 error.hint("Please report this, with the lines that the server's log has of it."),
             ));
         }

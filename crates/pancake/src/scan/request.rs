@@ -1,5 +1,5 @@
-//! One question to the server until there is an answer: under the meter, tried again where that may
-//! help. The caller decides what to ask, and what to make of the rows.
+//! One question to the server until there is an answer: under the limiter, tried again where that
+//! may help. The caller decides what to ask, and what to make of the rows.
 
 use crate::error::Result;
 use crate::http::client::{Ready, Request};
@@ -12,17 +12,17 @@ use crate::stats::Waiting;
 use crate::url::Address;
 
 /// What a request came to.
-pub(crate) enum Answer<'a> {
+pub(crate) enum Response<'a> {
     Rows(&'a Reply, &'a Listed<'a>),
     /// A failure that may be due to the form of the request: nothing in it is about the token, the
     /// page or the rate. Whether its words are about the times that were sent.
-    Suspect(bool),
+    Rejected(bool),
 }
 
 impl Scan {
     /// Waits until a request may leave.
     pub(crate) async fn ready(&self) -> Ready {
-        let turn = Turn::new(self.meter.clone(), self.tally.clone(), self.opening.clone());
+        let turn = Turn::new(self.limiter.clone(), self.tally.clone(), self.opening.clone());
         self.client.ready(&self.server, turn).await
     }
 
@@ -33,7 +33,7 @@ impl Scan {
         &self,
         address: &Address,
         mut ready: Option<Ready>,
-        mut take: impl FnMut(Answer) -> Result<Option<T>>,
+        mut take: impl FnMut(Response) -> Result<Option<T>>,
     ) -> Result<T> {
         let mut attempts = Attempts::default();
         loop {
@@ -45,8 +45,8 @@ impl Scan {
             let failure = match self.fetch(address, ready).await {
                 Ok(reply) => match reply.rows(self.object) {
                     Ok(rows) => {
-                        self.meter.answered();
-                        match take(Answer::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
+                        self.limiter.answered();
+                        match take(Response::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
                             Some(taken) => return Ok(taken),
                             None => continue,
                         }
@@ -56,7 +56,7 @@ impl Scan {
                 Err(failure) => failure,
             };
             if failure.cursor_suspect
-                && let Some(taken) = take(Answer::Suspect(failure.names_times))?
+                && let Some(taken) = take(Response::Rejected(failure.names_times))?
             {
                 return Ok(taken);
             }
@@ -74,12 +74,12 @@ impl Scan {
             token: &self.token,
         };
         let fetched = self.client.get(&request, ready).await;
-        let stats = self.meter.stats;
+        let stats = self.limiter.stats;
         self.tally.requests.add(1);
         self.tally.network.add(turn.on_its_way());
         stats.requests.add(1);
-        stats.last_request_at.set((self.meter.clocks.wall_micros)());
-        self.meter.show_rate();
+        stats.last_request_at.set((self.limiter.clocks.wall_micros)());
+        self.limiter.show_rate();
         let reply = fetched?;
         if !self.object.needs_page() {
             // To leave out what may be secret, the reply is read whole.
@@ -91,16 +91,16 @@ impl Scan {
     /// Waits before another attempt. The failure itself where there is none.
     async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
         let failure = match failure.again {
-            Again::LaterIfAnswered if !self.meter.has_answered_lately() => Failure::for_good(failure.error),
+            Again::LaterIfAnswered if !self.limiter.has_answered_lately() => Failure::for_good(failure.error),
             _ => failure,
         };
-        let pause = attempts.pause_after(&failure, self.server.max_retries, self.meter.stats.served());
+        let pause = attempts.pause_after(&failure, self.server.max_retries, self.limiter.stats.served());
         if let Some(shared) = failure.shared_pause(pause) {
             self.tally.throttled.add(1);
-            self.meter.stats.throttled.add(1);
+            self.limiter.stats.throttled.add(1);
             // All sessions that share the page's budget wait, and send their requests further apart
             // from then on.
-            self.meter.refused(turn.on_its_way(), shared);
+            self.limiter.refused(turn.on_its_way(), shared);
         }
         let Some(pause) = pause else {
             let error = self.token.point_out(failure.error, &self.page_id);
@@ -110,10 +110,10 @@ impl Scan {
             });
         };
         self.tally.retried.add(1);
-        self.meter.stats.retries.add(1);
+        self.limiter.stats.retries.add(1);
         self.tally.waiting(Waiting::Retry);
         let pause = pause.min(crate::rate::limiter::LONGEST_PAUSE);
-        self.meter.pause(pause).await;
+        self.limiter.pause(pause).await;
         self.tally.retry_wait.add(pause);
         Ok(())
     }

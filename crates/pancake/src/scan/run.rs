@@ -18,12 +18,12 @@ use crate::options::table::ServerOptions;
 use crate::paging::cursor::{End, FULL_BATCH};
 use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
-use crate::rate::limiter::PageMeter;
+use crate::rate::limiter::PageLimiter;
 use crate::reply::decode::{Row, Wanted, spots};
 use crate::reply::envelope::Reply;
 use crate::scan::merge::{Question, Union};
-use crate::scan::queue::{BatchQueue, Event, Unheard};
-use crate::scan::request::Answer;
+use crate::scan::queue::{BatchQueue, EndGuard, Event};
+use crate::scan::request::Response;
 use crate::schema::catalogue::Object;
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
@@ -49,10 +49,10 @@ pub struct Scan {
     /// `post_ids` is believed without proof.
     pub trusts_post_ids: bool,
     pub wanted: Vec<Wanted>,
-    pub meter: PageMeter,
+    pub limiter: PageLimiter,
     pub tally: Arc<ScanStats>,
     pub client: Arc<Client>,
-    pub outlet: Arc<BatchQueue>,
+    pub queue: Arc<BatchQueue>,
     /// A scan opens its connections one after the other.
     pub opening: OneAtATime,
 }
@@ -60,21 +60,21 @@ pub struct Scan {
 impl Scan {
     /// Runs to the end, or to the first error. Dropping the future stops it wherever it is.
     pub async fn run(self) {
-        let mut unheard = Unheard(Some(self.outlet.clone()));
+        let mut guard = EndGuard(Some(self.queue.clone()));
         let event = match self.walk().await {
             Ok(end) => Event::Ended(end),
             Err(error) => {
-                self.meter.stats.failed(&error, (self.meter.clocks.wall_micros)());
+                self.limiter.stats.failed(&error, (self.limiter.clocks.wall_micros)());
                 Event::Failed(error.without(&self.token))
             }
         };
         self.tally.waiting(Waiting::Nothing);
-        unheard.0 = None;
-        self.outlet.put(event);
+        guard.0 = None;
+        self.queue.put(event);
     }
 
     async fn walk(&self) -> Result<Option<End>> {
-        let mut wanted = self.outlet.wanted();
+        let mut wanted = self.queue.wanted();
         self.tally.waiting(Waiting::Consumer);
         if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Scan {
         let (mut turn, mut left) = (None, Instant::now());
         loop {
             for batch in batches(lock(&union).ready()?) {
-                self.outlet.put(Event::Batch(batch));
+                self.queue.put(Event::Batch(batch));
                 put += 1;
             }
             if lock(&union).is_over() {
@@ -132,7 +132,7 @@ impl Scan {
 
     /// What is known of the page by all sessions.
     pub(crate) fn known(&self, order: Order) -> Known {
-        self.meter.verdicts.known(self.object, order, self.now(None), true)
+        self.limiter.verdicts.known(self.object, order, self.now(None), true)
     }
 
     /// Lets all sessions know what the walks have shown.
@@ -140,13 +140,13 @@ impl Scan {
         let now = self.now(None);
         let found = lock(union).findings();
         if let Some(window) = found.window {
-            self.meter.verdicts.saw(self.object, order, window, now);
+            self.limiter.verdicts.saw(self.object, order, window, now);
         }
         if found.is_loose {
-            self.meter.verdicts.saw_disorder(order, now);
+            self.limiter.verdicts.saw_disorder(order, now);
         }
         if found.has_undated_below {
-            self.meter.verdicts.saw_undated(order, now);
+            self.limiter.verdicts.saw_undated(order, now);
         }
     }
 
@@ -169,13 +169,13 @@ impl Scan {
     /// The server's time when it replied, up to the second that its `Date` leaves open; else ours.
     pub(crate) fn now(&self, date: Option<SystemTime>) -> Micros {
         let theirs = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let ours = || Micros((self.meter.clocks.wall_micros)());
+        let ours = || Micros((self.limiter.clocks.wall_micros)());
         theirs.map_or_else(ours, |theirs| Micros(theirs.as_micros() as i64 + SECOND))
     }
 
     /// Whether rows may move into the window while it is walked.
     fn may_move(&self, plan: &RequestPlan) -> bool {
-        let settled = Micros((self.meter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
+        let settled = Micros((self.limiter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
         // In the server's order each batch is as of its own request: a row that moved up has had
         // its turn.
         let moves = |chain: &Chain| {
@@ -192,13 +192,13 @@ impl Scan {
         ready: Option<Ready>,
     ) -> Result<()> {
         let Question { asker, chain, ask } = question;
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(is_named) => {
+        let take = |answer: Response| match answer {
+            Response::Rejected(is_named) => {
                 let has_other_form = lock(union).lost(asker, is_named)?;
                 self.remember(union, chain.order);
                 Ok(has_other_form.then_some(()))
             }
-            Answer::Rows(reply, listed) => {
+            Response::Rows(reply, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
                 let now = self.now(reply.date);
@@ -219,7 +219,7 @@ impl Scan {
                 let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
                 let mut union = lock(union);
                 union.feed(asker, rows.collect::<Result<_>>()?);
-                self.tally.ahead.at_least(union.waiting() + self.outlet.waiting());
+                self.tally.ahead.at_least(union.waiting() + self.queue.waiting());
                 Ok(Some(()))
             }
         };
@@ -236,7 +236,7 @@ impl Scan {
     }
 
     fn count(&self, reply: &Reply, repeats: usize, new: usize) {
-        let stats = self.meter.stats;
+        let stats = self.limiter.stats;
         self.tally.rows.add(new);
         self.tally.repeats.add(repeats);
         self.tally.bytes.add(reply.body.len());

@@ -13,7 +13,7 @@ use crate::paging::time_slices::Numbered;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, spots};
 use crate::scan::merge::Union;
-use crate::scan::request::Answer;
+use crate::scan::request::Response;
 use crate::scan::run::{Scan, lock};
 use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};
@@ -101,9 +101,9 @@ impl Scan {
 
     /// How many rows a window holds, as its first batch shows; none if the request is refused.
     async fn rows_of(&self, window: Numbered, chain: &Chain) -> Result<u64> {
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(Some(0)),
-            Answer::Rows(_, listed) => {
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(Some(0)),
+            Response::Rows(_, listed) => {
                 Ok(Some(listed.total.unwrap_or_default().max(listed.rows.len() as u64)))
             }
         };
@@ -115,9 +115,9 @@ impl Scan {
     async fn at(&self, chain: &Chain, until: Micros) -> Result<Option<Vec<Row>>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
         let ask = cursor::Ask::up_to(until);
-        let take = |answer: Answer| match answer {
-            Answer::Suspect(_) => Ok(Some(None)),
-            Answer::Rows(_, listed) => {
+        let take = |answer: Response| match answer {
+            Response::Rejected(_) => Ok(Some(None)),
+            Response::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let context = self.context(chain);
                 let rows = served.iter().map(|row| row.cells(&self.wanted, &context));

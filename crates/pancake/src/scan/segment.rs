@@ -54,7 +54,7 @@ impl Segment {
     }
 
     /// Its next row is not known yet.
-    pub fn is_hungry(&self) -> bool {
+    pub fn is_starved(&self) -> bool {
         self.first().is_none() && self.walk.ended().is_none()
     }
 

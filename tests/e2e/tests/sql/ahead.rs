@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::{Session, Shop};
 use pancake_simulator::*;
 
-use crate::moving::{exactly_once, storms};
+use crate::moving::{churn, exactly_once};
 
 const ROWS: usize = 3_000;
 /// Neighbouring batches overlap by a row, and three requests may be spent on the end.
@@ -63,7 +63,7 @@ fn a_long_scan_asks_ahead_and_asks_for_little_more() {
         let expected = if rest.contains("updated_at") { 1..=1 } else { 4..=PIECES };
         assert!(expected.contains(&most), "{rest}: {most} requests at a time");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn storms_while_pieces_are_walked_at_once() {
     let page = shop.simulator.first_page();
     let rows = page.conversations();
     let window = " WHERE updated_at > '1970-01-02'";
-    for (name, storm) in storms() {
+    for (name, churn) in churn() {
         for (cursor, rest) in [
             (CursorReading::AfterRow, ""),
             (CursorReading::StrictlyBelow, " ORDER BY inserted_at DESC"),
@@ -116,14 +116,14 @@ fn storms_while_pieces_are_walked_at_once() {
                 far(switches);
                 // Hundreds of requests a second: with more, one second would hold several batches
                 // of rows that moved, which a scan whose cursors vanish cannot pass.
-                let messages = storm.messages.min(0.3);
-                (switches.storm, switches.cursor) = (Storm { messages, ..storm }, cursor);
+                let messages = churn.messages.min(0.3);
+                (switches.churn, switches.cursor) = (Churn { messages, ..churn }, cursor);
             });
             shop.simulator.clear_log();
             let what = format!("{name}, {cursor:?},{rest}");
             let came = session.column(&format!("SELECT id FROM shop.conversations{rest}"));
             let came = came.unwrap_or_else(|error| panic!("{what}: {error:#}"));
-            shop.simulator.switches(|switches| switches.storm = Storm::default());
+            shop.simulator.switches(|switches| switches.churn = Churn::default());
             exactly_once(&came, &before, &page.ids(), &what);
             // By updated_at rows leave their places: one walk follows them.
             assert!(rest == window || shop.simulator.most_in_flight() >= 4, "{what}");

@@ -42,7 +42,10 @@ fn phases() -> Vec<Phase> {
         phase("before another try", "retry", Some(Fault::Status(500))),
         phase("before another try of the throttled", "retry", Some(Fault::StatusAfter(429, "60".to_owned()))),
         Phase { silent: true, ..phase("in the TLS handshake", "connection", None) },
-        Phase { options: &[("requests_per_second", "0.05")], ..phase("at the meter", "rate limit", None) },
+        Phase {
+            options: &[("requests_per_second", "0.05")],
+            ..phase("at the rate limiter", "rate limit", None)
+        },
     ]
 }
 
@@ -225,7 +228,7 @@ fn a_cursor_that_is_closed_asks_for_nothing_more() {
     session.execute("COMMIT").unwrap();
     until("requests are given up", || shop.simulator.in_flight() == 0);
     assert_eq!(session.one(COUNT).unwrap(), "3000");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Connects as soon as the server takes connections again.
@@ -267,7 +270,7 @@ fn a_killed_backend_blocks_nobody() {
         assert_eq!(session.one(COUNT).unwrap(), "600");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert_eq!(session.one("SELECT count(*) FROM pancake.progress").unwrap(), "0");
-        shop.honest().unwrap();
+        shop.assert_no_violations().unwrap();
     }
 }
 

@@ -67,11 +67,11 @@ fn examine(session: &mut Session) -> (Vec<String>, BTreeMap<String, Line>) {
     (lines.iter().map(|(item, _)| item.clone()).collect(), lines.into_iter().collect())
 }
 
-/// The simulator complains of one thing alone: that the doctor asks for two types in the article's
-/// way.
+/// The simulator reports a violation of one thing alone: that the doctor asks for two types in the
+/// article's way.
 pub fn polite(shop: &Shop) {
-    let complaints = shop.simulator.complaints();
-    assert!(complaints.iter().all(|c| c.starts_with("repeated parameter `type`")), "{complaints:?}");
+    let violations = shop.simulator.violations();
+    assert!(violations.iter().all(|c| c.starts_with("repeated parameter `type`")), "{violations:?}");
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn a_healthy_page_is_told_in_thirty_five_requests() {
 fn a_page_that_is_busy_or_answers_in_short_batches_is_not_slandered() {
     let shop = impatient(3_000);
     let mut session = shop.connect().unwrap();
-    let storm = Storm { messages: 1.0, creates: 0.5, deletes: 0.5, retags: 1.0, ..Storm::default() };
-    for (short_batches, storm) in [(0.5, Storm::default()), (0.0, storm), (0.3, storm)] {
-        shop.simulator.switches(|switches| (switches.short_batches, switches.storm) = (short_batches, storm));
+    let churn = Churn { messages: 1.0, creates: 0.5, deletes: 0.5, retags: 1.0, ..Churn::default() };
+    for (short_batches, churn) in [(0.5, Churn::default()), (0.0, churn), (0.3, churn)] {
+        shop.simulator.switches(|switches| (switches.short_batches, switches.churn) = (short_batches, churn));
         for _ in 0..5 {
             let (items, lines) = examine(&mut session);
             assert_eq!(items, ITEMS);

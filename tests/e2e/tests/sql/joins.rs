@@ -40,7 +40,7 @@ fn tags_are_counted_by_one_walk_before_anybody_has_looked_at_the_page() {
     assert!(rows.len() > 5);
     let walked: Vec<_> = log.iter().filter(|entry| entry.endpoint == Endpoint::Conversations).collect();
     assert!(walked.len() < 8 && walked.iter().all(|entry| entry.param("tags").is_none()), "{walked:?}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Runs a query over `shop.…` and over `copy.…`; gives the rows' number and the requests.
@@ -88,7 +88,7 @@ fn conversations_by_the_names_of_tags() {
     assert!(rows > 0 && of(&log, Endpoint::Tags) == 1, "{log:?}");
     let counts = "SELECT t.text, count(c.id) FROM shop.tags t LEFT JOIN shop.conversations c ON t.id = ANY (c.tags) AND c.updated_at > now() - interval '2 days' GROUP BY t.text";
     same(&shop, &mut session, counts);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn comments_of_a_post_that_is_found_by_its_text() {
     assert!(rows > 0 && of(&log, Endpoint::Posts) >= 1);
     let count = "SELECT p.type, count(*) FROM shop.posts p JOIN shop.conversations c ON c.post_id = p.id GROUP BY p.type";
     same(&shop, &mut session, count);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn customers_conversations_and_a_crm() {
             log.len()
         );
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn messages_of_chosen_conversations() {
         let (rows, _) = same(&shop, &mut session, query);
         assert!(rows > 0, "{query}");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn who_of_the_staff_answered() {
         let (rows, log) = same(&shop, &mut session, query);
         assert!(rows > 0 && of(&log, Endpoint::Users) == 1, "{query}");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// From the list of the pages: schemas and partitions of one server, and a server for each.
@@ -248,5 +248,5 @@ fn twenty_pages_are_made_by_sql() {
         .unwrap();
     session.execute("SET enable_partitionwise_join = on").unwrap();
     assert_eq!(session.one(sql).unwrap(), recent);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

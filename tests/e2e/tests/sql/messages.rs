@@ -72,7 +72,7 @@ fn every_message_of_a_conversation_comes_unchanged() {
         );
         assert_eq!(session.one(&differ).unwrap(), "0");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_query_costs_its_batches() {
     ] {
         assert!(plan.contains(&line), "{plan}");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Batches of other sizes, of one row, and a `current_count` that is rounded to whole batches.
@@ -185,7 +185,7 @@ fn a_conversation_is_whole_however_it_is_cut() {
         let now: Vec<String> = ids(&page.messages(&id)).into_iter().rev().collect();
         assert_eq!(now, truth, "{what}: what arrived is gone");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn many_conversations_are_named_listed_and_joined() {
     newest.sort();
     assert_eq!(came, newest);
     assert_eq!(log.len(), few.len());
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// A list of conversations does not wait for one after the other.
@@ -243,7 +243,7 @@ fn conversations_of_a_list_are_asked_at_the_same_time() {
     let truth: usize = few.iter().map(|id| shop.simulator.first_page().messages(id).len()).sum();
     assert_eq!(session.one(&sql).unwrap(), truth.to_string());
     assert!(shop.simulator.most_in_flight() >= 4, "{}", shop.simulator.most_in_flight());
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn each_message_comes_once_while_others_arrive_and_vanish() {
         assert!(missing.is_empty(), "round {round}: {missing:?}");
         session.execute(&format!("{sql} LIMIT 0; {sql}")).unwrap();
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// In an address they would be steps to somewhere else, however they are spelt.
@@ -339,7 +339,7 @@ fn dots_are_no_conversation_and_cost_no_request() {
         assert_eq!(error.sqlstate, "HV024", "{error}");
         assert!(error.hint.unwrap().contains("foreign table pages"));
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn an_unknown_conversation_is_what_the_api_says_it_is() {
     let count =
         session.one(&format!("SELECT count(*) FROM shop.messages WHERE conversation_id = '{id}'")).unwrap();
     assert_eq!(count, shop.simulator.first_page().messages(&id).len().to_string());
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// What joins evaluate is data: generic plans, cursors and rescans read anew.

@@ -32,7 +32,7 @@ fn open(rows: usize) -> (Shop<'static>, Session) {
     (shop, session)
 }
 
-/// Every row of `before` that is still there came once, none came twice, and none is unheard of.
+/// Every row of `before` that is still there came once, none came twice, and none is guard of.
 pub fn exactly_once(came: &[String], before: &[String], after: &[String], what: &str) {
     let mut times: BTreeMap<&String, usize> = BTreeMap::new();
     for id in came {
@@ -46,7 +46,7 @@ pub fn exactly_once(came: &[String], before: &[String], after: &[String], what: 
     let known: BTreeSet<_> = before.iter().chain(after).collect();
     let unknown: Vec<_> = times.keys().filter(|id| !known.contains(*id)).collect();
     // One that was created and deleted within the scan.
-    assert!(unknown.len() < 20, "{what}: unheard of: {unknown:?}");
+    assert!(unknown.len() < 20, "{what}: guard of: {unknown:?}");
 }
 
 /// Scans the same page again and again under changing weather.
@@ -72,17 +72,17 @@ impl Weather<'_> {
     }
 }
 
-pub fn storms() -> [(&'static str, Storm); 6] {
-    let calm = Storm::default();
+pub fn churn() -> [(&'static str, Churn); 6] {
+    let calm = Churn::default();
     [
-        ("three messages a request", Storm { messages: 3.0, ..calm }),
-        ("new rows and deletions", Storm { creates: 1.0, deletes: 1.0, ..calm }),
-        ("the cursor row gets messages", Storm { cursor_messages: 0.4, ..calm }),
-        ("the cursor row vanishes", Storm { cursor_deletes: 0.5, ..calm }),
-        ("tags change", Storm { retags: 3.0, messages: 0.5, ..calm }),
+        ("three messages a request", Churn { messages: 3.0, ..calm }),
+        ("new rows and deletions", Churn { creates: 1.0, deletes: 1.0, ..calm }),
+        ("the cursor row gets messages", Churn { cursor_messages: 0.4, ..calm }),
+        ("the cursor row vanishes", Churn { cursor_deletes: 0.5, ..calm }),
+        ("tags change", Churn { retags: 3.0, messages: 0.5, ..calm }),
         (
             "all at once",
-            Storm {
+            Churn {
                 messages: 2.0,
                 creates: 0.5,
                 deletes: 0.5,
@@ -99,11 +99,11 @@ pub fn storms_and_lost_cursors() {
     let (shop, mut session) = open(190);
     let rows = shop.simulator.first_page().conversations();
     let mut weather = Weather { shop: &shop, session: &mut session, rows };
-    for (name, storm) in storms() {
+    for (name, churn) in churn() {
         for lost in LOST {
             for cursor in [CursorReading::AfterRow, CursorReading::StrictlyBelow] {
                 weather.scan(&format!("{name}, {lost:?}, {cursor:?}"), |switches| {
-                    (switches.storm, switches.cursor) = (storm, cursor);
+                    (switches.churn, switches.cursor) = (churn, cursor);
                     (switches.lost_cursor, switches.moved_cursor) = (lost, lost);
                 });
             }
@@ -116,7 +116,7 @@ pub fn storms_with_short_batches_repeats_and_late_messages() {
     let (shop, mut session) = open(190);
     let rows = shop.simulator.first_page().conversations();
     let mut weather = Weather { shop: &shop, session: &mut session, rows };
-    for (name, storm) in storms() {
+    for (name, churn) in churn() {
         for (other, change) in [
             ("late", (|s| s.late = Duration::from_millis(40)) as fn(&mut Switches)),
             ("repeated rows", |s| s.repeated_rows = 0.3),
@@ -125,7 +125,7 @@ pub fn storms_with_short_batches_repeats_and_late_messages() {
             // to. There are several requests for each of another case.
             ("batches of 20", |s| {
                 s.batch = 20;
-                let Storm { messages, creates, deletes, cursor_messages, cursor_deletes, .. } = &mut s.storm;
+                let Churn { messages, creates, deletes, cursor_messages, cursor_deletes, .. } = &mut s.churn;
                 for average in [messages, creates, deletes, cursor_messages, cursor_deletes] {
                     *average = average.min(0.2);
                 }
@@ -133,7 +133,7 @@ pub fn storms_with_short_batches_repeats_and_late_messages() {
             ("short batches", |s| s.short_batches = 0.2),
         ] {
             weather.scan(&format!("{name}, {other}"), |switches| {
-                switches.storm = storm;
+                switches.churn = churn;
                 change(switches);
             });
         }
@@ -145,7 +145,7 @@ fn rows_with_filters_stay_whole_in_a_storm() {
     let (shop, mut session) = open(190);
     let page = shop.simulator.first_page();
     let rows = page.conversations();
-    for (name, storm) in [storms()[0], storms()[2], storms()[5]] {
+    for (name, churn) in [churn()[0], churn()[2], churn()[5]] {
         for (clause, of) in [
             ("type IN ('INBOX', 'COMMENT')", "type"),
             ("type = 'INBOX' AND updated_at > '1970-01-02'", "inbox"),
@@ -155,7 +155,7 @@ fn rows_with_filters_stay_whole_in_a_storm() {
             page.replace_rows(rows.clone());
             let sql = format!("SELECT id FROM shop.conversations WHERE {clause}");
             let before = session.column(&sql).unwrap();
-            shop.simulator.switches(|switches| switches.storm = storm);
+            shop.simulator.switches(|switches| switches.churn = churn);
             let came = session.column(&sql).unwrap();
             exactly_once_of(&came, &before, &page.ids(), &format!("{name}: {clause} ({of})"));
         }
@@ -254,20 +254,20 @@ fn hundreds_of_ties_within_two_seconds() {
             }
         }
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
-/// Ties, and a storm over them.
+/// Ties, and a churn over them.
 #[test]
 fn ties_in_a_storm() {
     let (shop, mut session) = open(0);
     let rows = tied(240, 8, false);
     let mut weather = Weather { shop: &shop, session: &mut session, rows };
-    for (name, storm) in [storms()[0], storms()[1], storms()[2]] {
+    for (name, churn) in [churn()[0], churn()[1], churn()[2]] {
         for cursor in [CursorReading::AfterRow, CursorReading::StrictlyBelow] {
             for lost in [LostCursor::Empty, LostCursor::Continue] {
                 weather.scan(&format!("{name}, {cursor:?}, {lost:?}"), |switches| {
-                    (switches.storm, switches.cursor) = (storm, cursor);
+                    (switches.churn, switches.cursor) = (churn, cursor);
                     (switches.lost_cursor, switches.moved_cursor) = (lost, lost);
                 });
             }

@@ -86,7 +86,7 @@ fn four_pages_are_read_at_the_same_time() {
         assert!(so_far.len() < 4 || most - least <= 3, "{so_far:?}");
     }
     agree(&mut session, "SELECT page_id, id, tags, updated_at FROM {} WHERE type = 'INBOX'");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn every_shape_of_statement_answers_as_over_a_copy() {
         &mut session,
         "SELECT days, count(*) FROM bounds LEFT JOIN {} live ON length(snippet) % 70 = days GROUP BY 1",
     );
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_union_of_pages_without_a_partitioned_table() {
     assert_eq!(plan.matches("Async Foreign Scan").count(), 3, "{plan}");
     assert_eq!(session.rows(union).unwrap().len(), 390);
     assert_eq!(shop.simulator.most_in_flight(), 3);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_pruned_page_is_not_asked() {
         let asked: Vec<_> = requests_by_page(&log).into_keys().map(str::to_owned).collect();
         assert_eq!(asked, pages, "{sql}");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn enough_rows_end_the_reading_of_all_pages() {
     let log = shop.simulator.log();
     assert!(log.len() <= 6, "{:?}", requests_by_page(&log));
     assert_eq!(session.one(RUNNING).unwrap(), "0");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn one_server_and_one_token_file_for_all_pages() {
     shop.simulator.clear_log();
     agree(&mut session, "SELECT page_id, count(*) FROM {} GROUP BY 1");
     assert!(shop.simulator.most_in_flight() >= 3);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Scans of one backend share what wakes them: none may miss its own news.
@@ -248,7 +248,7 @@ fn cursors_over_all_pages_side_by_side() {
         .unwrap();
     assert_eq!(session.one(RUNNING).unwrap(), "0");
     agree(&mut session, "SELECT id FROM {}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn prepared_statements_loops_and_row_security() {
     drop(reader);
     session.execute("DROP OWNED BY reader CASCADE").unwrap();
     session.execute("DROP ROLE reader").unwrap();
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn sixty_four_pages() {
     assert_eq!(session.one("SELECT count(*) FROM live").unwrap(), "1280");
     assert!(shop.simulator.most_in_flight() > 32, "{} at once", shop.simulator.most_in_flight());
     agree(&mut session, "SELECT page_id, count(*) FROM {} GROUP BY 1");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Joined by `conversation_id` alone every page would be asked for every conversation.
@@ -345,5 +345,5 @@ fn messages_of_pages_are_joined_by_both_keys() {
     assert!(by_both.len() >= 18);
     assert_eq!(by_both, by_one);
     assert!((18..=36).contains(&few) && many >= few + 2 * 18, "{few} requests, {many} without the page");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

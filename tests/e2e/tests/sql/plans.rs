@@ -119,7 +119,7 @@ fn a_prepared_statement_answers_alike_eight_times() {
     }
     assert_eq!(counts[0], first);
     drop(transaction);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn loops_of_plpgsql() {
         session.one("SELECT count(*) FROM pancake.progress WHERE pid = pg_backend_pid()").unwrap(),
         "0"
     );
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn cursors() {
         session.one("SELECT count(*) FROM pancake.progress WHERE pid = pg_backend_pid()").unwrap(),
         "0"
     );
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 const JOINS: &[&str] = &[
@@ -297,7 +297,7 @@ fn joins_and_subqueries_by_every_method() {
         }
         session.execute("RESET ALL").unwrap();
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// A scan of the inner side starts anew for each outer row, with that row's values.
@@ -344,7 +344,7 @@ fn what_a_rescan_keeps_is_of_its_parameters() {
     let starts = log.iter().filter(|entry| !entry.has_cursor() && entry.param("until").is_none()).count();
     // The few ratings are a list of one reply, whose end a second one proves.
     assert_eq!(starts, 5, "{plan}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn copies_of_every_kind() {
     session
         .execute("DELETE FROM crm USING shop.conversations c WHERE c.id = crm.id AND c.type = 'INBOX'")
         .unwrap();
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn read_only_both_ways() {
             .len(),
         9
     );
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Another session changes the locked row: Postgres checks the join again with the row that the
@@ -487,7 +487,7 @@ fn views_run_as_their_owner() {
         assert_eq!(reader.one(sql).unwrap(), "70", "{sql}");
     }
     assert_eq!(reader.error("SELECT count(*) FROM shop.conversations").unwrap().sqlstate, "42501");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn explain_of_every_format_can_be_read() {
         .explain_analyze("SELECT CASE WHEN n < 0 THEN (SELECT count(*) FROM shop.conversations) END FROM crm")
         .unwrap();
     assert!(never.contains("never executed"), "{never}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -531,7 +531,7 @@ fn a_hot_standby_reads_too() {
     session
         .execute("BEGIN; DECLARE c CURSOR FOR SELECT id FROM shop.conversations; FETCH 100 FROM c; COMMIT")
         .unwrap();
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// An error in the middle of everything leaves nothing behind.
@@ -559,5 +559,5 @@ fn errors_end_scans_cleanly() {
         .count()
         .unwrap();
     assert_eq!(ids, 130);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

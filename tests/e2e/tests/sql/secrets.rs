@@ -286,5 +286,5 @@ fn a_materialized_view_is_refreshed_with_its_owners_token_and_read_without() {
     let mut theirs = shop.database.connect_as(&reader).unwrap();
     let (count, log) = shop.watch(|| theirs.one("SELECT count(*) FROM board").unwrap());
     assert_eq!((count.as_str(), log.len()), ("11", 0));
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

@@ -117,7 +117,7 @@ fn first_everything_then_what_has_changed() {
     for part in ["created table", "backfill done: ", "delta done: "] {
         assert!(told.iter().any(|message| message.contains(part)), "{part}: {told:?}");
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_delta_costs_a_request_for_59_rows_and_two_and_one_if_nothing_has_changed() 
         assert_eq!(last_run(&mut session, "kind || ' ' || requests"), format!("delta {}", log.len()));
         is_the_page(&mut session, &format!("{messages} messages, {creates} new"));
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// More new conversations than one reply holds are a past of their own, read down to the delta's
@@ -374,9 +374,9 @@ fn a_partitioned_target_and_other_schemas_of_the_source() {
 #[test]
 fn the_list_moves_meanwhile() {
     let (shop, mut session) = open(400);
-    let storm = pancake_simulator::Storm { messages: 2.0, creates: 0.5, retags: 0.5, ..Default::default() };
+    let churn = pancake_simulator::Churn { messages: 2.0, creates: 0.5, retags: 0.5, ..Default::default() };
     shop.simulator.switches(|switches| {
-        switches.storm = storm;
+        switches.churn = churn;
         switches.late = std::time::Duration::from_millis(30);
     });
     for _ in 0..8 {
@@ -387,5 +387,5 @@ fn the_list_moves_meanwhile() {
     session.execute(SYNC).unwrap();
     assert_eq!(unlike(&mut session, "id, updated_at, snippet, message_count"), Vec::<String>::new());
     session.execute(FULL).unwrap();
-    is_the_page(&mut session, "after a storm");
+    is_the_page(&mut session, "after a churn");
 }

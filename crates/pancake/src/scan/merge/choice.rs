@@ -36,9 +36,9 @@ impl Union {
         };
         let all = 0..self.segments.len();
         let next = if self.ordered {
-            let hungry = |at: &usize| self.segments[*at].is_hungry();
+            let starved = |at: &usize| self.segments[*at].is_starved();
             let lacking = |at: &usize| !ahead || !self.are_enough(self.before(*at));
-            let needed = self.heads().filter(hungry).filter(idle).filter(lacking).max_by_key(newest);
+            let needed = self.heads().filter(starved).filter(idle).filter(lacking).max_by_key(newest);
             let room = ahead && self.waiting() < MOST_WAITING;
             if needed.is_none() && !room {
                 return None;

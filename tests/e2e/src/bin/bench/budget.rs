@@ -38,7 +38,7 @@ pub fn measure() -> Result<Table> {
     for session in running {
         session.join().map_err(|_| anyhow!("a session is lost"))??;
     }
-    shop.honest()?;
+    shop.assert_no_violations()?;
 
     let busiest = shop.simulator.busiest(WINDOW);
     // The last sessions leave one by one, and leave the budget unused.

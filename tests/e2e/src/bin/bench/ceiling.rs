@@ -169,7 +169,7 @@ fn run(cluster: &Cluster, case: Case) -> Result<Figures> {
     let time = begun.elapsed();
     ensure!(plan.contains(&format!(", {expected} rows, ")), "{plan}");
     let ahead = plan.split_once("Pancake Ahead: at most ").and_then(|(_, rest)| rest.split(' ').next());
-    shop.honest()?;
+    shop.assert_no_violations()?;
     Ok(Figures {
         time,
         requests: shop.simulator.requests(),

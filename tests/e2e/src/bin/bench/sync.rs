@@ -74,6 +74,6 @@ fn run(cluster: &Cluster, latency: u64, least: u64) -> Result<Vec<[String; 5]>> 
         call(format!("delta, {changed} changed"), changed.div_ceil(59) + 3, "")?;
     }
     ensure!(session.one("SELECT count(*) FROM copy")? == ROWS.to_string(), "rows are missing");
-    shop.honest()?;
+    shop.assert_no_violations()?;
     Ok(rows)
 }

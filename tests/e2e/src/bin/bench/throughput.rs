@@ -86,7 +86,7 @@ pub fn measure() -> Result<Table> {
             add("pancake_fdw", &ours);
             add("reqwest and serde_json", &theirs);
         }
-        shop.honest()?;
+        shop.assert_no_violations()?;
     }
     table.note(format!(
         "The least of {ROUNDS} reads of {ROWS} rows, without latency or limit; of pancake_fdw the CPU of the whole backend."

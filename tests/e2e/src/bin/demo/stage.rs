@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use e2e::page::Address;
-use pancake_simulator::{PageSettings, Settings, Simulator, Storm};
+use pancake_simulator::{Churn, PageSettings, Settings, Simulator};
 
 const PAGE: &str = "PANCAKE_PAGE_ID";
 pub const TOKEN: &str = "PANCAKE_PAGE_ACCESS_TOKEN";
@@ -51,7 +51,7 @@ impl Stage {
         settings.switches.latency = LATENCY;
         settings.switches.jitter = LATENCY / 2;
         // Customers write while we read.
-        settings.switches.storm = Storm { messages: 0.5, creates: 0.1, ..Storm::default() };
+        settings.switches.churn = Churn { messages: 0.5, creates: 0.1, ..Churn::default() };
         let simulator = Simulator::start(settings)?;
         let address = Address { base_url: Some(simulator.base_url()), page_id, token };
         Ok(Stage { address, simulator: Some(simulator) })
@@ -74,9 +74,9 @@ impl Stage {
     }
 
     /// Whether the simulated page was asked politely.
-    pub fn honest(&self) -> Result<()> {
-        let complaints = self.simulator.as_ref().map(Simulator::complaints).unwrap_or_default();
-        ensure!(complaints.is_empty(), "the simulator complains:\n{}", complaints.join("\n"));
+    pub fn assert_no_violations(&self) -> Result<()> {
+        let violations = self.simulator.as_ref().map(Simulator::violations).unwrap_or_default();
+        ensure!(violations.is_empty(), "the simulator reports a violation:\n{}", violations.join("\n"));
         Ok(())
     }
 }

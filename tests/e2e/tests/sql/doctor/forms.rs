@@ -285,8 +285,8 @@ fn a_page_as_clients_met_it() {
 fn a_busy_page_as_clients_met_it_does_not_fail() {
     let shop = impatient(3_000);
     shop.simulator.as_seen();
-    let storm = Storm { messages: 1.0, creates: 0.5, deletes: 0.2, ..Storm::default() };
-    shop.simulator.switches(|switches| switches.storm = storm);
+    let churn = Churn { messages: 1.0, creates: 0.5, deletes: 0.2, ..Churn::default() };
+    shop.simulator.switches(|switches| switches.churn = churn);
     let mut session = shop.connect().unwrap();
     for _ in 0..5 {
         let (items, lines) = examine(&mut session);

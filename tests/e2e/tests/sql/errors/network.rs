@@ -112,7 +112,7 @@ fn a_certificate_of_an_unknown_authority_and_its_cure() {
 
     std::fs::write(&file, shop.simulator.ca_pem().unwrap()).unwrap();
     still_exact(&shop, &mut session);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]

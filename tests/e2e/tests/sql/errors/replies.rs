@@ -125,7 +125,7 @@ fn every_bad_reply_has_its_error_and_tells_its_request() {
         shop.simulator.clear_faults();
     }
     still_exact(&shop, &mut session);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_dead_connection_costs_no_retry() {
     shop.simulator.fault(Fault::DroppedBeforeHeaders, Times::Next(1));
     let told = session.explain_analyze("SELECT id FROM shop.conversations").unwrap();
     assert!(told.contains("(0 retried, ") && told.contains(" 70 rows"), "{told}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn the_servers_own_rate_is_survived_in_both_forms() {
             switches.retry_after = RetryAfter::Seconds(1);
         });
         assert_eq!(shop.connect().unwrap().one(COUNT).unwrap(), "150", "{form:?}");
-        assert!(shop.simulator.complaints().iter().any(|told| told.contains("over the budget")));
+        assert!(shop.simulator.violations().iter().any(|told| told.contains("over the budget")));
     }
 }
 

@@ -39,7 +39,7 @@ fn open(simulator: &Simulator, database: &Database) -> Session {
 
 #[test]
 fn a_thousand_pages_need_no_more_descriptors_than_there_are() {
-    // Of its own: the meter has room for 1,024 pages.
+    // Of its own: the rate limiter has room for 1,024 pages.
     let cluster = Cluster::start().unwrap();
     let database = cluster.database("thousand").unwrap();
     let pages = (0..PAGES).map(|n| PageSettings { conversations: 5, ..PageSettings::numbered(n) }).collect();
@@ -55,5 +55,5 @@ fn a_thousand_pages_need_no_more_descriptors_than_there_are() {
     assert!(session.explain(newest).unwrap().contains("Merge Append"));
     assert_eq!(session.rows(newest).unwrap().len(), 100);
     assert_eq!(session.one("SELECT count(*) FROM live WHERE updated_at > '2000-01-01'").unwrap(), "5000");
-    assert_eq!(simulator.complaints(), Vec::<String>::new());
+    assert_eq!(simulator.violations(), Vec::<String>::new());
 }

@@ -38,7 +38,7 @@ fn the_newest_rows_of_all_pages_cost_a_request_each() {
             assert_eq!(times, session.column(&sql.replace(of, copy)).unwrap());
         }
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]

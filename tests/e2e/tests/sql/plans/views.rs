@@ -202,5 +202,5 @@ fn notices_tell_how_far_a_statement_is() {
     session.execute("SET pancake_fdw.progress_interval = 0").unwrap();
     session.rows("SELECT * FROM shop.conversations").unwrap();
     assert!(session.notices().is_empty());
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

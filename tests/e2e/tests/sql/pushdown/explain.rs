@@ -140,7 +140,7 @@ fn explain_analyze_says_what_it_took() {
         "SELECT (SELECT count(*) FROM shop.conversations c WHERE c.type = t.type) FROM (VALUES ('INBOX'), ('COMMENT')) t (type)",
     );
     assert!(loops["Requests"].starts_with(&format!("{requests} (")), "{loops:?}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// What a generic plan or a join hopes to send depends on values that only the run has: then
@@ -198,5 +198,5 @@ fn explain_analyze_says_what_could_not_be_sent() {
             assert!(is_sent == sent.contains(name) || log.is_empty() || proof, "{parameter}: {plan}");
         }
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

@@ -61,7 +61,7 @@ fn random_clauses_and_joins_come_whole_through_a_storm() {
         judge(&mut session, &came, &sql, &clause, &what);
         session.execute("COMMIT").unwrap();
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 fn weather(grammar: &mut Grammar) -> Switches {
@@ -73,7 +73,7 @@ fn weather(grammar: &mut Grammar) -> Switches {
         LostCursor::Continue,
     ];
     let mut some = |most: f64| most * grammar.roll(4) as f64 / 3.0;
-    let storm = Storm {
+    let churn = Churn {
         messages: some(2.0),
         creates: some(0.5),
         deletes: some(0.3),
@@ -82,7 +82,7 @@ fn weather(grammar: &mut Grammar) -> Switches {
         cursor_deletes: some(0.3),
     };
     Switches {
-        storm,
+        churn,
         short_batches: [0.0, 0.2][grammar.roll(2)],
         repeated_rows: [0.0, 0.2][grammar.roll(2)],
         cursor: [CursorReading::AfterRow, CursorReading::StrictlyBelow][grammar.roll(2)],

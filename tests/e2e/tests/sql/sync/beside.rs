@@ -94,8 +94,8 @@ fn everybody_at_once() {
     let page = shop.simulator.first_page();
     session.execute(SYNC).unwrap();
     shop.simulator.switches(|switches| {
-        switches.storm =
-            pancake_simulator::Storm { messages: 1.0, creates: 0.2, retags: 0.3, ..Default::default() };
+        switches.churn =
+            pancake_simulator::Churn { messages: 1.0, creates: 0.2, retags: 0.3, ..Default::default() };
         switches.latency = Duration::from_millis(2);
     });
     std::thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn everybody_at_once() {
             }
         });
     });
-    shop.simulator.switches(|switches| switches.storm = Default::default());
+    shop.simulator.switches(|switches| switches.churn = Default::default());
     session.execute(SYNC).unwrap();
     assert_eq!(unlike(&mut session, "id, updated_at, message_count"), Vec::<String>::new());
     session.execute(FULL).unwrap();

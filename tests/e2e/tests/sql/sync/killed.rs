@@ -7,7 +7,7 @@ use e2e::account::{client_command, run};
 use e2e::{Cluster, Mode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pancake_simulator::Storm;
+use pancake_simulator::Churn;
 
 use super::beside::{RUNNING, until};
 use super::*;
@@ -92,7 +92,7 @@ fn at_any_moment_in_any_way() {
             session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
         }
         shop.simulator.switches(|switches| {
-            switches.storm = Storm { messages: 0.5, creates: 0.1, deletes: 0.05, ..Storm::default() };
+            switches.churn = Churn { messages: 0.5, creates: 0.1, deletes: 0.05, ..Churn::default() };
             switches.latency = Duration::from_millis(2);
         });
         let call = match round % 6 {
@@ -108,7 +108,7 @@ fn at_any_moment_in_any_way() {
             "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
         resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
 
-        shop.simulator.switches(|switches| switches.storm = Storm::default());
+        shop.simulator.switches(|switches| switches.churn = Churn::default());
         let what = format!("round {round}, pid {pid}");
         // What a backfill leaves to the next delta, that one brings.
         for _ in 0..2 {
@@ -156,7 +156,7 @@ fn messages_tags_and_users_at_any_moment() {
             session.execute("DROP TABLE IF EXISTS crm.messages").unwrap();
         }
         shop.simulator.switches(|switches| {
-            switches.storm = Storm { messages: 3.0, creates: 0.3, deletes: 0.1, ..Storm::default() };
+            switches.churn = Churn { messages: 3.0, creates: 0.3, deletes: 0.1, ..Churn::default() };
             switches.latency = Duration::from_millis(5);
         });
         let arguments = if round % 6 == 4 { ", reread => '60 days', reread_every => '0'" } else { "" };
@@ -169,7 +169,7 @@ fn messages_tags_and_users_at_any_moment() {
         resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
 
         shop.simulator.switches(|switches| {
-            switches.storm = Storm::default();
+            switches.churn = Churn::default();
             switches.latency = Duration::ZERO;
         });
         let what = format!("round {round}, {object}, pid {pid}");

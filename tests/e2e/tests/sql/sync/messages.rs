@@ -78,7 +78,7 @@ fn first_all_threads_then_those_that_changed() {
     let ((), log) = shop.watch(|| session.execute(LATER).unwrap());
     assert_eq!(last_run(&mut session, "concat_ws(' ', inserted, updated)"), "0 0");
     assert!(log.len() <= 9);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// A conversation at the head of the list that shows an old time may have a new message, with
@@ -97,7 +97,7 @@ fn a_message_that_moves_no_time_arrives() {
     session.execute(LATER).unwrap();
     is_copied(&mut session, "a message under an old time");
     assert_eq!(last_run(&mut session, "concat_ws(' ', kind, inserted)"), "delta 1");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// Statements are text: literals in them must be read as they were written.
@@ -153,7 +153,7 @@ fn long_threads_and_empty_ones() {
     session.execute(LATER).unwrap();
     let unlike = differences(&mut session, "messages", ALL);
     assert!(unlike.len() <= 1 && unlike.iter().all(|row| row.starts_with("copy")), "{unlike:?}");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// What a webhook writes of a conversation: its newest message.
@@ -210,7 +210,7 @@ fn what_a_webhook_stored_hides_nothing() {
     page.message(&moving);
     session.execute(LATER).unwrap();
     assert_eq!(session.one("SELECT known_to IS NULL FROM pancake.sync_marks").unwrap(), "t");
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// The same by chance: messages come while threads are read, a webhook sends some of them, and time
@@ -242,13 +242,13 @@ fn a_webhook_beside_a_storm() {
             }
         }
         let ids = page.ids();
-        let storm: Vec<_> = several(&ids, 6, &mut dice);
-        for id in &storm {
+        let churn: Vec<_> = several(&ids, 6, &mut dice);
+        for id in &churn {
             let moment = 1 + dice.below(40);
             page.at_messages_request(moment, Event::Message(Target::Id(id.clone())));
         }
         session.execute(LATER).unwrap();
-        storm.iter().step_by(2).for_each(|id| webhook(&mut session, id));
+        churn.iter().step_by(2).for_each(|id| webhook(&mut session, id));
         if round % 4 == 3 {
             // What was left to a later request comes now.
             (0..40).for_each(|_| webhook(&mut session, &ids[0]));
@@ -256,7 +256,7 @@ fn a_webhook_beside_a_storm() {
             is_copied(&mut session, &format!("round {round}"));
         }
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 /// More new conversations than one reply lists, each thread read once; and one that appears late
@@ -281,7 +281,7 @@ fn a_burst_of_new_conversations() {
     // one; of the one with three messages one request more, and one of a conversation that shows an
     // older time than those below it.
     assert_eq!(of(&log, Endpoint::Messages), 2 * 200 + 3 + 2 + 1);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -323,10 +323,10 @@ fn a_full_rescan_marks_what_is_gone() {
     );
     // It goes by the time of beginning: what moves up meanwhile is not gone.
     shop.simulator.switches(|switches| {
-        switches.storm = pancake_simulator::Storm { messages: 3.0, ..Default::default() };
+        switches.churn = pancake_simulator::Churn { messages: 3.0, ..Default::default() };
     });
     session.execute(&call("messages", ", full_rescan => true")).unwrap();
-    shop.simulator.switches(|switches| switches.storm = pancake_simulator::Storm::default());
+    shop.simulator.switches(|switches| switches.churn = pancake_simulator::Churn::default());
     assert_eq!(last_run(&mut session, "concat_ws(' ', kind, removed)"), format!("full {gone}"));
     session.execute(LATER).unwrap();
     is_copied(&mut session, "after a full rescan");
@@ -365,7 +365,7 @@ fn the_first_run_may_be_bounded() {
     session.execute(&call("messages", ", full_rescan => true")).unwrap();
     assert_eq!(differences(&mut session, "messages", &recent), Vec::<String>::new());
     assert!(last_run(&mut session, "removed").parse::<u32>().unwrap() > 10);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn killed_and_resumed() {
     session.execute(LATER).unwrap();
     is_copied(&mut session, "killed and resumed");
     assert_eq!(count(&mut session, "pancake.sync_runs WHERE status = 'running'"), 0);
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::{Cluster, Mode, Tree};
-use pancake_simulator::Storm;
+use pancake_simulator::Churn;
 
 use super::*;
 
@@ -84,7 +84,7 @@ fn pg_cron_runs_syncs_and_views() {
         session.execute(&format!("SELECT cron.schedule('{name}', '{schedule}', $${command}$$)")).unwrap();
     }
     shop.simulator.switches(|switches| {
-        switches.storm = Storm { messages: 1.0, creates: 0.3, retags: 0.5, ..Storm::default() };
+        switches.churn = Churn { messages: 1.0, creates: 0.3, retags: 0.5, ..Churn::default() };
     });
     for round in 0..4 {
         let before = succeeded(&mut session);
@@ -99,7 +99,7 @@ fn pg_cron_runs_syncs_and_views() {
         page.message(&page.ids()[150]);
         once_more(&mut session, &before, Duration::from_secs(60));
     }
-    shop.simulator.switches(|switches| switches.storm = Storm::default());
+    shop.simulator.switches(|switches| switches.churn = Churn::default());
 
     // And by the clock, as users have it.
     for (name, _) in JOBS {
@@ -120,5 +120,5 @@ fn pg_cron_runs_syncs_and_views() {
     // An immediate shutdown ends a run without a word; nothing else failed.
     let failed = "SELECT error FROM pancake.sync_runs WHERE status = 'failed' AND sqlstate <> '57P01'";
     assert_eq!(session.column(failed).unwrap(), Vec::<String>::new());
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }

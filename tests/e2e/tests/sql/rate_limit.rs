@@ -121,7 +121,7 @@ fn eight_sessions_of_two_databases_share_one_budget_and_use_it() {
     let (requests, throttled) = (stats[0].as_deref().unwrap(), stats[1].as_deref());
     assert!(requests.parse::<usize>().unwrap() >= 32, "both databases count: {requests}");
     assert_eq!((throttled, stats[2].as_deref()), (Some("0"), Some("5.0")));
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]
@@ -273,14 +273,14 @@ fn new_tls_connections_keep_the_spacing() {
         let connections: std::collections::BTreeSet<_> = log.iter().map(|entry| entry.connection).collect();
         assert_eq!((log.len(), connections.len()), (12, 12));
     });
-    assert_eq!(simulator.complaints(), Vec::<String>::new());
+    assert_eq!(simulator.violations(), Vec::<String>::new());
 }
 
 // ---------------------------------------------------------------------------------------------------------------
 // The files
 // ---------------------------------------------------------------------------------------------------------------
 
-const FILES: [&str; 2] = ["pancake_fdw.meter", "pancake_fdw.stats"];
+const FILES: [&str; 2] = ["pancake_fdw.limiter", "pancake_fdw.stats"];
 
 fn folder(cluster: &Cluster) -> PathBuf {
     cluster.data_dir().join("pg_stat_tmp")
@@ -342,7 +342,7 @@ fn a_damaged_or_foreign_file_is_replaced() {
             assert_eq!((mended.len(), &mended[..64]), (whole.len(), &whole[..64]), "{what}: {name}");
         }
     }
-    shop.honest().unwrap();
+    shop.assert_no_violations().unwrap();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Decides what happens on a page while it is being read: scripted events, and a storm of them by
+//! Decides what happens on a page while it is being read: scripted events, and a churn of them by
 //! chance. How a row changes is left to the page.
 
 use crate::clock::Micros;
@@ -57,18 +57,18 @@ pub fn blow(page: &mut Page, cursor: Option<&str>, now: Micros, switches: &Switc
     for event in page.script.due() {
         befall(page, event, cursor, now, switches);
     }
-    let storm = switches.storm;
+    let churn = switches.churn;
     let several = |page: &mut Page, average: f64, event: &Event| {
         for _ in 0..page.dice.times(average) {
             befall(page, event.clone(), cursor, now, switches);
         }
     };
-    several(page, storm.cursor_messages, &Event::Message(Target::Cursor));
-    several(page, storm.cursor_deletes, &Event::Delete(Target::Cursor));
-    several(page, storm.messages, &Event::Message(Target::Random));
-    several(page, storm.deletes, &Event::Delete(Target::Random));
-    several(page, storm.retags, &Event::Retag(Target::Random, vec![61, 66]));
-    several(page, storm.creates, &Event::Create("INBOX".to_owned()));
+    several(page, churn.cursor_messages, &Event::Message(Target::Cursor));
+    several(page, churn.cursor_deletes, &Event::Delete(Target::Cursor));
+    several(page, churn.messages, &Event::Message(Target::Random));
+    several(page, churn.deletes, &Event::Delete(Target::Random));
+    several(page, churn.retags, &Event::Retag(Target::Random, vec![61, 66]));
+    several(page, churn.creates, &Event::Create("INBOX".to_owned()));
 }
 
 /// Brings about what is due with this messages request, before it is answered.
