@@ -26,11 +26,12 @@ CREATE FUNCTION sync_condition(job sync_job, shape record, read_at timestamptz) 
                 format('t.%1$I IS NULL OR t.%1$I OPERATOR(pg_catalog.<) EXCLUDED.%1$I '
                        'OR (t.%1$I OPERATOR(pg_catalog.=) EXCLUDED.%1$I%2$s) AND ', shape.version,
                        CASE WHEN shape.has_synced THEN format(
-                           ' OR t.%I OPERATOR(pg_catalog.>) pancake.sync_server_time()', shape.version) END) END,
+                           ' OR t.%I OPERATOR(pg_catalog.>) $2', shape.version) END) END,
             CASE WHEN shape.has_synced THEN
                 format('(t.synced_at IS NULL OR t.synced_at OPERATOR(pg_catalog.<=) %L::pg_catalog.timestamptz)', read_at)
                 ELSE 'true' END,
             ') AND (', shape.unlike,
+            CASE WHEN shape.has_page AND shape.key = 'id' THEN ' OR t.page_id IS NULL' END,
             CASE WHEN shape.has_removed THEN ' OR t.removed_at IS NOT NULL' END, ')');
     END $$;
 COMMENT ON FUNCTION sync_condition(sync_job, record, timestamptz) IS 'internal: which stored rows are written over';
@@ -51,6 +52,7 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
             CASE WHEN shape.has_page THEN format(', %L', job.page_id) END,
             CASE WHEN shape.has_synced THEN ', pg_catalog.clock_timestamp()' END,
             ' FROM ', rows, ' AS s ORDER BY s.id ON CONFLICT (', shape.key, ') DO UPDATE SET ', shape.assignments,
+            CASE WHEN shape.has_page AND shape.key = 'id' THEN ', page_id = EXCLUDED.page_id' END,
             CASE WHEN shape.has_synced THEN ', synced_at = EXCLUDED.synced_at' END,
             CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
             ' WHERE ', pancake.sync_condition(job, shape, read_at));
@@ -153,7 +155,8 @@ CREATE FUNCTION sync_head(
             EXIT WHEN is_end;
             IF true <> ALL (due[seen - 7:]) THEN
                 EXECUTE unlike INTO differing
-                USING rows[cardinality(rows) + 1 - cardinality(array_remove(wanted[seen - 7:], false)):];
+                USING rows[cardinality(rows) + 1 - cardinality(array_remove(wanted[seen - 7:], false)):],
+                    pancake.sync_server_time();
                 EXIT WHEN coalesce(differing, 0) = 0;
             END IF;
             beyond := CASE WHEN true = ANY (due[began + 1:]) THEN 0 ELSE beyond + 1 END;
@@ -177,13 +180,15 @@ CREATE FUNCTION sync_head_list(job sync_job, list regclass, row_of_list text) RE
     AS $$
     DECLARE
         since CONSTANT timestamptz := CASE WHEN job.kind = 'delta' THEN job.since ELSE 'infinity' END;
+        -- A conversation that began long ago may have the newest message.
+        wanted_since CONSTANT timestamptz := CASE WHEN job.list IS NULL THEN job.first_since END;
     BEGIN
         RETURN format('SELECT %s AS row, s.id::pg_catalog.text AS id, s.updated_at AS at, '
             's.updated_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz '
             'OR s.inserted_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz AS is_due, '
             's.updated_at OPERATOR(pg_catalog.>=) %2$L::pg_catalog.timestamptz '
             'OR s.inserted_at OPERATOR(pg_catalog.>=) %3$L::pg_catalog.timestamptz AS is_wanted FROM %4$s AS s%5$s',
-            row_of_list, since, coalesce(job.first_since, '-infinity'), pancake.sync_name(list),
+            row_of_list, since, coalesce(wanted_since, '-infinity'), pancake.sync_name(list),
             pancake.sync_bounds('s', 'updated_at', NULL, job.high));
     END $$;
 COMMENT ON FUNCTION sync_head_list(sync_job, regclass, text) IS 'internal: the query of a head';
@@ -264,7 +269,7 @@ CREATE FUNCTION sync_write(
         alive := witnesses IS NULL OR coalesce(alive, false);
         written := 0;
         IF alive AND ids IS NOT NULL THEN
-            EXECUTE upsert USING batch;
+            EXECUTE upsert USING batch, pancake.sync_server_time();
             GET DIAGNOSTICS written = ROW_COUNT;
         END IF;
     END $$;

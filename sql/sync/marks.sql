@@ -31,6 +31,7 @@ CREATE TABLE sync_marks (
     last_error_at       timestamptz,
     last_error          text,
     witnesses           text[],                             -- ids of the newest row, one between, the oldest
+    sorted              boolean     NOT NULL DEFAULT false, -- the backfill's last batch was read by a Sort
     known_to            timestamptz,                        -- of threads, where that is before a delta begins: see there
     forgotten           boolean     NOT NULL DEFAULT false, -- reset: sync_sweep deletes the row
     PRIMARY KEY (target, page_id)
@@ -93,9 +94,10 @@ CREATE POLICY writers ON sync_log
 -- would fail.
 GRANT SELECT ON sync_marks, sync_log TO PUBLIC;
 GRANT INSERT (target, page_id, object, source, mark, backfilled_to, backfill_from, backfill_done, first_since,
-              last_success_at, last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, known_to),
+              last_success_at, last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, sorted,
+              known_to),
       UPDATE (object, source, mark, backfilled_to, backfill_from, backfill_done, first_since, last_success_at,
-              last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, known_to, forgotten)
+              last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, sorted, known_to, forgotten)
     ON sync_marks TO PUBLIC;
 GRANT INSERT (target, page_id, kind, status, started_at, ended_at, seen, inserted, updated, unchanged, removed, requests,
               sqlstate, error),
@@ -397,7 +399,7 @@ CREATE FUNCTION sync_remember(marks sync_marks) RETURNS void
             backfill_from = marks.backfill_from, backfill_done = marks.backfill_done,
             first_since = marks.first_since, last_success_at = marks.last_success_at,
             last_reread_at = marks.last_reread_at, last_full_rescan_at = marks.last_full_rescan_at,
-            witnesses = marks.witnesses, known_to = marks.known_to
+            witnesses = marks.witnesses, sorted = coalesce(marks.sorted, false), known_to = marks.known_to
         WHERE m.target = marks.target AND m.page_id = marks.page_id AND NOT m.forgotten;
     END $$;
 COMMENT ON FUNCTION sync_remember(sync_marks) IS 'internal: moves the marks';
@@ -414,7 +416,7 @@ CREATE FUNCTION sync_reset(target regclass, page_id text DEFAULT NULL) RETURNS v
         UPDATE pancake.sync_marks m
         SET forgotten = true, mark = NULL, backfilled_to = NULL, backfill_done = false, last_success_at = NULL,
             last_reread_at = NULL, last_full_rescan_at = NULL, last_error_at = NULL, last_error = NULL,
-            witnesses = NULL, known_to = NULL
+            witnesses = NULL, sorted = false, known_to = NULL
         WHERE m.target = sync_reset.target AND m.page_id = coalesce(sync_reset.page_id, m.page_id);
         PERFORM pancake.sync_sweep();
     END $$;

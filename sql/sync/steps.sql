@@ -131,7 +131,8 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.newest := NULL;
         job.census := NULL;
         job.high := NULL;
-        job.dated := NULL;
+        -- Of a backfill that goes on, whether its last batch was sorted.
+        job.dated := CASE WHEN job.phase = 'past' AND marks.sorted THEN false END;
         job.seam := NULL;
         job.since := pancake.sync_since(job, marks);
         IF job.kind = 'reread' THEN
@@ -211,7 +212,8 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
                 HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', job.target, current_user);
         END IF;
         -- Raises Postgres's own error if something is missing that the statements of this job need.
-        EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now());
+        EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now())
+        USING NULL::text[], now();
         marks := pancake.sync_marks_of(job, false);
         IF marks.object <> job.object THEN
             RAISE object_not_in_prerequisite_state USING
@@ -281,7 +283,9 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
                 job.seam := NULL;
                 marks := pancake.sync_marks_of(job, true);
                 marks.backfilled_to := CASE WHEN job.phase = 'all' THEN marks.backfilled_to END;
-                PERFORM pancake.sync_remember(marks);
+                IF marks.target IS NOT NULL THEN
+                    PERFORM pancake.sync_remember(marks);
+                END IF;
             END IF;
             job.dated := pancake.sync_is_dated(coalesce(job.list, job.source));
         END IF;
@@ -293,6 +297,8 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             -- A walk that is cut into pieces, to be quick, costs a request or two more.
             PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
         END IF;
+        -- A time that goes into a column of type text or jsonb is written alike by every caller.
+        PERFORM set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true);
         job.edge := pancake.sync_edge(job);
         job.statement := CASE
             WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, walk.changed, marks.witnesses)
@@ -423,7 +429,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                 IF job.kind = 'backfill' THEN
                     -- Where all of them are dated ahead, the time of the reply is earlier than
                     -- theirs.
-                    marks.mark := coalesce(result.newest, CASE WHEN result.seen > 0 THEN
+                    marks.mark := coalesce(result.newest, CASE WHEN result.walked > 0 THEN
                         least(job.began_at, pancake.sync_server_time()) END);
                 END IF;
                 job.phase := CASE
@@ -451,6 +457,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
                     marks.backfill_done := false;
                 END IF;
             WHEN 'past' THEN
+                marks.sorted := NOT job.dated;
                 IF walk.walk = 'slices' AND marks.mark IS NULL THEN
                     marks.mark := result.newest;
                     marks.witnesses := CASE WHEN kept IS NOT NULL THEN ARRAY[kept[1], NULL, NULL] END;

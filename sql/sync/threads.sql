@@ -41,7 +41,7 @@ COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversati
 -- Which of the conversations that are walked in the order of a time are wanted, for the others are
 -- known.
 CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
         SELECT CASE job.phase
@@ -54,9 +54,14 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
             ELSE concat('true',
                 ' AND c.updated_at OPERATOR(pg_catalog.<) '
                     || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::pg_catalog.timestamptz',
-                ' AND c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since)
-                    || '::pg_catalog.timestamptz')
+                ' AND (c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since)
+                    || '::pg_catalog.timestamptz'
+                    -- Unless it shows an older time than its newest message has.
+                    || CASE WHEN job.kind = 'full' THEN format(
+                        ' OR EXISTS (SELECT FROM %s t WHERE t.%I OPERATOR(pg_catalog.=) c.id)',
+                        pancake.sync_name(job.target), w.thread) ELSE '' END || ')')
         END
+        FROM pancake.sync_walk(job.object) w
     $$;
 COMMENT ON FUNCTION sync_wanted(sync_job) IS 'internal: whose messages a step reads';
 
@@ -102,7 +107,7 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
                 'ROWS FROM (pg_catalog.unnest(h.ids), pg_catalog.unnest(h.times), pg_catalog.unnest(h.due)) '
                 'WITH ORDINALITY AS i (id, at, is_due, place)), '
                 'l AS (SELECT h.lowest, h.newest, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS walked, '
-                '(SELECT pg_catalog.array_agg(c.id) FROM c WHERE c.at OPERATOR(pg_catalog.<=) h.lowest) AS seam FROM h)',
+                '(SELECT pg_catalog.array_agg(c.id) FROM c WHERE c.wanted AND c.at OPERATOR(pg_catalog.<=) h.lowest) AS seam FROM h)',
                 pancake.sync_head_list(job, job.list, 's.id::pg_catalog.text'), job.batch,
                 CASE WHEN job.kind = 'delta' THEN
                     'i.is_due OR coalesce(i.at OPERATOR(pg_catalog.<) pg_catalog.max(i.at) OVER (ORDER BY i.place '

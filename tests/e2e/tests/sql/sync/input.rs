@@ -199,7 +199,7 @@ fn roles_that_may_not() {
         SYNC,
         "SELECT pancake.sync_reset('crm.conversations')",
         "SELECT pancake.sync_remember(ROW('crm.conversations', '100000000000001', 'conversations', 'shop.conversations',
-             now(), now(), NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false)::pancake.sync_marks)",
+             now(), now(), NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false)::pancake.sync_marks)",
         "SELECT pancake.sync_log_step(1, 'failed', 1, 1, 1, 1, 1)",
         "DELETE FROM pancake.sync_marks",
         "DELETE FROM pancake.sync_log",

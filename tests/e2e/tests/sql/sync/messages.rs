@@ -360,6 +360,20 @@ fn the_first_run_may_be_bounded() {
     assert!(page.message(&ids[350]) && page.message("old"));
     session.execute(LATER).unwrap();
     assert_eq!(differences(&mut session, "messages", &recent), Vec::<String>::new());
+    // So does one that shows an old time, among more that changed than a reply lists.
+    shop.simulator.advance(Duration::from_secs(3_600));
+    let ids = page.ids();
+    let is_old = |session: &mut Session, id: &String| {
+        let sql = format!("SELECT inserted_at < '{since}' FROM shop.conversations WHERE id = '{id}'");
+        session.one(&sql).unwrap() == "t"
+    };
+    let frozen: Vec<_> = page.frozen().into_iter().filter(|id| is_old(&mut session, id)).take(2).collect();
+    let others: Vec<_> = ids.iter().filter(|id| !frozen.contains(id)).take(120).collect();
+    others[..90].iter().for_each(|id| assert!(page.message(id)));
+    assert!(frozen.len() == 2 && frozen.iter().all(|id| page.message(id)));
+    others[90..].iter().for_each(|id| assert!(page.message(id)));
+    session.execute(LATER).unwrap();
+    assert_eq!(differences(&mut session, "messages", &recent), Vec::<String>::new());
     page.delete("old");
     session.execute("DELETE FROM crm.messages WHERE id = (SELECT max(id) FROM crm.messages WHERE conversation_id <> 'old')").unwrap();
     session.execute(&call("messages", ", full_rescan => true")).unwrap();
