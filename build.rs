@@ -1,4 +1,4 @@
-//! Passes the version of pgrx to the library, for `pancake.version()`.
+//! This script passes the version of pgrx to the library, for `pancake.version()`.
 
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");

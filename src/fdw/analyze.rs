@@ -1,5 +1,5 @@
-//! ANALYZE: a sample of the page within a small budget of requests. How it is drawn:
-//! `pancake::scan::sample`.
+//! This module implements ANALYZE: a sample of the page within a small budget of requests. How it
+//! is drawn: `pancake::scan::sample`.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Several pages at once: how an Append drives the scans of partitions, or of the arms of a UNION
-//! ALL, together.
+//! This module reads several pages at once: how an Append drives the scans of partitions, or of the
+//! arms of a UNION ALL, together.
 //!
 //! The Append asks each scan for a row; one that has none yet is *pending*. When all are, the
 //! Append waits, and asks again when it is woken. All scans of a backend share one wake event, so

@@ -1,6 +1,6 @@
-//! What side of a clause is a column: the column itself, or a day, month or local time made of a
-//! time column. It decides how far the time may lie from what the function makes of it; operators
-//! are `quals`' matter.
+//! This module finds the side of a clause that is a column: the column itself, or a day, month or
+//! local time made of a time column. It decides how far the time may lie from what the function
+//! makes of it; operators are `quals`' matter.
 
 use pancake::plan::filter::{Filterable, Slack};
 use pancake::schema::catalogue::Object;

@@ -1,5 +1,6 @@
-//! `pancake.doctor(server)`: what keeps the page from being asked, or what the examination in
-//! `pancake::doctor` found, as JSON. Only that there is no such server is an error.
+//! This module implements `pancake.doctor(server)`: what keeps the page from being asked, or what
+//! the examination in `pancake::doctor` found, as JSON. Only that there is no such server is an
+//! error.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! EXPLAIN: what is sent and why not, how many requests, and with ANALYZE what it really took.
-//! It needs neither network nor user mapping.
+//! This module writes the lines of EXPLAIN: what is sent and why not, how many requests, and with
+//! ANALYZE what it really took. It needs neither network nor user mapping.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

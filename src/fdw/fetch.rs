@@ -1,5 +1,6 @@
-//! The backend's side of a scan that runs in the worker thread: it is prepared, its batches are
-//! ordered and awaited, and it shows how far it is. What becomes of the rows is `scan`'s matter.
+//! This module is the backend's side of a scan that runs in the worker thread: it is prepared, its
+//! batches are ordered and awaited, and it shows how far it is. What becomes of the rows is
+//! `scan`'s matter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};

@@ -1,6 +1,6 @@
-//! The C functions behind the views and functions of the schema `pancake`. They return JSON, and of
-//! the work of other roles only what the current role may see. What that is, is left to
-//! `pg::rights`.
+//! This module holds the C functions behind the views and functions of the schema `pancake`. They
+//! return JSON, and of the work of other roles only what the current role may see. What that is, is
+//! left to `pg::rights`.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,6 +1,7 @@
-//! The table of callbacks that Postgres asks for, and the C entry points of SQL functions. What is
-//! left null Postgres refuses or does itself: writing, direct modification, parallel scans. (A scan
-//! that may run in parallel is never driven together with others by an Append.)
+//! This module fills the table of callbacks that Postgres asks for, and the C entry points of SQL
+//! functions. What is left null Postgres refuses or does itself: writing, direct modification,
+//! parallel scans. (A scan that may run in parallel is never driven together with others by an
+//! Append.)
 
 use pgrx::{PgBox, pg_guard, pg_sys};
 

@@ -1,4 +1,5 @@
-//! IMPORT FOREIGN SCHEMA pancake: a CREATE FOREIGN TABLE for each object of the catalogue.
+//! This module implements IMPORT FOREIGN SCHEMA pancake: a CREATE FOREIGN TABLE for each object of
+//! the catalogue.
 
 use pancake::error::{Error, Kind, Result};
 use pancake::options::suggest::closest;

@@ -1,5 +1,5 @@
-//! What Postgres asks of a foreign data wrapper. Callbacks are thin: arguments in, one safe call,
-//! result out.
+//! This module implements what Postgres asks of a foreign data wrapper. Callbacks are thin:
+//! arguments in, one safe call, result out.
 
 mod analyze;
 mod append;

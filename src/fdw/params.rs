@@ -1,4 +1,4 @@
-//! Operands → values: evaluated when the scan really starts, never in planning or in Begin.
+//! This module evaluates operands: when the scan really starts, never in planning or in Begin.
 //! What the values mean for the requests: `pancake::plan::request`.
 
 use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};

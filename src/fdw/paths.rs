@@ -1,5 +1,5 @@
-//! The ways to scan a foreign table: as it is cheapest, in the server's order, or with values from
-//! the other side of a join. What a way costs is counted in requests.
+//! This module finds the ways to scan a foreign table: as it is cheapest, in the server's order, or
+//! with values from the other side of a join. What a way costs is counted in requests.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What a plan carries from the planner to the executor: data that Postgres can copy, never a
-//! pointer. A cached plan is copied and outlives the planner's memory by days.
+//! This module packs what a plan carries from the planner to the executor: data that Postgres can
+//! copy, never a pointer. A cached plan is copied and outlives the planner's memory by days.
 
 use pancake::plan::filter::Filter;
 use pancake::schema::catalogue::Object;

@@ -1,6 +1,6 @@
-//! Clauses of a query → filters. It decides which clause can be sent and why another cannot; what
-//! becomes of a filter is decided in `pancake::plan::filter`. Every clause stays in Postgres's own
-//! check.
+//! This module turns clauses of a query into filters. It decides which clause can be sent and why
+//! another cannot; what becomes of a filter is decided in `pancake::plan::filter`. Every clause
+//! stays in Postgres's own check.
 
 use pancake::plan::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
 use pgrx::pg_sys;

@@ -1,5 +1,5 @@
-//! Planning a foreign table: how large it is, and the plan itself. The ways to scan it are in
-//! `paths`, which clauses help in `quals`, what the plan carries in `private`.
+//! This module plans a foreign table: how large it is, and the plan itself. The ways to scan it are
+//! in `paths`, which clauses help in `quals`, what the plan carries in `private`.
 
 use pancake::plan::filter::{Comparison, Filterable, Verdict};
 use pancake::plan::request::fate;

@@ -1,6 +1,6 @@
-//! Running a foreign scan: begin, rows one by one, again, end. Batches come from the worker thread
-//! as they are wanted; nothing is asked before the first row is. How an Append drives several scans
-//! at once: `append`.
+//! This module runs a foreign scan: begin, rows one by one, again, end. Batches come from the
+//! worker thread as they are wanted; nothing is asked before the first row is. How an Append drives
+//! several scans at once: `append`.
 
 use std::sync::Arc;
 

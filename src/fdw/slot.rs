@@ -1,5 +1,5 @@
-//! Cells → datums of the declared types. Documented types have a short way; any other goes through
-//! its text input.
+//! This module turns cells into datums of the declared types. Documented types have a short way;
+//! any other goes through its text input.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Checks options when an object is created or altered. What is valid: `pancake::options::table`;
-//! which roles may set it is checked here.
+//! This module checks options when an object is created or altered. What is valid:
+//! `pancake::options::table`; which roles may set it is checked here.
 
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{self, Permission, Place};

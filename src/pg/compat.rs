@@ -1,4 +1,4 @@
-//! The differences between the supported majors of Postgres, each in one place.
+//! This module holds the differences between the supported majors of Postgres, each in one place.
 
 use pgrx::pg_sys;
 

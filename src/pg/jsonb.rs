@@ -1,7 +1,7 @@
-//! JSON → jsonb in the form that Postgres stores (`utils/jsonb.h`, unchanged since 9.4), for a
-//! third of what `jsonb_in` takes: on its way the row is the dearest value of all. What is rare is
-//! left to `jsonb_in`: numbers other than integers, nesting beyond serde_json's limit, whatever is
-//! malformed.
+//! This module turns JSON into jsonb in the form that Postgres stores (`utils/jsonb.h`, unchanged
+//! since 9.4), for a third of what `jsonb_in` takes: on its way the row is the dearest value of
+//! all. What is rare is left to `jsonb_in`: numbers other than integers, nesting beyond
+//! serde_json's limit, whatever is malformed.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Postgres's lists and strings as Rust's own. Nothing is allocated or freed on the Postgres side
-//! unless documented.
+//! This module presents Postgres's lists and strings as Rust's own. Nothing is allocated or freed
+//! on the Postgres side unless documented.
 
 use std::ffi::{CStr, CString, c_char};
 

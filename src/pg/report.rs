@@ -1,5 +1,5 @@
-//! An error of the domain, raised as Postgres raises errors; and notices. Its text is made in
-//! `pancake::error`.
+//! This module raises the errors of the domain as Postgres does, and sends notices. Their texts are
+//! made in `pancake::error`.
 
 use pancake::error::{Error, Kind};
 use pgrx::pg_sys::panic::ErrorReport;

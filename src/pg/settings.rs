@@ -1,4 +1,4 @@
-//! The settings (GUCs) of the extension.
+//! This module defines the settings (GUCs) of the extension.
 
 use std::time::Duration;
 

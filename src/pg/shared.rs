@@ -1,6 +1,6 @@
-//! Memory that all backends of the cluster share, without shared_preload_libraries: three files in
-//! `pg_stat_tmp`, mapped. `pancake::rate::limiter`, `pancake::stats` and
-//! `pancake::paging::verdicts` define the words.
+//! This module maps memory that all backends of the cluster share, without
+//! shared_preload_libraries: three files in `pg_stat_tmp`, mapped. `pancake::rate::limiter`,
+//! `pancake::stats` and `pancake::paging::verdicts` define the words.
 //!
 //! The limiter's file has a frozen layout, so that two releases may meet in it; statistics and
 //! progress have another, and so have verdicts on pages. `pg_stat_tmp` exists in all supported

@@ -1,5 +1,5 @@
-//! How a backend waits for its worker thread: on its latch and an eventfd, so that a cancel, a
-//! timeout or the death of the postmaster ends the wait at once.
+//! This module implements how a backend waits for its worker thread: on its latch and an eventfd,
+//! so that a cancel, a timeout or the death of the postmaster ends the wait at once.
 //!
 //! All scans of a backend share one eventfd: a thousand partitions would need a thousand of them,
 //! and there are 1,024 in all. A notification does not name its scan. So a scan takes the

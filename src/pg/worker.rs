@@ -1,5 +1,5 @@
-//! The one thread of a backend that talks HTTP. It never touches Postgres: it gets tasks and rings
-//! bells.
+//! This module is the one thread of a backend that does HTTP. It makes no call into Postgres: it
+//! receives tasks and fires the wake event.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;

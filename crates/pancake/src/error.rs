@@ -1,4 +1,4 @@
-//! What can go wrong, as a user sees it: SQLSTATE, message, DETAIL, HINT.
+//! This module defines the errors that a user sees: SQLSTATE, message, DETAIL, HINT.
 //! When to retry is decided in [`crate::reply::retry`]; how Postgres raises it, by the extension.
 
 use std::fmt;

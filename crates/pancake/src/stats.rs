@@ -1,5 +1,5 @@
-//! What is counted: per scan, per page over all sessions, and the scans that run now. Plain words
-//! that several processes may read while one writes; showing them is the extension's matter.
+//! This module counts: per scan, per page over all sessions, and the scans that run now. Plain
+//! words that several processes may read while one writes; showing them is the extension's matter.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;

@@ -1,13 +1,12 @@
-//! Times as Pancake writes them: naive UTC or zoned, 0–6 fractional digits, now and then a count of
-//! seconds or milliseconds since 1970 (API notes, section I); seconds in parameters. Columns and
-//! windows build on it; how Postgres stores a time is the extension's matter.
+//! This module reads and writes times as Pancake does: naive UTC or zoned, 0–6 fractional digits,
+//! now and then a count of seconds or milliseconds since 1970 (docs/api.md); seconds in parameters.
+//! Columns and windows build on it; how Postgres stores a time is the extension's matter.
 
 /// Microseconds since 1970-01-01 00:00:00 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub i64);
 
-/// The unit of `since` and `until`. Milliseconds there return nothing and no error (API notes,
-/// section B).
+/// The unit of `since` and `until`. Milliseconds there return nothing and no error (docs/api.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixSeconds(pub i64);
 

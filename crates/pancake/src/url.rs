@@ -1,5 +1,6 @@
-//! Addresses: which base URLs are allowed, how they are compared, and how a request's URL is built.
-//! What the parameters mean is decided by [`crate::plan::request`] and [`crate::paging::cursor`].
+//! This module handles addresses: which base URLs are allowed, how they are compared, and how a
+//! request's URL is built. What the parameters mean is decided by [`crate::plan::request`] and
+//! [`crate::paging::cursor`].
 
 use std::net::IpAddr;
 

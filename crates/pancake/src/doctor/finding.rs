@@ -1,4 +1,5 @@
-//! One line of the doctor, and the statement that stops a filter from being sent.
+//! This module defines one line of the doctor, and builds the statement that stops a filter from
+//! being sent.
 
 use crate::error::{Error, Kind};
 use crate::options::pushdown::Pushdown;

@@ -1,4 +1,5 @@
-//! Whether the other tables are joined by the columns that docs/reference.md names.
+//! This module checks whether the other tables are joined by the columns that docs/reference.md
+//! names.
 
 use std::collections::BTreeSet;
 

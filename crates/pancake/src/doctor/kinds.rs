@@ -1,5 +1,5 @@
-//! How `type` is read: one value, two at once in either spelling, and a value that no document
-//! lists.
+//! This module checks how `type` is read: one value, two at once in either spelling, and a value
+//! that no document lists.
 
 use super::finding::Finding;
 use super::known::{Known, Seen};

@@ -1,7 +1,8 @@
-//! The doctor: how a page really answers. It reads token, page and first replies, then makes small
-//! experiments with rows that are there, by the requests that scans send; at most 40 requests under
-//! the limiter, and nothing is changed. This module decides what is asked, and in which order; what
-//! the answers prove is decided by pure functions, a file for each subject.
+//! This module is the doctor: it examines how a page replies. It reads token, page and first
+//! replies, then makes small experiments with rows that are there, by the requests that scans send;
+//! at most 40 requests under the limiter, and nothing is changed. This module decides what is
+//! asked, and in which order; what the answers prove is decided by pure functions, a file for each
+//! subject.
 
 mod cursor;
 mod finding;

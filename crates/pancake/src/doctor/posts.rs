@@ -1,5 +1,5 @@
-//! How `post_ids` is read, of which no measurement is known: beside which type, in which spelling,
-//! and whether it gives rows of a post that are not comments.
+//! This module checks how `post_ids` is read, of which no measurement is known: beside which type,
+//! in which spelling, and whether it gives rows of a post that are not comments.
 
 use super::finding::Finding;
 use super::known::{Known, Seen};

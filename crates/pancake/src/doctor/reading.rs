@@ -1,4 +1,4 @@
-//! What the answer to a filter proves, measured against rows that are known.
+//! This module decides what the reply to a filter proves, measured against rows that are known.
 
 use std::collections::BTreeSet;
 

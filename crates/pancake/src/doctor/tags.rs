@@ -1,4 +1,4 @@
-//! How `tags` is read: one tag, and whether two mean both of them or either.
+//! This module checks how `tags` is read: one tag, and whether two mean both of them or either.
 
 use std::collections::BTreeMap;
 

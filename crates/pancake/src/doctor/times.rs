@@ -1,5 +1,5 @@
-//! How `since` and `until` are read: whether they hold the second that they name, how finely, and
-//! on which column.
+//! This module checks how `since` and `until` are read: whether they hold the second that they
+//! name, how finely, and on which column.
 
 use super::finding::{Finding, Status};
 use super::known::{Known, Seen};

@@ -1,5 +1,5 @@
-//! A reply's body as it comes in pieces: inflated into one buffer, and never larger than the limit.
-//! What is in it is read by [`crate::reply::envelope`].
+//! This module reads a reply's body as it comes in pieces: inflated into one buffer, and never
+//! larger than the limit. What is in it is read by [`crate::reply::envelope`].
 //!
 //! reqwest's own decompression hands out 4 kB at a time, through four layers; here a body of 200 kB
 //! is written once.
@@ -9,7 +9,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::error::{Error, Result};
 use crate::memory;
 
-/// Room for sixty conversations (API notes, section B), so that a body seldom has to be moved.
+/// Room for sixty conversations (docs/api.md), so that a body seldom has to be moved.
 const USUAL: usize = 256 << 10;
 /// The largest window that gzip has.
 const WINDOW_BITS: u8 = 15;

@@ -1,5 +1,5 @@
-//! HTTP: one client per backend, connections kept alive, replies read under a limit. What a reply
-//! means is in [`crate::reply::envelope`]; when a request may leave, by
+//! This module is the HTTP client: one per backend, connections kept alive, replies read under a
+//! limit. What a reply means is in [`crate::reply::envelope`]; when a request may leave, by
 //! [`crate::http::connection`].
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! One connection to the API, one request at a time, so that a request leaves the moment its grant
-//! is spent.
+//! This module is one connection to the API, one request at a time, so that a request leaves the
+//! moment its grant is spent.
 //!
 //! A new TLS connection takes 200–300 ms: a grant spent before it is open would arrive late, and
 //! push the requests behind it into the next window. So the grant is taken after the connection

@@ -1,5 +1,5 @@
-//! How a chain's next request is addressed: path and parameters. What to ask is decided by
-//! [`crate::paging::pager`].
+//! This module builds the address of a chain's next request: path and parameters. What to ask is
+//! decided by [`crate::paging::pager`].
 
 use crate::paging::cursor;
 use crate::paging::pager::Ask;

@@ -1,5 +1,5 @@
-//! Which servers are trusted: those that the system's CAs vouch for, and those of the CAs in the
-//! option `ca_file`. Connections are opened by [`crate::http::client`].
+//! This module decides which servers are trusted: those that the system's CAs vouch for, and those
+//! of the CAs in the option `ca_file`. Connections are opened by [`crate::http::client`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,6 +1,6 @@
-//! One value of a row on its way to Postgres, and the readers of loosely typed JSON. Which key
-//! feeds which column is in [`crate::schema::column`]; how a cell becomes a datum, by the
-//! extension.
+//! This module defines one value of a row on its way to Postgres, and the readers of loosely typed
+//! JSON. Which key feeds which column is in [`crate::schema::column`]; how a cell becomes a datum,
+//! by the extension.
 
 use std::borrow::Cow;
 
@@ -126,7 +126,7 @@ pub fn birthday(raw: Raw<'_>) -> Cell<'_> {
 }
 
 /// Whether two ids name the same page: one of them may lack the channel's prefix (`zl_`, `ttm_` …;
-/// API notes, section I).
+/// docs/api.md).
 pub fn is_same_page(one: &str, other: &str) -> bool {
     without_channel(one) == without_channel(other)
 }

@@ -1,6 +1,6 @@
-//! The cells of a row on their way to Postgres, packed: two allocations, however many texts there
-//! are. They are made in the worker's thread and freed in the backend's, which is dear by the
-//! piece. A cell is defined in [`crate::json::cell`].
+//! This module packs the cells of a row on their way to Postgres: two allocations, however many
+//! texts there are. They are made in the worker's thread and freed in the backend's, which is dear
+//! by the piece. A cell is defined in [`crate::json::cell`].
 
 use std::borrow::Cow;
 

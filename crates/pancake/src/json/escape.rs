@@ -1,5 +1,5 @@
-//! What JSON allows and Postgres does not: `\u0000` and lone surrogates; and JSON pointers into a
-//! row. Everything else about JSON is serde_json's.
+//! This module handles what JSON allows and Postgres does not: `\u0000` and lone surrogates; and
+//! JSON pointers into a row. Everything else about JSON is serde_json's.
 
 use std::borrow::Cow;
 

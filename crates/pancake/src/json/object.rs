@@ -1,7 +1,7 @@
-//! The keys of a JSON object, found in one pass, their values unread: what a row of any list is
-//! until a column is asked for. Any key may be missing, null or of another type tomorrow. Which key
-//! feeds which column is in [`crate::schema::column`], what is made of a value in
-//! [`crate::json::cell`].
+//! This module finds the keys of a JSON object in one pass, and leaves their values unread: what a
+//! row of any list is until a column is asked for. Any key may be missing, null or of another type
+//! tomorrow. Which key feeds which column is in [`crate::schema::column`], what is made of a value
+//! in [`crate::json::cell`].
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,6 @@
-//! The list of a user's pages without what may be secret, at whatever depth: Pancake's reply holds
-//! the tokens of all of them. Which lists need it is decided where replies are fetched.
+//! This module copies the list of a user's pages without what may be secret, at whatever depth:
+//! Pancake's reply holds the tokens of all of them. Which lists need it is decided where replies
+//! are fetched.
 
 use serde_json::value::RawValue;
 

@@ -1,4 +1,4 @@
-//! The option `pushdown`: which columns' clauses a server or table lets out.
+//! This module is the option `pushdown`: which columns' clauses a server or table lets out.
 
 use crate::options::suggest::closest;
 use crate::plan::filter::Filterable;

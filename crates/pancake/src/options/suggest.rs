@@ -1,4 +1,5 @@
-//! What a mistyped name probably means. Which names are valid is the caller's matter.
+//! This module finds the name that a mistyped one probably means. Which names are valid is the
+//! caller's matter.
 
 /// The candidate that a mistyped name most probably means, if one is near enough.
 pub fn closest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {

@@ -1,6 +1,6 @@
-//! Every option of the wrapper: where it stands, what it takes, what it is by default. The
-//! validator, its HINTs, the readers of servers and tables, and the table of docs/reference.md all
-//! come from [`OPTIONS`].
+//! This module lists every option of the wrapper: where it stands, what it takes, what it is by
+//! default. The validator, its HINTs, the readers of servers and tables, and the table of
+//! docs/reference.md all come from [`OPTIONS`].
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Which token opens a page: the mapping's own, or the line of that page in a token file.
-//! Reading the file and the right to read it are the extension's matter.
+//! This module finds the token of a page: the mapping's own, or the line of that page in a token
+//! file. Reading the file and the right to read it are the extension's matter.
 
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;

@@ -1,5 +1,5 @@
-//! Durations and sizes as server options write them: a number and a unit, as in postgresql.conf.
-//! Which option takes which is in [`crate::options::table`].
+//! This module reads durations and sizes as server options write them: a number and a unit, as in
+//! postgresql.conf. Which option takes which is in [`crate::options::table`].
 
 use std::time::Duration;
 

@@ -84,18 +84,17 @@ pub enum End {
     FoundAll,
 }
 
-/// A server's batch is never larger than this (API notes, section B).
+/// A server's batch is never larger than this (docs/api.md).
 pub const FULL_BATCH: usize = 60;
 /// Lengths of replies that may be the limit of a server. A list of such a length is not taken for
 /// whole before a cursor has been seen to work.
 const LIKELY_BATCHES: [usize; 5] = [10, 20, 25, 30, 50];
-/// The last second that a server cannot take for milliseconds, in the year 5138 (API notes, section
-/// B). No row is so late, so a later bound is as good as none.
+/// The last second that a server cannot take for milliseconds, in the year 5138 (docs/api.md).
+/// No row is so late, so a later bound is as good as none.
 pub const LAST_SECOND: i64 = 99_999_999_999;
-/// The widest window: windows of a month were refused, and 28 days can be a month (API notes,
-/// section I).
+/// The widest window: windows of a month were refused, and 28 days can be a month (docs/api.md).
 pub const WIDTH_SECONDS: i64 = 27 * 86_400;
-/// No client sends an `until` near now or beyond (API notes, section I), so none nearer than this
+/// No client sends an `until` near now or beyond (docs/api.md), so none nearer than this
 /// is sent here.
 const RECENT_SECONDS: i64 = 86_400;
 /// By `updated_at` a walk begins so far above its upper bound.

@@ -1,6 +1,6 @@
-//! Walks by `updated_at` over random loose lists: rows show older times than that of their place,
-//! batches are short, cursors are refused, requests fail. What matches comes once, or the walk
-//! fails.
+//! This module tests walks by `updated_at` over random loose lists: rows show older times than that
+//! of their place, batches are short, cursors are refused, requests fail. What matches comes once,
+//! or the walk fails.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Which rows of a walk were handed out already.
+//! This module records which rows of a walk were handed out already.
 //!
 //! By `updated_at` by their ids alone, because a row may show any older time. By `inserted_at` a
 //! row never changes its time, and none stands more than a place too low: the rows of the last

@@ -1,4 +1,5 @@
-//! Ids that came already, as 128-bit hashes: a few bytes a row, whatever the ids are like.
+//! This module is the set of ids that came already, as 128-bit hashes: a few bytes a row, whatever
+//! the ids are like.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;

@@ -1,5 +1,5 @@
 //! This module walks the messages of one conversation, newest first: it decides what to ask next
-//! and what a reply proves (API notes, sections D and I).
+//! and what a reply proves (docs/api.md).
 //!
 //! A request skips so many of the newest messages (`current_count`). A message that arrives between
 //! two requests shifts all others down, one that is deleted shifts those below it up, and in both

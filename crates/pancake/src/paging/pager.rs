@@ -1,6 +1,6 @@
-//! One chain on its way to its end, whatever the paging of its list: what to ask next, and what a
-//! reply proves. Each way of paging has a file of its own; parameters are made of an [`Ask`] by
-//! [`crate::http::endpoint`].
+//! This module is the pager of one chain, whatever the pagination of its list: what to ask next,
+//! and what a reply proves. Each way of paging has a file of its own; parameters are made of an
+//! [`Ask`] by [`crate::http::endpoint`].
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! A list that comes in numbered batches of a window of time: what to ask next, and what a reply
-//! proves (API notes, sections E and I). Numbers shift while rows come and go, so a window counts
+//! This module pages a list that comes in numbered batches of a window of time: what to ask next,
+//! and what a reply proves (docs/api.md). Numbers shift while rows come and go, so a window counts
 //! only if all of it came in one reply.
 //!
 //! 1. The first request is for the whole window of the query, and its `total` gives how much there
@@ -46,7 +46,7 @@ const SHORTEST_BATCH: usize = 20;
 /// today.
 const AHEAD_SECONDS: i64 = 13 * 86_400;
 
-/// Clients send times up to the end of today, in Vietnam (API notes, section I).
+/// Clients send times up to the end of today, in Vietnam (docs/api.md).
 const OFFSET_SECONDS: i64 = 7 * 3_600;
 const DAY_SECONDS: i64 = 86_400;
 

@@ -1,5 +1,6 @@
-//! Small lists in numbered batches: every row that kept existing comes exactly once, whatever moves
-//! between the requests and however the server reads what is not documented.
+//! This module checks every small list in numbered batches: every row that kept existing comes
+//! exactly once, whatever moves between the requests and however the server reads what is not
+//! documented.
 
 use super::*;
 use crate::time::Micros;

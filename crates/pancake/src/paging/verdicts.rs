@@ -1,6 +1,7 @@
-//! What a page was seen to refuse, whether its list was seen out of order, and whether rows stand
-//! at its bottom for want of a time: a few words of shared memory for all sessions, so that only
-//! the first statement pays for a form of request that the page does not take.
+//! This module remembers what a page was seen to refuse, whether its list was seen out of order,
+//! and whether rows stand at its bottom for want of a time: a few words of shared memory for all
+//! sessions, so that only the first statement pays for a form of request that the page does not
+//! take.
 //!
 //! A refusal is remembered if it names the form, or if the form failed in two scans within an hour
 //! while another succeeded. It is tried again by one scan after an hour. A wrong verdict costs

@@ -1,5 +1,6 @@
-//! Filters: the clauses of a query that the API can help with. Turning Postgres's clauses into
-//! filters is the extension's matter; turning filters into requests, [`crate::plan::request`]'s.
+//! This module defines filters: the clauses of a query that the API can help with. Turning
+//! Postgres's clauses into filters is the extension's matter; turning filters into requests,
+//! [`crate::plan::request`]'s.
 
 use serde::{Deserialize, Serialize};
 

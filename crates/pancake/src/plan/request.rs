@@ -1,5 +1,6 @@
-//! The request plan: a union of chains, bound from filters and the values of their operands.
-//! It decides what is asked; how one chain is walked and proven is [`crate::paging::cursor`]'s.
+//! This module is the request plan: a union of chains, bound from filters and the values of their
+//! operands. It decides what is asked; how one chain is walked and proven is
+//! [`crate::paging::cursor`]'s.
 
 use std::collections::BTreeSet;
 
@@ -94,8 +95,7 @@ pub struct RequestPlan {
     pub whole: bool,
 }
 
-/// The values of `type` that the parameter is known to share with the rows (API notes, sections B
-/// and E).
+/// The values of `type` that the parameter is known to share with the rows (docs/api.md).
 fn sendable_types(object: Object) -> &'static [&'static str] {
     match object {
         Object::Posts => &["video", "photo", "text", "livestream"],

@@ -1,5 +1,6 @@
-//! The law of pushdown, on random pages: whatever is asked, and however the server reads it, no row
-//! that the filters let through is left out; and where nothing is asked, there is no such row.
+//! This module tests pushdown on random pages: whatever is asked, and however the server reads it,
+//! no row that the filters let through is left out; and where nothing is asked, there is no such
+//! row.
 
 use proptest::prelude::*;
 

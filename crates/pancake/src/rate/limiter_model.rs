@@ -1,6 +1,6 @@
-//! Sessions that share a page's limiter, in worlds of every interleaving, with a clock moved by
-//! hand: what leaves is never too much, each request leaves in the end, and a page that bears less
-//! than its configured rate is found out and used well.
+//! This module checks sessions that share a page's limiter, in every interleaving, with a clock
+//! moved by hand: what leaves is never too much, each request leaves in the end, and a page that
+//! bears less than its configured rate is found out and used well.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A reply's rows → what the walk needs of each, and the cells of the columns that a query needs.
-//! Nothing else is parsed: a column that no query reads costs nothing.
+//! This module reads a reply's rows: what the walk needs of each, and the cells of the columns that
+//! a query needs. Nothing else is parsed: a column that no query reads costs nothing.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,6 @@
-//! What counts as an answer: HTTP 2xx and a JSON object and `success` not false and the expected
-//! list. Everything else is an error, never an empty result (API notes, section B). What a refusal
-//! means is decided in [`crate::reply::refusal`].
+//! This module decides what counts as a reply: HTTP 2xx and a JSON object and `success` not false
+//! and the expected list. Everything else is an error, never an empty result (docs/api.md). What a
+//! refusal means is decided in [`crate::reply::refusal`].
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

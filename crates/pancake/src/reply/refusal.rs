@@ -1,6 +1,6 @@
 //! This module classifies replies that refuse a request: `success: false`, or an error code instead
 //! of the list. Such replies come as HTTP 200, and their words and codes stand under several keys
-//! (API notes, sections B and I).
+//! (docs/api.md).
 
 use std::borrow::Cow;
 
@@ -89,8 +89,7 @@ impl Refusal {
         })
     }
 
-    /// "Since must be provided with until", "date range must be less than 1 month!" (API notes,
-    /// section I).
+    /// "Since must be provided with until", "date range must be less than 1 month!" (docs/api.md).
     fn names_times(&self) -> bool {
         let words = self.words.to_lowercase();
         ["since", "until", "date range", "month"].iter().any(|word| words.contains(word))
@@ -101,7 +100,7 @@ impl Refusal {
     }
 
     /// Codes as documented; 100 and 106 have been seen for an invalid token as well, 121 and
-    /// refusals without a code for a missing plan (API notes, section I). Their words decide.
+    /// refusals without a code for a missing plan (docs/api.md). Their words decide.
     fn matter(&self) -> Matter {
         let words = self.words.to_lowercase();
         let names = |words_of: &[&str]| words_of.iter().any(|word| words.contains(word));

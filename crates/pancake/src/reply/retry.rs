@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (API notes, section
-/// I).
+/// Pauses after refusals for the rate. Clients that met them needed 5 to 20 s (docs/api.md).
 const THROTTLE_PAUSES: [u64; 5] = [1, 2, 5, 10, 20];
 /// Refusals for the rate that one request meets at most, however much is served in between.
 const MOST_THROTTLED: u32 = 15;

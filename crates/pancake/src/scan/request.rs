@@ -1,4 +1,4 @@
-//! One question to the server until there is an answer: under the limiter, tried again where that
+//! This module sends one request until there is a reply: under the limiter, tried again where that
 //! may help. The caller decides what to ask, and what to make of the rows.
 
 use crate::error::Result;

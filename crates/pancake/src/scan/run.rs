@@ -1,6 +1,6 @@
-//! One scan: sends the requests of the union of chains, as fast as the rate limit and the backend
-//! allow, and hands out batches. Which request comes next is in [`crate::scan::merge`], when it may
-//! leave in [`crate::http::connection`].
+//! This module runs one scan: it sends the requests of the union of chains, as fast as the rate
+//! limit and the backend allow, and hands out batches. Which request comes next is in
+//! [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};

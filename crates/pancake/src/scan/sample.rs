@@ -1,6 +1,6 @@
-//! A sample of a page for ANALYZE, within a small budget of requests: the newest rows whole, older
-//! ones by probes at growing distance, of 27 days each. It estimates how many rows there are, and
-//! keeps of each stretch as many as it stands for.
+//! This module draws the sample of a page for ANALYZE, within a small budget of requests: the
+//! newest rows whole, older ones by probes at growing distance, of 27 days each. It estimates how
+//! many rows there are, and keeps of each stretch as many as it stands for.
 
 use std::cmp::Reverse;
 use std::sync::Mutex;

@@ -1,6 +1,6 @@
-//! A stretch of a chain that is walked by itself: what it has brought, how much is left of it by
-//! its own density, and where it can be cut in two. Which one is asked and which one is cut, the
-//! union decides.
+//! This module is a segment, a stretch of a chain that is walked by itself: what it has brought,
+//! how much is left of it by its own density, and where it can be cut in two. Which one is asked
+//! and which one is cut, the union decides.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
-//! The tables of the API: their names, columns, and how their lists are paged. One table entry per
-//! object; IMPORT FOREIGN SCHEMA, the planner and the tables of docs/reference.md come from it.
-//! What the server can filter by is in [`crate::plan::filter`], how a request is addressed in
-//! [`crate::http::endpoint`].
+//! This module lists the tables of the API: their names, columns, and how their lists are paged.
+//! One table entry per object; IMPORT FOREIGN SCHEMA, the planner and the tables of
+//! docs/reference.md come from it. What the server can filter by is in [`crate::plan::filter`], how
+//! a request is addressed in [`crate::http::endpoint`].
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
-//! A documented column: its name, its type, and where in a row it is read from. Which object has
-//! which columns is defined in the object's own table. What does not fit its type is a text for
-//! Postgres to judge.
+//! This module defines a documented column: its name, its type, and where in a row it is read from.
+//! Which object has which columns is defined in the object's own table. What does not fit its type
+//! is a text for Postgres to judge.
 
 use crate::json::cell::{Cell, TypeMismatch, birthday, phones, texts};
 use crate::json::escape::pointer;

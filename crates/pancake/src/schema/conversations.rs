@@ -1,6 +1,6 @@
-//! A conversation as the API serves it, in both row shapes, and how each column is read from it.
-//! Any key may be missing, null or of another type tomorrow; only `id` and the two times are
-//! needed.
+//! This module reads a conversation as the API serves it, in both row shapes, and how each column
+//! is read from it. Any key may be missing, null or of another type tomorrow; only `id` and the two
+//! times are needed.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;

@@ -1,5 +1,6 @@
-//! Where rows stand in a remote list: by which time it is ordered, and what of it a walk is to
-//! cover. Which order is asked for is the plan's to decide, how the list is read the walkers'.
+//! This module defines where rows stand in a remote list: by which time it is ordered, and what of
+//! it a walk is to cover. Which order is asked for is the plan's to decide, how the list is read
+//! the walkers'.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! The columns of the lists beside the conversations, and the key of the row that each is read from
-//! (API notes, sections D and E). Nothing here is code: how a key becomes a cell is in
+//! This module holds the columns of the lists beside the conversations, and the key of the row that
+//! each is read from (docs/api.md). Nothing here is code: how a key becomes a cell is in
 //! [`crate::schema::column`], what several keys of a message become in [`crate::schema::messages`].
 
 use crate::schema::column::From::{Birthday, Conversation, Keys, Page, Path, Phones, Row};

@@ -116,7 +116,7 @@ fn storms_while_pieces_are_walked_at_once() {
                 far(switches);
                 // Hundreds of requests a second: with more, one second would hold several batches
                 // of rows that moved, which a scan whose cursors vanish cannot pass.
-                let messages = churn.messages.min(0.3);
+                let messages = churn.messages.min(if rest == window { 0.1 } else { 0.3 });
                 (switches.churn, switches.cursor) = (Churn { messages, ..churn }, cursor);
             });
             shop.simulator.clear_log();

@@ -55,6 +55,11 @@ fn comments_and_documents_are_plain() {
     for path in &sources {
         let marker = if path.extension().is_some_and(|ending| ending == "rs") { "//" } else { "--" };
         let (text, mut is_code) = (fs::read_to_string(path).unwrap(), false);
+        let is_production = marker == "//"
+            && path.strip_prefix(root).unwrap().components().all(|part| part.as_os_str() != "tests");
+        if is_production && !path.ends_with("lib.rs") && !text.starts_with("//! This module ") {
+            note(path, 0, vec!["the head does not begin with This module".to_owned()]);
+        }
         for (number, line) in text.lines().enumerate() {
             let Some(comment) = comment(line, marker) else { continue };
             is_code ^= comment.trim_start().starts_with("```");

@@ -1,4 +1,5 @@
-//! Which piece of a union is asked next, and which is cut in two so that more can be asked at once.
+//! This module decides which piece of a union is asked next, and which is cut in two so that more
+//! can be asked at once.
 
 use super::{SMALL_LIMIT, Union};
 use crate::paging::cursor::FULL_BATCH;

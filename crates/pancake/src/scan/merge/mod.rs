@@ -1,6 +1,6 @@
-//! The union of chains as one stream: what a reply brings, and what comes out, each row once,
-//! newest first where that is promised. Which piece is asked next is left to `choice`. Pure: when a
-//! request may leave, and how it is made, is [`crate::scan::run`]'s matter.
+//! This module merges the chains of a union into one stream: what a reply brings, and what comes
+//! out, each row once, newest first where that is promised. Which piece is asked next is left to
+//! `choice`. Pure: when a request may leave, and how it is made, is [`crate::scan::run`]'s matter.
 //!
 //! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget
 //! would allow another request, one of them is cut in two by time, and both are walked at once: a

@@ -1,7 +1,7 @@
-//! Small worlds, all of them: every row that kept existing comes exactly once, whatever moves
-//! during the walk and however the server reads what is not documented. Not runs are enumerated but
-//! states: what a world, the union and the replies on their way look like. Two ways that lead to
-//! one state go on as one, and so do all readings that have answered alike so far.
+//! This module checks all small models: every row that kept existing comes exactly once, whatever
+//! moves during the walk and however the server reads what is not documented. Not runs are
+//! enumerated but states: what a world, the union and the replies on their way look like. Two ways
+//! that lead to one state go on as one, and so do all readings that have answered alike so far.
 //!
 //! **Two segments** are walked with every order of their replies in the smaller worlds, and in the
 //! larger ones each by itself: what it asks follows from its own replies alone (no reply reaches

@@ -1,7 +1,7 @@
-//! The law of exactly once, on random pages that change while they are read: whatever is asked,
-//! however the server reads it and whatever moves between its replies, every row that was there
-//! throughout and matched in each of its versions comes once out of the union of chains, and no row
-//! comes twice.
+//! This module tests exactly-once on random pages that change while they are read: whatever is
+//! asked, however the server reads it and whatever moves between its replies, every row that was
+//! there throughout and matched in each of its versions comes once out of the union of chains, and
+//! no row comes twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 

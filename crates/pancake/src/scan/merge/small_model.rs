@@ -1,5 +1,5 @@
-//! A few conversations that change, and a server that lists them in every way that is not ruled
-//! out.
+//! This module is the small model: a few conversations that change, and a server that lists them in
+//! every way that is not ruled out.
 
 use crate::paging::cursor::Ask;
 use crate::time::SECOND;

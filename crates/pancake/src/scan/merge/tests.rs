@@ -1,5 +1,5 @@
-//! What the union does with the replies to its chains: order, repeats, ids, and lists without a
-//! cursor.
+//! This module tests what the union does with the replies to its chains: order, repeats, ids, and
+//! lists without a cursor.
 
 use super::*;
 use crate::paging::cursor::FULL_BATCH;

@@ -18,7 +18,7 @@ const ROWS: usize = 20_000;
 const ROUNDS: usize = 10;
 /// No wait between requests.
 pub const UNLIMITED: (&str, &str) = ("requests_per_second", "100000");
-/// A row as the simulator makes it, and as large as a live one (API notes, section B).
+/// A row as the simulator makes it, and as large as a live one (docs/api.md).
 pub const SIZES: [(&str, Option<usize>); 2] = [("1.4 kB", None), ("3.3 kB", Some(3_300))];
 
 /// What the rounds of one reader took.

@@ -1,4 +1,4 @@
-//! Odd rows of the other tables, as the API notes record them or as they may come tomorrow: what
+//! Odd rows of the other tables, as docs/api.md has them or as they may come tomorrow: what
 //! can be held is shown, what is no row or no list is an error. Cells of conversations are left to
 //! `cells`.
 
