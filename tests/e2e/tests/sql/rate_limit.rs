@@ -191,8 +191,10 @@ fn a_killed_backend_blocks_nobody() {
 fn after_a_crash(shop: &Shop) -> Session {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        // A connection made just before the crash is noticed goes down with the others.
-        let alive = shop.connect().and_then(|mut session| session.one("SELECT 1").map(|_| session));
+        // A connection made just before the crash is noticed goes down with the others, while it
+        // waits here.
+        let alive =
+            shop.connect().and_then(|mut session| session.one("SELECT pg_sleep(0.5)").map(|_| session));
         if let Ok(session) = alive {
             return session;
         }
