@@ -141,7 +141,7 @@ impl PageStats {
         }
     }
 
-    /// Grows with whatever the page serves to anybody.
+    /// Grows with all that the page serves, to any session.
     pub(crate) fn served(&self) -> u64 {
         self.bytes.get()
     }

@@ -67,7 +67,7 @@ impl<'a> Database<'a> {
         })
     }
 
-    /// psql, connected to here, without anybody's psqlrc; what it does is left to its further
+    /// psql, connected to here, without a psqlrc; what it does is left to its further
     /// arguments.
     pub fn psql_command(&self) -> Command {
         let mut psql = client_command(self.cluster.tree().bin(), "psql");

@@ -313,9 +313,14 @@ impl Union {
             if is_late {
                 let detail = format!("Row \"{}\" of {} came too late.", row.id, row.at.iso());
                 let error = Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for");
-                return Err(error.detail(detail).hint(if self.undated.has(&row.id) { "The row lacks the time of the order and shows the other one. Execute the statement again: \
-                             when it is planned anew, Postgres sorts." } else { "The page lists its rows in a looser order than any that has been seen: bound inserted_at, or \
-                              order by it." }));
+                let hint = if self.undated.has(&row.id) {
+                    "The row lacks the time of the order and shows the other one. Execute the statement \
+                     again: when it is planned anew, Postgres sorts."
+                } else {
+                    "The page lists its rows in a looser order than any that has been seen: bound \
+                     inserted_at, or order by it."
+                };
+                return Err(error.detail(detail).hint(hint));
             }
             self.last = Some(row.at);
             ready.push(row);
