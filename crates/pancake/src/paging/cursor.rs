@@ -34,6 +34,12 @@
 //!    brings nothing as cursor; and asked from above it, or at the head if that is one reply, it
 //!    comes again with nothing behind.
 //! 5. An upper bound begins with an anchor that shows a row above it.
+//! 6. Of a walk that is cut in two the older part begins at an anchor. By `inserted_at` each part
+//!    hands out the rows of its window, and the newer one reads past its cut as past a lower bound.
+//!    By `updated_at` rows may stand on either side of the cut, whatever they show: both parts hand
+//!    out all that they meet, and the newer one ends where it has come into what the older one has
+//!    read. So an anchor need not be right: one too far up costs requests, and of one too far down
+//!    the newer part reads what lies between.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row
 //! that kept its place is skipped. A jump has no such pair: it depends on a cursor that leads on
@@ -140,8 +146,8 @@ pub struct CursorPager {
     terms: Terms,
     order: Order,
     window: TimeRange,
-    /// The window before parts of it were left to other walks. A row without the time of the order
-    /// shows another one there, and is handed out wherever in this it stands.
+    /// The window before parts of it were left to other walks. By `updated_at`, and without the
+    /// time of the order, a row is handed out wherever in this it stands.
     whole: TimeRange,
     state: State,
     /// The last rows that are known, in the order of the list.
@@ -310,18 +316,58 @@ impl CursorPager {
     }
 
     /// Leaves what is older than `low` to another walk, which this returns. `gap`: from one row to
-    /// the next, in microseconds; the other walk begins some rows above.
+    /// the next, in microseconds; by `inserted_at` the other walk begins some rows above.
     pub fn cut(&mut self, low: Micros, gap: i64) -> Self {
         let window = TimeRange { low: self.window.low, high: Some(Micros(low.0.saturating_sub(1))) };
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
-        let known = Known { takes_windows: self.anchors.are_taken, ..now.into() };
-        let mut older = Self::on(self.terms, window, Order::InsertedAt, known);
-        let above = gap.max(0).saturating_mul(ROWS_ABOVE) / SECOND + 1;
+        let is_in_order = !self.meets_by_ids() || !self.is_loose;
+        let known = Known { takes_windows: self.anchors.are_taken, is_in_order, ..now.into() };
+        let mut older = Self::on(self.terms, window, self.order, known);
+        let gap = if self.meets_by_ids() { 0 } else { gap.max(0) };
+        let above = gap.saturating_mul(ROWS_ABOVE) / SECOND + 1;
         older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
         older.whole = self.whole;
         older.takes_only_last_rows = self.takes_only_last_rows;
+        (older.refused_cursors, older.led_cursors) = (self.refused_cursors, self.led_cursors);
         older
+    }
+
+    /// By `updated_at` a row may stand on either side of a cut, whatever time it shows. Then each
+    /// of the two walks hands out all rows that it meets, and the newer one ends where it has come
+    /// into what the older one has read: so it does not matter where that one began.
+    fn meets_by_ids(&self) -> bool {
+        self.order == Order::UpdatedAt
+    }
+
+    /// Ends the walk if it has passed its cut and has come into what the older walk has read.
+    pub fn meet(&mut self, older: &Self) {
+        if self.meets_by_ids() && self.is_beyond(self.window.low) && self.has_come_into(older) {
+            self.state = State::Ended(End::PassedBound);
+        }
+    }
+
+    /// Whether the newer walk has overtaken this one, which brings nothing then.
+    pub fn is_behind(&self, newer: &Self) -> bool {
+        let place = self.trail.back().filter(|_| self.meets_by_ids());
+        self.ended().is_none()
+            && newer.ended().is_none()
+            && place.is_some_and(|place| newer.handed.has(&place.id))
+    }
+
+    /// Whether so many rows in a row were handed out by the older walk as well that it cannot have
+    /// met them elsewhere.
+    fn has_come_into(&self, older: &Self) -> bool {
+        let mut in_a_row = 0;
+        self.trail.iter().rev().take(self.in_a_row).any(|row| {
+            in_a_row = if older.handed.has(&row.id) { in_a_row + 1 } else { 0 };
+            in_a_row == self.terms.beyond
+        })
+    }
+
+    /// Whether this is the older part of a walk, and is to begin wherever its first reply leads.
+    fn begins_anywhere(&self) -> bool {
+        self.meets_by_ids() && self.lowest.is_none() && self.window.high != self.whole.high
     }
 
     /// Whether its first anchor did not do.
@@ -354,7 +400,8 @@ impl CursorPager {
     /// How far down the walk has come.
     pub fn depth(&self) -> Option<Micros> {
         let lowest = self.lowest?;
-        Some(self.window.high.map_or(lowest, |high| high.min(lowest)))
+        let depth = if self.meets_by_ids() { self.place().unwrap_or(lowest) } else { lowest };
+        Some(self.window.high.map_or(depth, |high| high.min(depth)))
     }
 
     /// Rows that show a later time than this can be handed out in order, because none that is still
@@ -436,7 +483,9 @@ impl CursorPager {
             return Ok(false);
         }
         match self.state {
-            State::Head { .. } | State::Ended(_) => return Ok(false),
+            State::Head { .. } => return Ok(false),
+            // It ended while the request was on its way, and does without its reply.
+            State::Ended(_) => {}
             State::Anchor { .. } => {
                 self.anchors.failed += 1;
                 self.anchors.are_refused |= is_named;
@@ -485,7 +534,10 @@ impl CursorPager {
             _ => 0,
         };
         self.count();
-        self.in_order(&rows)?;
+        // By `updated_at` a window may leave out the rows between those that show older times.
+        if !(self.meets_by_ids() && matches!(self.state, State::Anchor { .. })) {
+            self.in_order(&rows)?;
+        }
         let fresh = self.take(&rows);
         if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
             (self.brought_by, self.is_at_end) = (asked, !ends_in_repeat);
@@ -542,6 +594,17 @@ impl CursorPager {
                 self.since_head = Some(0);
                 return self.settle(rows, 0);
             }
+            State::Anchor { .. } if self.begins_anywhere() => match rows {
+                // A window may leave out rows, so its reply is no piece of the list: the walk
+                // begins with its last rows, which hardly ever show an older time.
+                [above @ .., _, _] if is_nearly_sorted(rows) => {
+                    self.since_head = None;
+                    self.was_full = true;
+                    let fresh = self.settle(&rows[above.len()..], 0);
+                    return fresh.into_iter().map(|i| above.len() + i).collect();
+                }
+                _ => self.anchor_further_up(rows),
+            },
             State::Anchor { .. } => {
                 let sought = if self.trail.is_empty() { self.window.high } else { self.place() };
                 let above = sought.map_or(0, |sought| rows.iter().take_while(|row| row.at > sought).count());
@@ -655,7 +718,17 @@ impl CursorPager {
         if row + 1 < rows.len() {
             return self.settle(rows, row + 1);
         }
-        self.state = State::Jump { next: if was_place { next } else { Next::Unknown } };
+        if was_place {
+            self.state = State::Jump { next };
+        } else if self.misses < 2 {
+            // The place vanished.
+            self.misses += 1;
+            self.state = State::Jump { next: Next::Unknown };
+        } else {
+            // Rows vanish again and again: perhaps the other cursors had as well.
+            self.takes_only_last_rows = false;
+            self.step(false);
+        }
         Vec::new()
     }
 
@@ -710,7 +783,8 @@ impl CursorPager {
         self.in_a_row = self.in_a_row.min(self.trail.len());
         self.more_follows = false;
         let is_next = matches!(self.state, State::Step { .. });
-        if self.is_beyond() {
+        let low = if self.meets_by_ids() { self.whole.low } else { self.window.low };
+        if self.is_beyond(low) {
             self.state = State::Ended(End::PassedBound);
         } else if self.takes_only_last_rows && !self.is_tied() && (self.was_full || self.has_led) {
             self.state = State::Jump { next: Next::Unknown };
@@ -724,7 +798,9 @@ impl CursorPager {
 
     /// Which of these rows are to be handed out.
     fn fresh(&mut self, rows: &[&RowKey]) -> Vec<usize> {
-        let is_held = |row: &RowKey| if row.is_dated { self.window } else { self.whole }.holds(row.at);
+        let by_time = !self.meets_by_ids();
+        let is_held =
+            |row: &RowKey| if row.is_dated && by_time { self.window } else { self.whole }.holds(row.at);
         let mut is_fresh = |row: &RowKey| is_held(row) && self.handed.is_new(row);
         let fresh: Vec<usize> = (0..rows.len()).filter(|i| is_fresh(rows[*i])).collect();
         self.has_left_out |=
@@ -766,8 +842,8 @@ impl CursorPager {
         }
     }
 
-    fn is_beyond(&self) -> bool {
-        let Some(low) = self.window.low else { return false };
+    fn is_beyond(&self, low: Option<Micros>) -> bool {
+        let Some(low) = low else { return false };
         self.tail().count() == self.terms.beyond && self.tail().all(|row| row.at < low)
     }
 
@@ -892,6 +968,11 @@ impl CursorPager {
 fn without_repeats(rows: &[RowKey]) -> Vec<usize> {
     let mut ids = HashSet::with_capacity(rows.len());
     (0..rows.len()).filter(|i| ids.insert(rows[*i].id.as_str())).collect()
+}
+
+/// Whether at most one of four neighbours stands in the wrong order.
+fn is_nearly_sorted(rows: &[&RowKey]) -> bool {
+    4 * rows.windows(2).filter(|pair| pair[0].at < pair[1].at).count() < rows.len()
 }
 
 pub fn restless(detail: &str) -> Error {

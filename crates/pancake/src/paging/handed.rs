@@ -32,6 +32,11 @@ impl Handed {
         Self { ids: IdSet::default(), lowest: BTreeSet::new(), forgotten: None, most }
     }
 
+    /// Whether a row was handed out, where all ids are kept.
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.has(id)
+    }
+
     /// True once for each row.
     pub fn is_new(&mut self, row: &RowKey) -> bool {
         let Some(most) = self.most.filter(|_| row.is_dated) else { return self.ids.is_new(&row.id) };

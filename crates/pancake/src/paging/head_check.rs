@@ -22,9 +22,10 @@ use crate::time::Micros;
 /// A message surfaces at most this long after its `updated_at`.
 pub const LATE_SECONDS: i64 = 60;
 
-/// The newest time that rows show, but for those that are dated ahead of the reply itself.
+/// The newest time of the order that rows show, but for those that are dated ahead of the reply
+/// itself.
 pub fn newest(rows: &[RowKey], now: Micros) -> Option<Micros> {
-    let in_time = rows.iter().map(|row| row.at).filter(|at| *at <= now).max();
+    let in_time = rows.iter().filter(|row| row.is_dated && row.at <= now).map(|row| row.at).max();
     in_time.or((!rows.is_empty()).then_some(now))
 }
 

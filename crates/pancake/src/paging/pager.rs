@@ -165,6 +165,18 @@ impl Pager {
         self.walk().is_some_and(CursorPager::has_no_beginning)
     }
 
+    /// Ends the walk if it has come into what the older part of it has read.
+    pub fn meet(&mut self, older: &Pager) {
+        if let (Pager::Cursor(walk), Some(older)) = (self, older.walk()) {
+            walk.meet(older);
+        }
+    }
+
+    /// Whether this older part of a walk has come behind the newer one.
+    pub fn is_behind(&self, newer: &Pager) -> bool {
+        self.walk().zip(newer.walk()).is_some_and(|(walk, newer)| walk.is_behind(newer))
+    }
+
     /// Whether what was left to another walk can still be taken back.
     pub fn can_take_back(&self) -> bool {
         self.walk().is_some_and(CursorPager::can_take_back)

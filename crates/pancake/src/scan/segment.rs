@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::paging::head_check::newest;
 use crate::paging::pager::Pager;
 use crate::reply::decode::Row;
 use crate::schema::keyset::{RowKey, TimeRange};
@@ -12,10 +13,8 @@ use crate::time::{Micros, SECOND};
 /// New rows in a batch of 60: neighbouring batches overlap by a row.
 pub const ROWS_OF_A_BATCH: f64 = 59.0;
 /// What a cut leaves to the newer part, in batches. A cut costs about half a batch, which both
-/// parts fetch: 2 %.
+/// parts fetch, and by `updated_at` the request for a place to begin: 2 or 6 %.
 const PIECE: f64 = 24.0;
-/// The same where rows of older parts wait for those of the newer ones.
-const ORDERED_PIECE: f64 = 12.0;
 /// Less than this is not worth a cut.
 const SMALLEST: f64 = 2.5;
 /// `until` is in whole seconds and widened by one: a shorter stretch would be served twice.
@@ -35,17 +34,29 @@ pub struct Segment {
     count: usize,
     /// Microseconds from one row to the next, as the neighbour knew it before this one did.
     inherited_gap: Option<f64>,
+    /// No row was found below this.
+    bottom: Option<Micros>,
 }
 
 impl Segment {
     pub fn new(number: usize, chain: usize, walk: Pager) -> Self {
         let rows = VecDeque::new();
-        Self { number, chain, walk, busy: false, rows, newest: None, count: 0, inherited_gap: None }
+        Self {
+            number,
+            chain,
+            walk,
+            busy: false,
+            rows,
+            newest: None,
+            count: 0,
+            inherited_gap: None,
+            bottom: None,
+        }
     }
 
     /// Takes note of a reply.
-    pub fn saw(&mut self, rows: &[RowKey]) {
-        self.newest = self.newest.or(rows.first().map(|row| row.at));
+    pub fn saw(&mut self, rows: &[RowKey], now: Micros) {
+        self.newest = self.newest.or_else(|| newest(rows, now));
         self.count += rows.len();
     }
 
@@ -64,11 +75,10 @@ impl Segment {
         self.rows.front().filter(|row| low.is_none_or(|low| row.at > low))
     }
 
-    /// Takes rows in; in an ordered stream newest first, ties as they came.
-    pub fn feed(&mut self, rows: impl IntoIterator<Item = Row>, ordered: bool) {
+    /// Takes rows in, newest first, ties as they came.
+    pub fn feed(&mut self, rows: impl IntoIterator<Item = Row>) {
         for row in rows {
-            let newer = |other: &Row| other.at >= row.at;
-            let place = if ordered { self.rows.partition_point(newer) } else { self.rows.len() };
+            let place = self.rows.partition_point(|other| other.at >= row.at);
             self.rows.insert(place, row);
         }
     }
@@ -91,7 +101,7 @@ impl Segment {
     /// Batches that are left, by estimate: of a chain that has no lower bound any number, of one
     /// that has not begun none that are known.
     pub fn left(&self) -> f64 {
-        match (self.position(), self.gap(), self.walk.window().low) {
+        match (self.position(), self.gap(), self.walk.window().low.or(self.bottom)) {
             (Some(_), Some(_), None) => f64::INFINITY,
             (Some(at), Some(gap), Some(low)) => {
                 at.0.saturating_sub(low.0).max(0) as f64 / (gap.max(1.0) * ROWS_OF_A_BATCH)
@@ -102,12 +112,11 @@ impl Segment {
 
     /// Where to cut, if so many batches are wanted of it, so that both parts are worth while;
     /// nowhere if that is too little, or unknown.
-    pub fn cut_of(&self, batches: f64, ordered: bool) -> Option<Micros> {
+    pub fn cut_of(&self, batches: f64) -> Option<Micros> {
         if batches < SMALLEST || !self.walk.goes_on() || self.walk.depth().is_none() {
             return None;
         }
-        let piece = if ordered { ORDERED_PIECE } else { PIECE };
-        let newer = if batches > piece + SMALLEST { piece } else { batches / 2.0 };
+        let newer = if batches > PIECE + SMALLEST { PIECE } else { batches / 2.0 };
         let span = (newer * ROWS_OF_A_BATCH * self.gap()?) as i64;
         let low = Micros(self.position()?.0.saturating_sub(span.max(SHORTEST_MICROS)));
         if !self.walk.can_be_cut(low) {
@@ -117,19 +126,19 @@ impl Segment {
         oldest.is_none_or(|oldest| oldest.0 < low.0.saturating_sub(SHORTEST_MICROS)).then_some(low)
     }
 
-    /// The older part, with the rows that came ahead of it: in an ordered stream they come out
-    /// among its own.
-    pub fn cut(&mut self, low: Micros, number: usize, ordered: bool) -> Option<Segment> {
+    /// The older part, with the rows that wait for their order and come out among its own.
+    pub fn cut(&mut self, low: Micros, number: usize) -> Option<Segment> {
         let gap = self.gap();
         let walk = self.walk.cut(low, gap.unwrap_or_default() as i64)?;
-        let newer = if ordered { self.rows.partition_point(|row| row.at >= low) } else { self.rows.len() };
-        let rows = self.rows.split_off(newer);
-        Some(Segment { inherited_gap: gap, rows, ..Segment::new(number, self.chain, walk) })
+        let rows = self.rows.split_off(self.rows.partition_point(|row| row.at >= low));
+        let bottom = self.bottom.take();
+        Some(Segment { inherited_gap: gap, rows, bottom, ..Segment::new(number, self.chain, walk) })
     }
 
     /// Takes back an older part that found no row to begin from.
-    pub fn take_back(&mut self, older: Segment, ordered: bool) {
+    pub fn take_back(&mut self, older: Segment) {
         self.walk.take_back(older.walk.window().low);
-        self.feed(older.rows, ordered);
+        self.bottom = older.walk.window().high.filter(|_| older.walk.has_no_beginning());
+        self.feed(older.rows);
     }
 }

@@ -4,7 +4,6 @@
 use super::{SMALL_LIMIT, Union};
 use crate::paging::cursor::FULL_BATCH;
 use crate::scan::segment::ROWS_OF_A_BATCH;
-use crate::schema::keyset::Order;
 use crate::time::Micros;
 
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
@@ -58,12 +57,8 @@ impl Union {
 
     /// The segment that has most before it is cut, of what is wanted.
     fn cut(&self) -> Option<Choice> {
-        // What shows an older time than its real one may stand on either side of a cut by
-        // `updated_at`.
-        if self.chains.iter().any(|chain| chain.order == Order::UpdatedAt) || self.folded >= MOST_FOLDED {
-            return None;
-        }
-        if self.ordered && self.limit.is_some_and(|limit| limit <= SMALL_LIMIT) {
+        let is_small = self.ordered && self.limit.is_some_and(|limit| limit <= SMALL_LIMIT);
+        if is_small || self.folded >= MOST_FOLDED {
             return None;
         }
         let left = |at: usize| match self.limit.filter(|_| self.ordered) {
@@ -71,8 +66,7 @@ impl Union {
             None => self.segments[at].left(),
         };
         let busy = (0..self.segments.len()).filter(|at| self.segments[*at].busy);
-        let cuts =
-            busy.filter_map(|at| Some((left(at), at, self.segments[at].cut_of(left(at), self.ordered)?)));
+        let cuts = busy.filter_map(|at| Some((left(at), at, self.segments[at].cut_of(left(at))?)));
         let most = cuts.max_by(|one, other| one.0.total_cmp(&other.0).then(other.1.cmp(&one.1)));
         most.map(|(_, at, low)| Choice::Cut(at, low))
     }

@@ -9,6 +9,7 @@
 
 mod choice;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
@@ -22,7 +23,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::Row;
 use crate::scan::segment::Segment;
 use crate::schema::catalogue::{Object, Pagination};
-use crate::schema::keyset::RowKey;
+use crate::schema::keyset::{Order, RowKey};
 use crate::time::Micros;
 use choice::Choice;
 
@@ -111,7 +112,8 @@ impl Union {
         let looks = moves && object.paging() == Pagination::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
         let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
-        let twice = plan.may_repeat() || looks;
+        // By `updated_at` the pieces of a chain overlap.
+        let twice = plan.may_repeat() || plan.chains.iter().any(|chain| chain.order == Order::UpdatedAt);
         Self {
             chains: plan.chains.clone(),
             segments: plan.chains.iter().enumerate().map(segment).collect(),
@@ -165,7 +167,7 @@ impl Union {
 
     /// Leaves what is older than `low` to a segment of its own.
     fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
-        let older = self.segments[at].cut(low, self.segments_made, self.ordered)?;
+        let older = self.segments[at].cut(low, self.segments_made)?;
         self.segments_made += 1;
         self.segments.insert(at + 1, older);
         Some(())
@@ -202,7 +204,7 @@ impl Union {
             return Ok(Vec::new());
         };
         segment.busy = false;
-        segment.saw(rows);
+        segment.saw(rows, now);
         let mut fresh = segment.walk.reply(rows, total, now)?;
         fresh.retain(|i| is_new(&rows[*i]));
         if !rows.is_empty() && self.begun.insert(segment.chain) {
@@ -211,29 +213,46 @@ impl Union {
                 looks.note(rows, now);
             }
         }
-        self.fold(number);
+        self.look_at_cuts(number, !fresh.is_empty());
         self.walks_may_be_over();
         Ok(fresh)
     }
 
-    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on
-    /// a page that takes no window, is given back to the newer one, which walks on.
-    fn fold(&mut self, number: usize) {
+    /// What a reply to this segment means at its cuts.
+    fn look_at_cuts(&mut self, number: usize, has_rows_to_feed: bool) {
         let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
-        let segment = &self.segments[at];
-        let Some(newer) = at.checked_sub(1).map(|newer| &self.segments[newer]) else { return };
-        if !segment.walk.has_no_beginning() || newer.chain != segment.chain {
+        for newer in at.checked_sub(1).into_iter().chain([at]) {
+            self.meet(newer);
+            self.fold(newer, number, has_rows_to_feed);
+        }
+    }
+
+    /// A segment may end where it has come into the older one.
+    fn meet(&mut self, newer: usize) {
+        if let [newer, older, ..] = &mut self.segments[newer..]
+            && newer.chain == older.chain
+        {
+            newer.walk.meet(&older.walk);
+        }
+    }
+
+    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on
+    /// a page that takes no window, is given back to the newer one, which walks on. So is one that
+    /// the newer one has overtaken.
+    fn fold(&mut self, at: usize, replied: usize, has_rows_to_feed: bool) {
+        let [newer, older, ..] = &self.segments[at..] else { return };
+        let has_replied = older.number == replied;
+        let is_in_vain = has_replied && older.walk.has_no_beginning() || older.walk.is_behind(&newer.walk);
+        let is_awaited = older.busy || has_replied && has_rows_to_feed;
+        if !is_in_vain || is_awaited || newer.chain != older.chain {
             return;
         }
         // Counted whether or not it can be given back: a page where cuts find no beginning is not
         // cut for ever.
         self.folded += 1;
-        // Between them one may have stood that has been walked to its end already.
-        let is_next = newer.walk.window().low.map(|low| low.0.saturating_sub(1))
-            == segment.walk.window().high.map(|high| high.0);
-        if is_next && newer.walk.can_take_back() {
-            let older = self.segments.remove(at);
-            self.segments[at - 1].take_back(older, self.ordered);
+        if newer.walk.can_take_back() {
+            let older = self.segments.remove(at + 1);
+            self.segments[at].take_back(older);
         }
     }
 
@@ -266,14 +285,15 @@ impl Union {
                 let Some(segment) = self.segment(number) else { return Ok(false) };
                 let lost = segment.walk.lost(is_named)?;
                 segment.busy &= !lost;
-                self.fold(number);
+                self.look_at_cuts(number, false);
+                self.walks_may_be_over();
                 Ok(lost)
             }
         }
     }
 
     fn walks_may_be_over(&mut self) {
-        let over = self.segments.iter().all(|segment| segment.walk.ended().is_some());
+        let over = self.segments.iter().all(|segment| segment.walk.ended().is_some() && !segment.busy);
         let is_snapshot = self.replies == 1 || self.segments.iter().all(|segment| segment.walk.is_snapshot());
         if let (true, Some(looks)) = (over, &mut self.looks)
             && (is_snapshot || !looks.begin())
@@ -289,14 +309,23 @@ impl Union {
                 missing.remove(&row.id);
             });
         }
-        let ordered = self.ordered;
         let segment = match asker {
-            Asker::Segment(number) => self.segment(number),
+            Asker::Segment(number) => self.segments.iter().position(|segment| segment.number == number),
             // The rows of a head check are in no order: any queue will do.
-            Asker::Look => self.segments.last_mut(),
+            Asker::Look => self.segments.len().checked_sub(1),
         };
-        if let Some(segment) = segment {
-            segment.feed(rows, ordered);
+        let Some(at) = segment else { return };
+        if !self.ordered {
+            return self.segments[at].rows.extend(rows);
+        }
+        // A row comes out among those of its time, wherever it was met.
+        let chain = self.segments[at].chain;
+        let holds = |segment: &Segment, row: &Row| {
+            segment.chain == chain && segment.walk.window().low.is_none_or(|low| low <= row.at)
+        };
+        for row in rows {
+            let of_its_time = self.segments.iter().position(|segment| holds(segment, &row));
+            self.segments[of_its_time.unwrap_or(at)].feed([row]);
         }
     }
 
@@ -326,31 +355,33 @@ impl Union {
             ready.push(row);
         }
         self.handed += ready.len() as u64;
-        // The last segment holds how the stream ended.
-        let last = self.segments.last().map(|segment| segment.number);
-        self.segments.retain(|segment| !segment.is_done() || segment.busy || Some(segment.number) == last);
+        self.drop_what_is_done();
         Ok(ready)
     }
 
+    fn drop_what_is_done(&mut self) {
+        // The last segment holds how the stream ended; any other, where the newer one is to end.
+        let mut left = self.segments.len();
+        let mut newer = None;
+        self.segments.retain(|segment| {
+            left -= 1;
+            let is_awaited =
+                newer.replace((segment.chain, segment.walk.ended().is_none())) == Some((segment.chain, true));
+            left == 0 || segment.busy || is_awaited || !segment.is_done()
+        });
+    }
+
     fn pop(&mut self) -> Option<Row> {
-        let at = if self.ordered {
-            let mut newest: Option<(Micros, usize)> = None;
-            for at in self.heads() {
-                let segment = &self.segments[at];
-                let first = if self.found_all() { segment.rows.front() } else { segment.first() };
-                match first {
-                    // A chain that has not shown its next row might have a newer one than all
-                    // the others.
-                    None if !self.found_all() => return None,
-                    Some(row) if newest.is_none_or(|(newest, _)| row.at > newest) => {
-                        newest = Some((row.at, at))
-                    }
-                    _ => {}
-                }
-            }
-            newest?.1
+        let segments = &self.segments;
+        let key = |at: usize, row: &Row| (row.at, Reverse(at));
+        let at = if !self.ordered {
+            segments.iter().position(|segment| !segment.rows.is_empty())?
+        } else if self.found_all() {
+            (0..segments.len()).filter_map(|at| Some(key(at, segments[at].rows.front()?))).max()?.1.0
         } else {
-            self.segments.iter().position(|segment| !segment.rows.is_empty())?
+            // A chain that has not shown its next row might have a newer one than all the others.
+            let newest = |so_far: Option<_>, at| Some(so_far.max(Some(key(at, segments[at].first()?))));
+            self.heads().try_fold(None, newest)??.1.0
         };
         self.segments[at].rows.pop_front()
     }
@@ -397,6 +428,9 @@ impl Union {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod ceiling_model;
 
 #[cfg(test)]
 mod small_model;

@@ -3,12 +3,13 @@
 //! enumerated but states: what a world, the union and the replies on their way look like. Two ways
 //! that lead to one state go on as one, and so do all readings that have answered alike so far.
 //!
-//! **Two segments** are walked with every order of their replies in the smaller worlds, and in the
-//! larger ones each by itself: what it asks follows from its own replies alone (no reply reaches
-//! the other: this is checked wherever both are walked). So a row that stays must be brought by the
-//! segment whose window it lies in, the newer one, cut at any place and moment, or the older one,
-//! begun at any, whatever the other does meanwhile; and a row that moves by the looks after both,
-//! as by those after one.
+//! **Two segments** are walked with every order of their replies in the smaller worlds, and by
+//! `inserted_at` in the larger ones each by itself: what it asks follows from its own replies alone
+//! (no reply reaches the other: this is checked wherever both are walked). So a row that stays must
+//! be brought by the segment whose window it lies in, the newer one, cut at any place and moment,
+//! or the older one, begun at any, whatever the other does meanwhile. By `updated_at` the newer one
+//! ends where it has come into what the older one has read, so both are always walked; some rows
+//! show older times there, and a row that moves is brought by the looks after both.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -276,8 +277,10 @@ impl Scan {
                 }
             }
         }
-        // But for one that takes back what it had left to a segment without a beginning.
-        let is_alone = folded != self.union.folded || others == self.print_of_others(asker);
+        // But for one that takes back what it had left to a segment without a beginning, or ends
+        // where it has come into the older one.
+        let is_met = self.union.chains.iter().any(|chain| chain.order == Order::UpdatedAt);
+        let is_alone = is_met || folded != self.union.folded || others == self.print_of_others(asker);
         assert!(is_alone, "a reply reached a segment that had not asked");
         self.union.ready().map(drop)
     }
@@ -353,10 +356,13 @@ fn explore_frozen(ages: &[i64], frozen: &[bool], readings: &[Reading], limits: L
     outcome
 }
 
-/// Every list of so many rows, or every `stride`th, under all readings, in both orders.
+/// Every list of so many rows, or every `stride`th, under all readings, in both orders where that
+/// is possible.
 fn explore_all(walked: Walked, rows: usize, events: usize, stride: usize) {
     let of_order = |order_moves| lists(rows).into_iter().step_by(stride).map(move |list| (list, order_moves));
-    let left = Mutex::new([false, true].into_iter().flat_map(of_order).collect::<Vec<_>>());
+    let are_alone = matches!(walked, Walked::Newer | Walked::Older);
+    let orders = [false, true].into_iter().filter(|order_moves| !(are_alone && *order_moves));
+    let left = Mutex::new(orders.flat_map(of_order).collect::<Vec<_>>());
     let done = Mutex::new(Outcome::default());
     let readings = readings();
     let work = || {
@@ -439,7 +445,7 @@ const QUIET: Limits = Limits {
 
 /// A page whose rows show older times here and there, that refuses windows or answers them with
 /// nothing, read down to every bound.
-fn explore_loose(rows: usize, events: usize, batch: usize, stride: usize) {
+fn explore_loose(walked: Walked, rows: usize, events: usize, batch: usize, stride: usize) {
     let readings = loose_readings();
     let mut done = Outcome::default();
     for list in lists(rows).into_iter().step_by(stride) {
@@ -447,13 +453,13 @@ fn explore_loose(rows: usize, events: usize, batch: usize, stride: usize) {
             let edges =
                 list.iter().flat_map(|age| [START - age, START - age + 1, START - age - 150 * SECOND]);
             for low in edges.map(Some).chain([None]) {
-                let limits =
-                    Limits { order_moves: true, events, batch, full_batch: batch, beyond: 2, low, ..QUIET };
+                let full_batch = batch;
+                let limits = Limits { order_moves: true, events, walked, batch, full_batch, beyond: 2, low };
                 done = done.and(explore_frozen(&list, &frozen, &readings, limits));
             }
         }
     }
-    println!("loose, {rows} rows, {events} events: {done:?}");
+    println!("loose, {walked:?}, {rows} rows, {events} events: {done:?}");
 }
 
 #[test]
@@ -461,7 +467,16 @@ fn exactly_once_on_a_loose_page() {
     for (rows, events, batch, stride) in
         [(1, 2, 3, 1), (2, 2, 3, 1), (3, 1, 3, 1), (4, 1, 4, 1), (5, 0, 4, 1), (5, 1, 4, 7), (6, 0, 4, 1)]
     {
-        explore_loose(rows, events, batch, stride);
+        explore_loose(Walked::One, rows, events, batch, stride);
+    }
+}
+
+#[test]
+fn exactly_once_in_two_segments_of_a_loose_page() {
+    for (rows, events, batch, stride) in
+        [(2, 1, 3, 1), (3, 1, 3, 3), (4, 0, 3, 1), (6, 0, 3, 9), (6, 0, 4, 9)]
+    {
+        explore_loose(Walked::Two, rows, events, batch, stride);
     }
 }
 
