@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pancake::paging::cursor::End;
-use pancake::plan::describe::{NOTHING, Unsent, ends, sent};
-use pancake::plan::filter::{Filter, Operand, Verdict};
-use pancake::plan::request::fate;
+use pancake::plan::describe::{NOTHING, Starts, ends, sent};
+use pancake::plan::filter::{Filter, Operand};
+use pancake::plan::pushdown::Pushdown;
 use pancake::schema::keyset::Order;
 use pgrx::{pg_guard, pg_sys};
 
@@ -34,16 +34,31 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
     let Some(envelope) = ScanPrivate::unpack(unsafe { (*plan).fdw_private }) else { return };
     let out = Explained { explain };
     let state = state.filter(|_| analyze);
-    let unsent = state.map(|state| &state.unsent);
-    for (label, value) in planned(&envelope, unsent, &Deparser::new(plan, explain)) {
-        out.line(label, &value);
+    let starts = state.map(|state| &state.starts);
+    let planned = planned(&envelope, starts, &Deparser::new(plan, explain));
+    let spent = state.map(spent).unwrap_or_default();
+    let ahead = state.filter(|_| verbose).map(ahead);
+    planned.into_iter().chain(spent).chain(ahead).for_each(|line| out.line(&line));
+}
+
+/// A line of EXPLAIN's text. In the other formats each of its numbers is a property of its own, if
+/// it has any.
+struct Line {
+    label: &'static str,
+    text: String,
+    numbers: Vec<(&'static str, Number)>,
+}
+
+impl Line {
+    fn text(label: &'static str, text: impl Into<String>) -> Self {
+        Self { label, text: text.into(), numbers: Vec::new() }
     }
-    for (label, value) in state.map(spent).unwrap_or_default() {
-        out.line(label, &value);
-    }
-    if let Some(state) = state.filter(|_| verbose) {
-        out.line("Pancake Ahead", &format!("at most {} rows", state.tally.ahead.get()));
-    }
+}
+
+enum Number {
+    Count(u64),
+    /// Given in milliseconds, as Postgres gives its own.
+    Time(Duration),
 }
 
 struct Explained {
@@ -51,51 +66,73 @@ struct Explained {
 }
 
 impl Explained {
-    fn line(&self, label: &str, value: &str) {
-        let (label, value) = (c_string(label), c_string(value));
-        // SAFETY: both strings are copied into the output.
-        unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), value.as_ptr(), self.explain) }
+    fn line(&self, line: &Line) {
+        // SAFETY: EXPLAIN's own state.
+        let is_text = unsafe { (*self.explain).format == pg_sys::ExplainFormat::EXPLAIN_FORMAT_TEXT };
+        if is_text || line.numbers.is_empty() {
+            let (label, text) = (c_string(line.label), c_string(&line.text));
+            // SAFETY: both strings are copied into the output.
+            unsafe { pg_sys::ExplainPropertyText(label.as_ptr(), text.as_ptr(), self.explain) }
+        } else {
+            line.numbers.iter().for_each(|(label, number)| self.number(label, number));
+        }
+    }
+
+    fn number(&self, label: &str, number: &Number) {
+        let (label, no_unit) = (c_string(label), std::ptr::null());
+        // SAFETY: the label is copied into the output, and a unit may be missing.
+        unsafe {
+            match number {
+                Number::Count(count) => {
+                    pg_sys::ExplainPropertyInteger(label.as_ptr(), no_unit, *count as i64, self.explain);
+                }
+                Number::Time(time) => {
+                    let millis = time.as_secs_f64() * 1e3;
+                    pg_sys::ExplainPropertyFloat(label.as_ptr(), no_unit, millis, 3, self.explain);
+                }
+            }
+        }
     }
 }
 
 /// What the planner decided, and where a run has shown more of the operands, what became of it.
-fn planned(
-    envelope: &ScanPrivate,
-    unsent: Option<&Unsent>,
-    deparser: &Deparser,
-) -> Vec<(&'static str, String)> {
+fn planned(envelope: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser) -> Vec<Line> {
+    let ScanPrivate { object, order, .. } = *envelope;
     let known = deparser.known(envelope);
-    let may_be_sent =
-        |filter: usize| fate(envelope.object, &envelope.filters[filter], envelope.order) == Verdict::Superset;
-    let was_open = |filter: usize| known[filter].is_none() && may_be_sent(filter);
-    let news = |filter: usize| unsent.filter(|unsent| unsent.is_known() && was_open(filter));
-    let sent_ever = |filter: &usize| !news(*filter).is_some_and(|unsent| unsent.is_always(*filter));
-    let asked = (0..envelope.filters.len()).filter(sent_ever).map(|filter| envelope.filters[filter]);
-    let asked = match envelope.chains {
-        0 => NOTHING.to_owned(),
-        _ => {
-            let asked = asked.collect::<Vec<_>>();
-            let takes_windows = envelope.detour.is_none();
-            sent(envelope.object, &asked, envelope.order, &known, &deparser.operands(), takes_windows)
-        }
+    // What became of a filter that was open when it was planned.
+    let of_starts = |filter: usize| starts.filter(|starts| starts.have_been() && known[filter].is_none());
+    let of_filter = |filter: usize| match (envelope.pushdowns[envelope.places[filter]], of_starts(filter)) {
+        (_, Some(starts)) if let Some(reason) = starts.always_local(filter) => Pushdown::Local(reason),
+        (Pushdown::Local(_), Some(_)) => Pushdown::Sent,
+        (planned, _) => planned,
     };
-    let mut lines = vec![("Pancake Sent", asked)];
-    if envelope.chains > 0 {
-        let ends = ends(envelope.object, &envelope.filters, envelope.order, &known, &deparser.operands());
-        lines.extend(ends.map(|ends| ("Pancake Ends", ends)));
-    }
-    let mut not_sent: BTreeMap<usize, String> = envelope.not_sent.iter().cloned().collect();
-    for (filter, place) in envelope.places.iter().enumerate() {
-        if let Some(unsent) = news(filter) {
-            not_sent.remove(place);
-            not_sent.extend(unsent.told(filter).map(|why| (*place, why)));
+    let asked = (0..envelope.filters.len()).map(|filter| (envelope.filters[filter], of_filter(filter)));
+    let asked: Vec<_> = asked.collect();
+    let mut lines = Vec::new();
+    let mut not_sent = BTreeMap::new();
+    if envelope.chains == 0 {
+        lines.push(Line::text("Pancake Sent", NOTHING));
+    } else {
+        let sent = sent(object, &asked, order, &known, &deparser.operands());
+        lines.push(Line::text("Pancake Sent", sent));
+        let ends = ends(object, &asked, &deparser.operands());
+        lines.extend(ends.map(|ends| Line::text("Pancake Ends", ends)));
+        for (place, pushdown) in envelope.pushdowns.iter().enumerate() {
+            let filter = envelope.places.iter().position(|of_filter| *of_filter == place);
+            let why = match filter.and_then(|filter| Some((filter, of_starts(filter)?))) {
+                Some((filter, starts)) => starts.why_not_sent(filter),
+                None => None,
+            };
+            let filter = filter.map(|filter| &envelope.filters[filter]);
+            let why = why.or_else(|| pushdown.why_not_sent(object, filter));
+            not_sent.extend(why.map(|why| (place, why)));
         }
     }
     let quals = deparser.quals();
     let not_sent: Vec<_> =
         not_sent.iter().filter_map(|(i, why)| Some(format!("{} ({why})", bare(quals.get(*i)?)))).collect();
     if !not_sent.is_empty() {
-        lines.push(("Pancake Not Sent", not_sent.join(", ")));
+        lines.push(Line::text("Pancake Not Sent", not_sent.join(", ")));
     }
     let (requests, rate) = (envelope.requests, envelope.requests_per_second);
     let seconds = requests as f64 * SPACING_SECONDS / rate;
@@ -104,48 +141,68 @@ fn planned(
         0 | 1 => String::new(),
         n => format!(" in {n} streams"),
     };
-    lines.push((
-        "Pancake Estimate",
-        format!("{requests} {noun}{streams}, at least {seconds:.1} s at {rate}/s"),
-    ));
-    lines.extend(envelope.detour.clone().map(|detour| ("Pancake Detour", detour)));
+    lines.push(Line {
+        label: "Pancake Estimate",
+        text: format!("{requests} {noun}{streams}, at least {seconds:.1} s at {rate}/s"),
+        numbers: vec![
+            ("Pancake Estimated Requests", Number::Count(requests)),
+            ("Pancake Estimated Streams", Number::Count(envelope.chains)),
+            ("Pancake Estimated Time", Number::Time(Duration::from_secs_f64(seconds))),
+        ],
+    });
+    lines.extend(envelope.detour.clone().map(|detour| Line::text("Pancake Detour", detour)));
     if envelope.ordered && envelope.order == Order::UpdatedAt {
-        lines.push(("Pancake Order", "updated_at DESC, each batch as of its own request".to_owned()));
+        lines.push(Line::text("Pancake Order", "updated_at DESC, each batch as of its own request"));
     }
     lines
 }
 
-fn spent(state: &ScanState) -> Vec<(&'static str, String)> {
+fn spent(state: &ScanState) -> Vec<Line> {
     let tally = &state.tally;
+    let (requests, retried, throttled) = (tally.requests.get(), tally.retried.get(), tally.throttled.get());
+    let (rows, repeats, size) = (tally.rows.get(), tally.repeats.get(), tally.bytes.get());
+    let requests = Line {
+        label: "Pancake Requests",
+        text: format!(
+            "{requests} ({retried} retried, {throttled} throttled), {rows} rows, {repeats} repeats, {}",
+            bytes(size)
+        ),
+        numbers: vec![
+            ("Pancake Requests", Number::Count(requests)),
+            ("Pancake Retries", Number::Count(retried)),
+            ("Pancake Throttled", Number::Count(throttled)),
+            ("Pancake Rows", Number::Count(rows)),
+            ("Pancake Repeats", Number::Count(repeats)),
+            ("Pancake Bytes", Number::Count(size)),
+        ],
+    };
+    let (network, limit, retries) = (tally.network.get(), tally.limit_wait.get(), tally.retry_wait.get());
     let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
-    let post_ids = "post_ids does not filter on this page, checked locally".to_owned();
-    let proof = (tally.post_ids_refused.get() > 0).then_some(("Pancake Proof", post_ids));
-    let mut lines = vec![
-        (
-            "Pancake Requests",
-            format!(
-                "{} ({} retried, {} throttled), {} rows, {} repeats, {}",
-                tally.requests.get(),
-                tally.retried.get(),
-                tally.throttled.get(),
-                tally.rows.get(),
-                tally.repeats.get(),
-                bytes(tally.bytes.get())
-            ),
+    let time = Line {
+        label: "Pancake Time",
+        text: format!(
+            "network {}, rate limit {}, retry waits {}",
+            seconds(network),
+            seconds(limit),
+            seconds(retries)
         ),
-        (
-            "Pancake Time",
-            format!(
-                "network {}, rate limit {}, retry waits {}",
-                seconds(tally.network.get()),
-                seconds(tally.limit_wait.get()),
-                seconds(tally.retry_wait.get())
-            ),
-        ),
-        ("Pancake Stopped", stopped(state.stopped).to_owned()),
-    ];
-    lines.extend(proof);
+        numbers: vec![
+            ("Pancake Network Time", Number::Time(network)),
+            ("Pancake Rate Limit Time", Number::Time(limit)),
+            ("Pancake Retry Wait Time", Number::Time(retries)),
+        ],
+    };
+    let mut lines = vec![requests, time, Line::text("Pancake Stopped", stopped(state.stopped))];
+    if tally.post_ids_refused.get() > 0 {
+        lines.push(Line::text("Pancake Proof", "post_ids does not filter on this page, checked locally"));
+    }
     lines
+}
+
+fn ahead(state: &ScanState) -> Line {
+    let rows = state.tally.ahead.get();
+    let numbers = vec![("Pancake Ahead", Number::Count(rows))];
+    Line { label: "Pancake Ahead", text: format!("at most {rows} rows"), numbers }
 }
 
 fn stopped(stopped: Stopped) -> &'static str {

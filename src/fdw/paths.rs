@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use pancake::paging::cursor::WIDTH_SECONDS;
 use pancake::paging::time_slices::FLOOR;
 use pancake::paging::verdicts::{Known, Sides};
-use pancake::plan::describe::unsent;
-use pancake::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Verdict, verdict};
-use pancake::plan::request::{Chain, RequestPlan, bind, choose_order, fate};
+use pancake::plan::filter::{Filter, Filterable, Operand, Slack};
+use pancake::plan::pushdown::{Pushdown, pushdowns};
+use pancake::plan::request::{Chain, RequestPlan, bind, choose_order};
 use pancake::schema::catalogue::{Object, Pagination};
 use pancake::schema::keyset::Order;
 use pancake::time::Micros;
@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 
 use crate::fdw::column_expr::Columns;
 use crate::fdw::params::constant;
-use crate::fdw::quals::{self, Clause, Use};
+use crate::fdw::quals::{self, Clause};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::compat;
 use crate::pg::nodes::{list, to_list};
@@ -64,12 +64,8 @@ pub fn rows_of_a_request(object: Object) -> f64 {
 /// On which sides a clause bounds the time of the order.
 fn sides(filter: &Filter, order: Order) -> Sides {
     let is_of_order = Some(filter.column.column()) == order.column();
-    let (above, below) = match filter.comparison {
-        Comparison::Greater | Comparison::GreaterOrEqual => (false, true),
-        Comparison::Less | Comparison::LessOrEqual => (true, false),
-        _ => (true, true),
-    };
-    Sides { above: is_of_order && above, below: is_of_order && below }
+    let Filter { comparison, .. } = filter;
+    Sides { above: is_of_order && comparison.is_upper(), below: is_of_order && comparison.is_lower() }
 }
 
 /// Requests for the slices of a page that takes no window of a month.
@@ -98,8 +94,10 @@ pub struct ScanCost {
     /// Requests of the whole walk, and the chains that they are in.
     pub requests: f64,
     pub chains: usize,
-    /// Of each filter, why it is not sent although its column has a parameter.
-    pub unsent: Vec<Option<&'static str>>,
+    /// What becomes of each filter.
+    pub pushdowns: Vec<Pushdown>,
+    /// The sides on which bounds are of use on this page.
+    pub useful: Sides,
     /// Why it is longer than it would be on most pages.
     pub detour: Option<&'static str>,
     /// No clause names the conversations whose messages are wanted.
@@ -144,7 +142,6 @@ impl Relation<'_> {
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
         let object = self.object();
         let plan = bind(object, &filters, order, &known, page_id);
-        let unsent = unsent(object, &filters, &known, &plan);
         let chains = plan.chains.len();
         let rows_of_a_request = if object.needs_conversation() {
             // Each conversation is a walk of its own.
@@ -162,10 +159,11 @@ impl Relation<'_> {
         // Where a walk cannot begin at an upper bound it comes down to it, and a lower bound may
         // not end it.
         let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
-        let useless = Sides { above: starts_above, below: starts_above && !of_page.is_dated };
+        let useful = Sides { above: !starts_above, below: !starts_above || of_page.is_dated };
+        let pushdowns = pushdowns(object, &filters, &known, &plan, order, useful);
         let requests = match chains {
             0 => 0.0,
-            n => (self.fetched(clauses, &filters, &known, &plan, order, useless) / rows_of_a_request)
+            n => (self.fetched(clauses, &filters, &known, &plan, &pushdowns) / rows_of_a_request)
                 .ceil()
                 .max(n as f64),
         };
@@ -175,28 +173,21 @@ impl Relation<'_> {
         };
         let impossible = object.needs_conversation()
             && filters.iter().all(|filter| filter.column != Filterable::ConversationId);
-        ScanCost { order, requests, chains, unsent, detour, impossible }
+        ScanCost { order, requests, chains, pushdowns, useful, detour, impossible }
     }
 
-    /// Rows that come over the network. `useless`: the bounds that leave none of them out.
+    /// Rows that come over the network.
     fn fetched(
         &self,
         clauses: &[Clause],
         filters: &[Filter],
         known: &[Option<Operand>],
         plan: &RequestPlan,
-        order: Order,
-        useless: Sides,
+        pushdowns: &[Pushdown],
     ) -> f64 {
         let object = self.object();
-        let used = clauses.iter().filter(|clause| matches!(clause.used, Use::Filter(_)));
-        let unsent = unsent(object, filters, known, plan);
-        let sent = used.zip(filters).zip(unsent).filter(|((_, filter), unsent)| {
-            let sides = sides(filter, order);
-            unsent.is_none()
-                && fate(object, filter, order) == Verdict::Superset
-                && !(useless.above && sides.above || useless.below && sides.below)
-        });
+        let used = clauses.iter().filter(|clause| clause.filter.is_ok());
+        let sent = used.zip(filters).zip(pushdowns).filter(|((_, filter), of)| of.narrows(object, filter));
         // Postgres guesses one row in 200 for a type of a page that was never looked at, and the
         // average for one that is a parameter. Two types count, and any other that a join brings
         // means all rows.
@@ -332,8 +323,8 @@ impl Relation<'_> {
     fn parameterizations(&self) -> Vec<*mut pg_sys::ParamPathInfo> {
         let mut found: Vec<*mut pg_sys::ParamPathInfo> = Vec::new();
         for clause in self.classify(&self.join_clauses()) {
-            let Use::Filter(understood) = &clause.used else { continue };
-            if verdict(self.object(), understood.column, understood.comparison) != Verdict::Superset {
+            let Ok(filter) = &clause.filter else { continue };
+            if Pushdown::of(self.object(), filter.column, filter.comparison) != Some(Pushdown::Sent) {
                 continue;
             }
             // SAFETY: the planner's own structures; the sets are fresh ones.

@@ -1,7 +1,9 @@
 //! This module packs what a plan carries from the planner to the executor: data that Postgres can
 //! copy, never a pointer. A cached plan is copied and outlives the planner's memory by days.
 
+use pancake::paging::verdicts::Sides;
 use pancake::plan::filter::Filter;
+use pancake::plan::pushdown::Pushdown;
 use pancake::schema::catalogue::Object;
 use pancake::schema::keyset::Order;
 use pgrx::pg_sys;
@@ -18,11 +20,13 @@ pub struct ScanPrivate {
     pub order: Order,
     /// Rows come in that order, and Postgres relies on it.
     pub ordered: bool,
+    /// What becomes of each clause of the plan's list.
+    pub pushdowns: Vec<Pushdown>,
     pub filters: Vec<Filter>,
-    /// Of each filter, the place of its clause in the plan's list.
+    /// Of each filter, the place of its clause in that list.
     pub places: Vec<usize>,
-    /// Clauses that Postgres checks alone: their place in the plan's list, and why nothing is sent.
-    pub not_sent: Vec<(usize, String)>,
+    /// The sides on which bounds are of use on this page.
+    pub useful: Sides,
     /// Attribute numbers of the columns that the query needs.
     pub columns: Vec<i16>,
     pub requests: u64,

@@ -1,23 +1,19 @@
-//! This module turns clauses of a query into filters. It decides which clause can be sent and why
-//! another cannot; what becomes of a filter is decided in `pancake::plan::filter`. Every clause
-//! stays in Postgres's own check.
+//! This module turns clauses of a query into filters. Which clauses are filters is decided here,
+//! and what becomes of a filter in `pancake::plan::pushdown`. Every clause stays in Postgres's own
+//! check.
 
-use pancake::plan::filter::{Comparison, Filter, Filterable, Slack, Verdict, verdict};
+use pancake::plan::filter::{Comparison, Filter, Filterable, Slack};
+use pancake::plan::pushdown::{Pushdown, Reason};
 use pgrx::pg_sys;
 
 use crate::fdw::column_expr::{Columns, Derived};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{cast, list, to_list};
 
-/// A clause of the planner, and what it is good for.
+/// A clause of the planner, as a filter or with the reason why it is none.
 pub struct Clause {
     pub info: *mut pg_sys::RestrictInfo,
-    pub used: Use,
-}
-
-pub enum Use {
-    Filter(Understood),
-    None(&'static str),
+    pub filter: Result<Understood, Reason>,
 }
 
 /// A clause that compares a column with something that does not depend on the table.
@@ -31,9 +27,7 @@ pub struct Understood {
     pub without_zone: bool,
 }
 
-pub const NO_SERVER_FILTER: &str = "no server filter";
-
-/// What each of these clauses is good for when the table is scanned.
+/// Returns these clauses, each as a filter if it is one.
 pub fn classify(
     root: *mut pg_sys::PlannerInfo,
     table: &ForeignTable,
@@ -44,17 +38,17 @@ pub fn classify(
         // SAFETY: both are the planner's, alive while it plans.
         let (clause, safe) =
             unsafe { ((*info).clause, pg_sys::restriction_is_securely_promotable(info, relation)) };
-        let used = match understand(root, clause.cast(), table, relation) {
-            Some(found) if !table.table.pushdown.allows(found.column) => Use::None("option pushdown"),
-            Some(_) if !safe => Use::None("row security comes first"),
+        let filter = match understand(root, clause.cast(), table, relation) {
+            Some(found) if !table.table.pushdown.allows(found.column) => Err(Reason::OptionPushdown),
+            Some(_) if !safe => Err(Reason::RowSecurity),
             // SAFETY: the operand is a node of the clause.
             Some(found) if unsafe { pg_sys::contain_volatile_functions(found.operand.cast()) } => {
-                Use::None("volatile operand")
+                Err(Reason::VolatileOperand)
             }
-            Some(found) => Use::Filter(found),
-            None => Use::None(NO_SERVER_FILTER),
+            Some(found) => Ok(found),
+            None => Err(Reason::NoServerFilter),
         };
-        Clause { info, used }
+        Clause { info, filter }
     };
     clauses.iter().map(|info| judge(*info)).collect()
 }
@@ -67,10 +61,7 @@ pub fn base_clauses(relation: *mut pg_sys::RelOptInfo) -> Vec<*mut pg_sys::Restr
 
 /// The filters of a plan in the order of their operands.
 pub fn filters(clauses: &[Clause]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
-    let found = clauses.iter().filter_map(|clause| match &clause.used {
-        Use::Filter(found) => Some(found),
-        Use::None(_) => None,
-    });
+    let found = clauses.iter().filter_map(|clause| clause.filter.as_ref().ok());
     let filter = |(operand, found): (usize, &Understood)| {
         let Understood { column, comparison, slack, without_zone, .. } = *found;
         (Filter { column, comparison, operand, slack, without_zone }, found.operand)
@@ -91,8 +82,8 @@ fn understand(
     // SAFETY: the operand is a node of the clause; the set is a fresh one.
     let independent =
         unsafe { !pg_sys::bms_is_member(relid as i32, pg_sys::pull_varnos(root, found.operand.cast())) };
-    let verdict = verdict(table.table.object, found.column, found.comparison);
-    (independent && verdict != Verdict::None).then_some(found)
+    let is_useful = Pushdown::of(table.table.object, found.column, found.comparison).is_some();
+    (independent && is_useful).then_some(found)
 }
 
 fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {

@@ -1,15 +1,14 @@
 //! This module plans a foreign table: how large it is, and the plan itself. The ways to scan it are
 //! in `paths`, which clauses help in `quals`, what the plan carries in `private`.
 
-use pancake::plan::filter::{Comparison, Filterable, Verdict};
-use pancake::plan::request::fate;
+use pancake::plan::pushdown::{Pushdown, Reason};
 use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, ScanCost, rows_of_a_request};
+use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
 use crate::fdw::private::{ScanPrivate, unpack_order};
-use crate::fdw::quals::{self, Clause, Use};
+use crate::fdw::quals::{self, Clause};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
 use crate::pg::report::OrRaise;
@@ -106,11 +105,15 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let way = known.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
     let object = planned.table.table.object;
-    let not_sent = not_sent(object, &clauses, &way);
-    // Where the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan
+    let pushdowns = of_clauses(&clauses, &way.pushdowns);
+    let places = places(&clauses);
+    let filter = |place: usize| filters.get(places.iter().position(|at| *at == place)?);
+    let mut why = pushdowns.iter().enumerate().filter_map(|(i, of)| of.why_not_sent(object, filter(i)));
+    let all_sent = way.chains == 0 || why.next().is_none();
+    // If the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan
     // early. SAFETY: the planner's own structure.
     let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
-    let requests = if limit > 0.0 && not_sent.is_empty() && as_it_comes {
+    let requests = if limit > 0.0 && all_sent && as_it_comes {
         way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64))
     } else {
         way.requests
@@ -119,8 +122,9 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         object,
         order: way.order,
         ordered: ordered.is_some(),
-        not_sent,
-        places: places(&clauses),
+        pushdowns,
+        places,
+        useful: way.useful,
         columns: needed(relation, &planned.table, &checked),
         requests: requests as u64,
         chains: way.chains as u64,
@@ -146,41 +150,20 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     }
 }
 
-/// Where in the plan's list the clauses stand that Postgres checks alone, and why.
-fn not_sent(object: Object, clauses: &[Clause], way: &ScanCost) -> Vec<(usize, String)> {
-    if way.chains == 0 {
-        return vec![];
-    }
-    let (filters, _) = quals::filters(clauses);
-    let mut filters = filters.iter().zip(&way.unsent);
-    let reason = |(place, clause): (usize, &Clause)| {
-        let reason = match &clause.used {
-            Use::None(reason) => (*reason).to_owned(),
-            Use::Filter(_) => match filters.next()? {
-                (filter, unsent) if fate(object, filter, way.order) == Verdict::Superset => {
-                    (*unsent)?.to_owned()
-                }
-                (filter, _) if filter.column == Filterable::PageId => return None,
-                (filter, _) if filter.column == Filterable::Id => {
-                    "stops the scan when all are found".to_owned()
-                }
-                (filter, _) if way.order.column() == Some(filter.column.column()) => {
-                    match filter.comparison {
-                        Comparison::Less | Comparison::LessOrEqual => quals::NO_SERVER_FILTER.to_owned(),
-                        _ => "ends the walk".to_owned(),
-                    }
-                }
-                _ => format!("the walk goes by {}", way.order.column().unwrap_or("no time")),
-            },
-        };
-        Some((place, reason))
+/// What becomes of each clause of the plan's list.
+fn of_clauses(clauses: &[Clause], of_filters: &[Pushdown]) -> Vec<Pushdown> {
+    let mut of_filters = of_filters.iter().copied();
+    let local = |reason: &Reason| Pushdown::Local(*reason);
+    let of = |clause: &Clause| match &clause.filter {
+        Ok(_) => of_filters.next().unwrap_or(local(&Reason::NoServerFilter)),
+        Err(reason) => local(reason),
     };
-    clauses.iter().enumerate().filter_map(reason).collect()
+    clauses.iter().map(of).collect()
 }
 
 /// Where in the plan's list the clauses stand that are filters.
 fn places(clauses: &[Clause]) -> Vec<usize> {
-    let filters = clauses.iter().enumerate().filter(|(_, clause)| matches!(clause.used, Use::Filter(_)));
+    let filters = clauses.iter().enumerate().filter(|(_, clause)| clause.filter.is_ok());
     filters.map(|(place, _)| place).collect()
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use pancake::error::{Error, Kind, Result};
 use pancake::memory;
-use pancake::plan::describe::{Unsent, unsent};
+use pancake::plan::describe::Starts;
+use pancake::plan::pushdown::pushdowns;
 use pancake::plan::request::{RequestPlan, bind};
 use pancake::reply::decode::Row;
 use pancake::schema::catalogue::Object;
@@ -45,8 +46,8 @@ pub struct ScanState {
     again: Option<usize>,
     pub tally: Arc<ScanStats>,
     pub stopped: Stopped,
-    /// What the operands' values turned out to be good for.
-    pub unsent: Unsent,
+    /// What became of the filters, by the values of their operands.
+    pub starts: Starts,
 }
 
 #[pg_guard]
@@ -116,7 +117,7 @@ impl ScanState {
             again: None,
             tally: Arc::default(),
             stopped: Stopped::NeverStarted,
-            unsent: Unsent::default(),
+            starts: Starts::default(),
             envelope,
             table,
         })
@@ -188,7 +189,8 @@ impl ScanState {
         // SAFETY: the node's own relation, open until End.
         let relation = unsafe { (*(*node).ss.ss_currentRelation).rd_id };
         plan.can_be_asked(object).map_err(|error| error.hint(how_to_name_conversations(relation)))?;
-        self.unsent.started(&unsent(object, &filters, &operands, &plan));
+        let ScanPrivate { order, useful, .. } = self.envelope;
+        self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful));
         if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
             return Ok(false);

@@ -9,6 +9,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use serde::{Deserialize, Serialize};
+
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -64,7 +66,7 @@ pub struct Known {
 }
 
 /// On which sides a query bounds the time of the order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
     pub above: bool,
     pub below: bool,

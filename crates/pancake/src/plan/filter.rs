@@ -1,10 +1,9 @@
 //! This module defines filters: the clauses of a query that the API can help with. Turning
-//! Postgres's clauses into filters is the extension's matter; turning filters into requests,
-//! [`crate::plan::request`]'s.
+//! Postgres's clauses into filters is the extension's matter; what becomes of them is decided in
+//! [`crate::plan::pushdown`], and turning them into requests in [`crate::plan::request`].
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::catalogue::Object;
 use crate::time::Micros;
 
 /// The columns whose clauses can be of use.
@@ -68,6 +67,16 @@ pub enum Comparison {
 }
 
 impl Comparison {
+    /// Whether it bounds a time from below.
+    pub fn is_lower(self) -> bool {
+        matches!(self, Self::Equal | Self::Greater | Self::GreaterOrEqual)
+    }
+
+    /// Whether it bounds a time from above.
+    pub fn is_upper(self) -> bool {
+        matches!(self, Self::Equal | Self::Less | Self::LessOrEqual)
+    }
+
     pub const ALL: [Comparison; 9] = [
         Self::Equal,
         Self::Less,
@@ -92,40 +101,9 @@ impl Comparison {
     }
 }
 
-/// What the server is asked because of a clause: nothing narrower than the clause itself, ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The parameter selects the rows of the clause and perhaps more; Postgres checks again.
-    Superset,
-    /// Nothing is sent, but the value shows when no row can match, or when all rows have been
-    /// found.
-    Guard,
-    /// Of no use.
-    None,
-}
-
-/// The one table of what helps: object × column × comparison → how. The tables of docs/reference.md
-/// are tested against it.
-pub fn verdict(object: Object, column: Filterable, comparison: Comparison) -> Verdict {
-    use Comparison::*;
-    use Filterable as F;
-    use Object::{Conversations, Customers, Messages, Posts};
-    let is_one_of = matches!(comparison, Equal | AnyOf);
-    let is_bound = matches!(comparison, Equal | Less | LessOrEqual | Greater | GreaterOrEqual);
-    match (object, column) {
-        (Conversations, F::Type | F::PostId) | (Posts, F::Type) | (Messages, F::ConversationId)
-            if is_one_of =>
-        {
-            Verdict::Superset
-        }
-        (Conversations, F::Tags) if matches!(comparison, Contains | Has | Overlaps) => Verdict::Superset,
-        (Conversations | Customers, F::UpdatedAt | F::InsertedAt) | (Posts, F::InsertedAt) if is_bound => {
-            Verdict::Superset
-        }
-        // A walk back in time: nothing is sent, but a lower bound ends it.
-        (Messages, F::InsertedAt) if is_bound => Verdict::Guard,
-        (_, F::PageId | F::Id) if is_one_of => Verdict::Guard,
-        _ => Verdict::None,
+impl Filter {
+    pub fn is_time(&self) -> bool {
+        matches!(self.column, Filterable::UpdatedAt | Filterable::InsertedAt)
     }
 }
 
@@ -169,6 +147,12 @@ pub enum Operand {
     Text(String),
     Texts(Vec<Option<String>>),
     Time(Timestamp),
+}
+
+impl Operand {
+    pub fn is_infinite(&self) -> bool {
+        matches!(self, Self::Time(Timestamp::Infinity | Timestamp::MinusInfinity))
+    }
 }
 
 /// A time that may be infinite.

@@ -2,4 +2,5 @@
 
 pub mod describe;
 pub mod filter;
+pub mod pushdown;
 pub mod request;

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp, Verdict, verdict};
+use crate::plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::{Order, TimeRange};
 use crate::time::Micros;
@@ -16,10 +16,7 @@ use crate::url::is_dots;
 /// and the oldest: then a lower bound on one column alone decides, for it is seldom far from the
 /// present.
 pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
-    let bounded_below = |column| {
-        let bounds = [Comparison::Equal, Comparison::Greater, Comparison::GreaterOrEqual];
-        filters.iter().any(|f| f.column == column && bounds.contains(&f.comparison))
-    };
+    let bounded_below = |column| filters.iter().any(|f| f.column == column && f.comparison.is_lower());
     let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
     let moving = match below {
         (true, false) if !analyzed => true,
@@ -27,17 +24,6 @@ pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_
         _ => by_updated_at * 2.0 < by_inserted_at,
     };
     if moving { Order::UpdatedAt } else { Order::InsertedAt }
-}
-
-/// What becomes of a filter when chains are walked in this order.
-pub fn fate(object: Object, filter: &Filter, order: Order) -> Verdict {
-    let time = matches!(filter.column, Filterable::UpdatedAt | Filterable::InsertedAt);
-    match verdict(object, filter.column, filter.comparison) {
-        // since and until act on the order_by column: the other column's bounds still show when no
-        // row can match.
-        Verdict::Superset if time && order.column() != Some(filter.column.column()) => Verdict::Guard,
-        verdict => verdict,
-    }
 }
 
 /// One walk: the rows of a page that the server selects by these parameters.
@@ -536,7 +522,6 @@ mod tests {
         use Comparison::*;
         use Filterable::*;
         let both = [filter(UpdatedAt, Greater, 0), filter(InsertedAt, GreaterOrEqual, 1)];
-        assert_eq!(fate(ALL, &both[0], Order::InsertedAt), Verdict::Guard);
         let upper = [filter(UpdatedAt, Less, 0)];
         for (filters, analyzed, by_inserted_at, by_updated_at, expected) in [
             (&both[..], true, 100.0, 49.0, Order::UpdatedAt),

@@ -490,16 +490,35 @@ fn views_run_as_their_owner() {
     shop.assert_no_violations().unwrap();
 }
 
+/// The foreign scans of a plan.
+fn scans_of(node: &serde_json::Value) -> Vec<&serde_json::Value> {
+    let below = node["Plans"].as_array().into_iter().flatten().flat_map(scans_of);
+    Some(node).filter(|node| node["Node Type"] == "Foreign Scan").into_iter().chain(below).collect()
+}
+
 #[test]
 fn explain_of_every_format_can_be_read() {
     let (shop, mut session) = open(70);
     let sql = "SELECT n, (SELECT count(*) FROM shop.conversations c WHERE c.type = crm.wanted) FROM crm WHERE EXISTS (SELECT FROM shop.conversations LIMIT 1)";
+    shop.simulator.clear_log();
     let plan = session.explain_with("ANALYZE, VERBOSE, FORMAT JSON", sql).unwrap();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
     let text = plan.to_string();
-    for label in ["Pancake Sent", "Pancake Estimate", "Pancake Requests", "Pancake Time", "Pancake Stopped"] {
-        assert!(text.contains(&format!("\"{label}\"")), "{label}: {text}");
+    for label in ["Pancake Sent", "Pancake Stopped"] {
+        assert!(text.contains(&format!("\"{label}\":\"")), "{label}: {text}");
     }
+    // Counts, bytes and times are numbers.
+    let scans = scans_of(&plan[0]["Plan"]);
+    let sum = |label: &str| -> f64 { scans.iter().map(|scan| scan[label].as_f64().unwrap()).sum() };
+    assert_eq!(sum("Pancake Requests"), shop.simulator.log().len() as f64, "{text}");
+    assert!(sum("Pancake Bytes") > 500.0 * sum("Pancake Rows"), "{text}");
+    assert!(sum("Pancake Rows") >= 70.0 && sum("Pancake Network Time") > 0.0, "{text}");
+    assert_eq!(sum("Pancake Retries") + sum("Pancake Throttled"), 0.0, "{text}");
+    for label in ["Repeats", "Rate Limit Time", "Retry Wait Time", "Ahead"] {
+        assert!(sum(&format!("Pancake {label}")) >= 0.0);
+    }
+    assert!(sum("Pancake Estimated Requests") >= 2.0 && sum("Pancake Estimated Time") > 0.0, "{text}");
+    assert!(sum("Pancake Estimated Streams") >= 2.0, "{text}");
     session.execute("CREATE TEMP TABLE xml AS SELECT 1 AS x; SET client_min_messages = error").unwrap();
     for format in ["XML", "YAML", "TEXT"] {
         let plan = session.explain_with(&format!("ANALYZE, BUFFERS, FORMAT {format}"), sql).unwrap();
