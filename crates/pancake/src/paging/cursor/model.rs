@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::time::SECOND;
 
 const NOW: i64 = 1_700_000_000;
 

@@ -1,0 +1,331 @@
+//! This module walks one list query, each row exactly once: it decides which request comes next,
+//! and what a reply proves. It is pure: HTTP, retries and the clock are passed in by
+//! [`crate::scan::run`].
+//!
+//! The list goes by the real time of its rows, newest first; a batch is an unbroken piece of it.
+//! While the walk goes on, rows get messages (and jump to the head if the order is `updated_at`),
+//! vanish, and surface up to 60 s late. Some rows show an older time than their real one, and so
+//! stand too high by any distance; rows that show a newer one stand at most seven rows too low (API
+//! notes, section I).
+//!
+//! **Forms of requests.** The walk depends on three, all of them in daily use by others:
+//!
+//! - *head*: no times, no cursor. It is the last resort of every other form.
+//! - *step*: a cursor, no times.
+//! - *anchor*: `since` and `until`, at most 27 days apart and `until` at least a day ago, only to
+//!   find a row to begin from. An empty, refused or too low anchor is replaced by one further up,
+//!   and after three by the head.
+//!
+//! **The rule.** The walk keeps its *trail*, the last rows that it has seen, in the order of the
+//! list; the last of them is its place. A reply carries it on only if it holds a row of the trail:
+//! what stands behind that row in the reply follows it in the list.
+//!
+//! 1. A step asks from the last row of the previous distinct time, so that ties and the place come
+//!    again.
+//! 2. If no row of the trail comes, the cursor row moved, vanished or was not taken: rows further
+//!    up are tried as cursors, then the place itself, then an anchor above it, then the walk begins
+//!    at the head again. A server may take no cursor but the last row of a reply. Then a *jump*
+//!    asks from the place, and a *check* repeats the request that brought it: if the place is still
+//!    its last row, the jump's first row follows it in the list. A second jump that begins with
+//!    that row is taken in: three requests for a batch.
+//! 3. A lower bound is not sent. It is passed when eight rows in a row, the last ones, lie beyond
+//!    it.
+//! 4. The end of the list is proven without times: the place, which was the last row of a reply,
+//!    brings nothing as cursor; and asked from above it, or at the head if that is one reply, it
+//!    comes again with nothing behind.
+//! 5. An upper bound begins with an anchor that shows a row above it.
+//! 6. Of a walk that is cut in two the older part begins at an anchor. By `inserted_at` each part
+//!    hands out the rows of its window, and the newer one reads past its cut as past a lower bound.
+//!    By `updated_at` rows may stand on either side of the cut, whatever they show: both parts hand
+//!    out all that they meet, and the newer one ends where it has come into what the older one has
+//!    read. So an anchor need not be right: one too far up costs requests, and of one too far down
+//!    the newer part reads what lies between.
+//!
+//! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row
+//! that kept its place is skipped. A jump has no such pair: it depends on a cursor that leads on
+//! from its row and not from its time, which has not been seen on a page of that kind, so none is
+//! made from one of several rows of one time. A row that left its place went to the head, where
+//! [`crate::paging::head_check`] finds it. **Why nothing comes twice.** Ids of the last rows are
+//! remembered, and what is newer than all of them has come before. **Why it ends.** Beginning anew
+//! without a new row is counted.
+
+mod cut;
+mod next;
+mod reply;
+mod request;
+mod trail;
+
+use std::collections::VecDeque;
+
+use crate::error::{Error, Kind, Result};
+use crate::paging::handed::Handed;
+use crate::paging::verdicts::{self, Known};
+use crate::schema::keyset::{Order, RowKey, TimeRange};
+use crate::time::{Micros, UnixSeconds};
+use request::{CURSORS, MOVING_MARGIN_SECONDS, RECENT_SECONDS};
+
+pub use request::{Ask, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS};
+
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub struct CursorPager {
+    terms: Terms,
+    order: Order,
+    window: TimeRange,
+    /// The window before parts of it were left to other walks. By `updated_at`, and without the
+    /// time of the order, a row is handed out wherever in this it stands.
+    whole: TimeRange,
+    state: State,
+    /// The last rows that are known, in the order of the list.
+    trail: VecDeque<RowKey>,
+    /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
+    in_a_row: usize,
+    /// Rows that were taken into the trail since the walk began at the head; `None` if it began at
+    /// an anchor.
+    since_head: Option<usize>,
+    /// The request whose reply had the place as its last row, and whether no row was repeated
+    /// behind it.
+    brought_by: Option<Ask>,
+    is_at_end: bool,
+    handed: Handed,
+    /// The oldest time of a row so far.
+    lowest: Option<Micros>,
+    /// Cursors in a row that did not lead on from the trail.
+    misses: u32,
+    /// The last cursors did not lead on: an anchor is tried after the first one.
+    cursors_fail: bool,
+    /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those
+    /// that led on.
+    refused_in_a_row: u32,
+    refused_cursors: u32,
+    led_cursors: u32,
+    /// No cursor but the last row of a reply has led on, and many were tried.
+    takes_only_last_rows: bool,
+    /// A cursor has led on.
+    has_led: bool,
+    /// The place was tried as cursor, and no new row has come since.
+    has_jumped: bool,
+    /// An anchor above the place was asked for, and no new row has come since.
+    is_anchored: bool,
+    /// Requests since the last new row that did not move the place.
+    fruitless: u32,
+    /// A probe showed rows that have not been seen behind the last one yet.
+    more_follows: bool,
+    /// The last reply was as long as a reply can be.
+    was_full: bool,
+    /// The longest reply so far, and whether more was seen behind a shorter one than a reply can
+    /// be: then the page's replies are no longer than this, and it is not probed after each whether
+    /// more follows.
+    longest: usize,
+    has_small_batches: bool,
+    /// No `until` later than this is sent.
+    latest_until: UnixSeconds,
+    anchors: Anchors,
+    /// A reply showed an older row before a newer one, or one without a time.
+    is_loose: bool,
+    has_undated: bool,
+    /// A row below the window was not handed out.
+    has_left_out: bool,
+    /// One reply held the whole list.
+    is_snapshot: bool,
+}
+
+/// What became of the anchors that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+struct Anchors {
+    are_taken: bool,
+    /// One was answered with rows.
+    were_taken: bool,
+    failed: u32,
+    /// A request without times has succeeded since.
+    were_replaced: bool,
+    /// The refusal named the form, or a row has come that an empty reply left out.
+    are_refused: bool,
+    /// The times of the last one that was answered empty.
+    empty: Option<(Micros, Micros)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+enum State {
+    /// `confirming`: whether the place is the last row.
+    Head {
+        confirming: bool,
+    },
+    Anchor {
+        until: UnixSeconds,
+        tried: u32,
+    },
+    /// The row of the trail with this index is the cursor.
+    Step {
+        from: usize,
+        confirming: bool,
+    },
+    Probe,
+    /// The place is the cursor; `next` is what a check has proven to follow it.
+    Jump {
+        next: Next,
+    },
+    /// The request that brought the place is repeated, after a jump that showed `next` behind it.
+    Check {
+        next: Next,
+    },
+    Ended(End),
+}
+
+/// What follows the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+enum Next {
+    Unknown,
+    Row(String),
+    Nothing,
+}
+
+impl CursorPager {
+    pub fn on(terms: Terms, window: TimeRange, order: Order, known: Known) -> Self {
+        let latest_until = UnixSeconds(known.now.floor_second().0 - RECENT_SECONDS);
+        let mut walk = Self {
+            terms,
+            order,
+            window,
+            whole: window,
+            state: State::Head { confirming: false },
+            trail: VecDeque::new(),
+            in_a_row: 0,
+            since_head: None,
+            brought_by: None,
+            is_at_end: false,
+            handed: Handed::by(order, terms.full_batch),
+            lowest: None,
+            misses: 0,
+            cursors_fail: false,
+            refused_in_a_row: 0,
+            refused_cursors: 0,
+            led_cursors: 0,
+            takes_only_last_rows: false,
+            has_led: false,
+            has_jumped: false,
+            is_anchored: false,
+            fruitless: 0,
+            more_follows: false,
+            was_full: false,
+            longest: 0,
+            has_small_batches: false,
+            latest_until,
+            anchors: Anchors {
+                are_taken: known.takes_windows,
+                were_taken: false,
+                failed: 0,
+                were_replaced: false,
+                are_refused: false,
+                empty: None,
+            },
+            is_loose: !known.is_in_order,
+            has_undated: false,
+            has_left_out: false,
+            is_snapshot: false,
+        };
+        // What shows an older time than its real one may stand any distance above an upper bound.
+        if let Some(high) = window.high.filter(|_| known.is_in_order) {
+            let margin = if order == Order::UpdatedAt { MOVING_MARGIN_SECONDS } else { 1 };
+            walk.anchor(UnixSeconds(high.ceil_second().0.saturating_add(margin)), 0);
+        }
+        walk
+    }
+
+    /// A walk that begins at the head whatever its upper bound is.
+    pub fn from_head(terms: Terms, window: TimeRange, order: Order) -> Self {
+        let state = State::Head { confirming: false };
+        Self { state, ..Self::on(terms, window, order, Micros(0).into()) }
+    }
+
+    pub fn window(&self) -> TimeRange {
+        self.window
+    }
+
+    /// The last reply was full: more rows are likely to follow.
+    pub fn goes_on(&self) -> bool {
+        self.was_full && self.ended().is_none()
+    }
+
+    pub fn ended(&self) -> Option<End> {
+        match self.state {
+            State::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Whether the whole list came in its last reply: whatever moved before is in it.
+    pub fn is_snapshot(&self) -> bool {
+        self.is_snapshot
+    }
+
+    /// The next request. `None` at the end.
+    pub fn ask(&self) -> Option<Ask> {
+        let from = |row: Option<&RowKey>| Some(row.map_or(Ask::HEAD, |row| Ask::from(&row.id)));
+        match self.state {
+            State::Ended(_) => None,
+            State::Head { .. } => Some(Ask::HEAD),
+            State::Anchor { until, .. } => Some(Ask::up_to(until)),
+            State::Step { from: row, .. } => from(self.trail.get(row)),
+            State::Probe | State::Jump { .. } => from(self.trail.back()),
+            State::Check { .. } => Some(self.brought_by.clone().unwrap_or(Ask::HEAD)),
+        }
+    }
+
+    /// Whether the page takes anchors, if this walk has shown it.
+    pub fn verdict(&self) -> Option<verdicts::Window> {
+        match self.anchors {
+            Anchors { are_refused: true, .. } => Some(verdicts::Window::Refused),
+            Anchors { were_taken: true, .. } => Some(verdicts::Window::Taken),
+            Anchors { failed: 1.., were_replaced: true, .. } => Some(verdicts::Window::Failed),
+            _ => None,
+        }
+    }
+
+    /// A request failed in a way that may be due to its form, which the refusal may name. False if
+    /// there is no other form left.
+    pub fn lost(&mut self, is_named: bool) -> Result<bool> {
+        // All that is left then is what has been tried before.
+        self.count();
+        if self.fruitless > self.terms.patience {
+            return Ok(false);
+        }
+        match self.state {
+            State::Head { .. } => return Ok(false),
+            // It ended while the request was on its way, and does without its reply.
+            State::Ended(_) => {}
+            State::Anchor { .. } => {
+                self.anchors.failed += 1;
+                self.anchors.are_refused |= is_named;
+                self.anchors.are_taken &= !is_named;
+                self.anchor_further_up(&[]);
+            }
+            State::Step { from, confirming } => {
+                self.count_cursor(true);
+                self.miss(from, confirming);
+            }
+            State::Probe | State::Check { .. } => self.miss(self.trail.len().saturating_sub(1), false),
+            State::Jump { .. } if self.misses < CURSORS => {
+                self.misses += 1;
+                self.state = State::Check { next: Next::Unknown };
+            }
+            State::Jump { .. } => self.miss(self.trail.len().saturating_sub(1), false),
+        }
+        Ok(true)
+    }
+
+    /// Counts a request, but for probes, each of which is followed by a step.
+    fn count(&mut self) {
+        self.fruitless += u32::from(self.state != State::Probe);
+    }
+}
+
+pub fn restless(detail: &str) -> Error {
+    Error::new(Kind::NotUnderstood, "cursor of the conversations list never ends").detail(detail)
+}
+
+#[cfg(test)]
+mod model;

@@ -1,0 +1,118 @@
+//! This module chooses the next request of a walk: the next step, another cursor if one did not
+//! lead on, an anchor above the place, or the head.
+
+use super::request::{ANCHORS, CURSORS, WIDTH_SECONDS};
+use super::{CursorPager, End, Next, State};
+use crate::schema::keyset::RowKey;
+use crate::time::{Micros, SECOND, UnixSeconds};
+
+impl CursorPager {
+    /// The place came again as the last row of a reply.
+    pub(super) fn nothing_behind(&mut self, from: usize, confirming: bool) {
+        let nearest = self.trail.len().checked_sub(2);
+        if self.was_full || std::mem::take(&mut self.more_follows) {
+            match nearest.filter(|nearest| *nearest > from) {
+                Some(from) => self.state = State::Step { from, confirming },
+                None => self.miss(from, confirming),
+            }
+        } else if confirming {
+            self.state = State::Ended(End::ListEnded);
+        } else {
+            self.state = State::Probe;
+        }
+    }
+
+    /// Asks from the last row of the previous distinct time, so that the place comes again.
+    pub(super) fn step(&mut self, confirming: bool) {
+        let last = self.trail.back().map(|row| row.at);
+        let above = self.trail.iter().rposition(|row| Some(row.at) != last);
+        let above =
+            above.filter(|above| self.trail.len() - above <= self.terms.full_batch && !self.more_follows);
+        match above.or(self.trail.len().checked_sub(2)) {
+            Some(from) => self.state = State::Step { from, confirming },
+            None if confirming => self.state = State::Head { confirming },
+            // The one row that is known was no cursor.
+            None => self.begin_anew(false),
+        }
+    }
+
+    /// The cursor did not lead on from the trail.
+    pub(super) fn miss(&mut self, from: usize, confirming: bool) {
+        self.misses += 1;
+        if from + 1 < self.trail.len() {
+            // It moved or vanished; if not, there are others.
+            self.trail.remove(from);
+            self.in_a_row = self.in_a_row.min(self.trail.len() - from);
+        }
+        let nearest = self.trail.len().checked_sub(2);
+        // Of a page out of order an anchor shows no piece, so the head is as good.
+        let most = if self.is_loose { self.trail.len() } else { usize::MAX };
+        let from_head = self.since_head.unwrap_or(usize::MAX).min(most);
+        let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
+        match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
+            Some(from) => self.state = State::Step { from, confirming },
+            None if self.can_jump() && !std::mem::replace(&mut self.has_jumped, true) => {
+                self.takes_only_last_rows = true;
+                self.state = State::Jump { next: Next::Unknown };
+            }
+            // What one batch holds is read as fast from the head.
+            None if self.is_anchored || from_head < self.terms.full_batch => self.begin_anew(confirming),
+            None => {
+                (self.cursors_fail, self.is_anchored) = (true, true);
+                // Some rows above the place are wanted as well.
+                let place = self.newest_above().unwrap_or(Micros(0));
+                self.anchor(UnixSeconds(place.floor_second().0.saturating_add(1)), 0);
+                if let State::Head { .. } = self.state {
+                    self.begin_anew(confirming);
+                }
+            }
+        }
+    }
+
+    /// Whether the place is to be tried as cursor: none of the others led on, as where a server
+    /// takes only the last row of a reply.
+    pub(super) fn can_jump(&self) -> bool {
+        // On a page where rows vanish and move, others lead on.
+        let others_fail =
+            self.refused_in_a_row >= CURSORS && self.refused_cursors >= CURSORS * (self.led_cursors + 1);
+        others_fail && self.brought_by.is_some() && !self.is_tied()
+    }
+
+    pub(super) fn count_cursor(&mut self, refused: bool) {
+        self.refused_in_a_row += u32::from(refused);
+        self.refused_cursors += u32::from(refused);
+    }
+
+    /// Asks for an anchor, or at the head if it would be too recent.
+    pub(super) fn anchor(&mut self, until: UnixSeconds, tried: u32) {
+        let is_taken = self.anchors.are_taken && until.0 <= self.latest_until.0 && until.0 > 0;
+        self.state = if is_taken && tried < ANCHORS {
+            State::Anchor { until, tried }
+        } else {
+            State::Head { confirming: false }
+        };
+    }
+
+    /// An anchor was refused, or its reply shows nothing above what is looked for. Its rows, if
+    /// there are any, show how densely they stand; else the next window is asked for.
+    pub(super) fn anchor_further_up(&mut self, rows: &[&RowKey]) {
+        let State::Anchor { until, tried } = self.state else { return };
+        let up = match (rows.first(), rows.last()) {
+            (Some(first), Some(last)) if rows.len() > 1 => {
+                let gap = first.at.0.saturating_sub(last.at.0).max(0) / (rows.len() as i64 - 1);
+                (16 * gap / SECOND).clamp(60, WIDTH_SECONDS / 2) << (3 * tried)
+            }
+            _ => (WIDTH_SECONDS - 86_400) << tried,
+        };
+        self.anchor(UnixSeconds(until.0.saturating_add(up)), tried + 1);
+        if let State::Head { .. } = self.state {
+            self.begin_anew(false);
+        }
+    }
+
+    /// Asks at the head. `confirming`: the place as cursor has brought nothing.
+    pub(super) fn begin_anew(&mut self, confirming: bool) {
+        (self.misses, self.is_anchored) = (0, false);
+        self.state = State::Head { confirming };
+    }
+}
