@@ -118,6 +118,7 @@ CREATE TYPE sync_job AS (
     source regclass, target regclass, page_id text, object text,
     lookback interval, reread interval, reread_every interval, full_rescan boolean, patience interval,
     first_since timestamptz,
+    frozen      text[],       -- conversations that show a time before first_since, and have moved after it
     list        regclass,     -- of threads: the table of conversations
     asked_at    timestamptz,  -- when the procedure was called
     resumes     boolean,      -- a backfill goes on that another call began: what changed since comes after it

@@ -75,12 +75,13 @@ CREATE FUNCTION sync_has_past(job sync_job, marks sync_marks) RETURNS boolean
 COMMENT ON FUNCTION sync_has_past(sync_job, sync_marks) IS 'internal: whether all has been read once';
 
 -- Where the next slice ends. Slices grow until they hold a batch, so an age without rows is crossed
--- in some steps; what is older than pages are is one slice.
+-- in some steps; what is older than pages are is one slice, which begins above the floor that a
+-- scan has on a page that takes no window of a month.
 CREATE FUNCTION sync_edge(job sync_job) RETURNS timestamptz
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
-        SELECT CASE WHEN e.edge > coalesce(job.low, timestamptz '2005-01-01 00:00:00+00') THEN e.edge ELSE job.low END
+        SELECT CASE WHEN e.edge > coalesce(job.low, timestamptz '2016-01-01 00:00:00+00') THEN e.edge ELSE job.low END
         FROM (SELECT coalesce(job.high, clock_timestamp()) - job.span AS edge) e
     $$;
 COMMENT ON FUNCTION sync_edge(sync_job) IS 'internal: where the next slice ends';
@@ -134,6 +135,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         -- Of a backfill that goes on, whether its last batch was sorted.
         job.dated := CASE WHEN job.phase = 'past' AND marks.sorted THEN false END;
         job.seam := NULL;
+        job.frozen := NULL;
         job.since := pancake.sync_since(job, marks);
         IF job.kind = 'reread' THEN
             job.since := least(job.since, coalesce(marks.last_reread_at, job.since) - interval '2 minutes');
@@ -288,6 +290,7 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
                 END IF;
             END IF;
             job.dated := pancake.sync_is_dated(coalesce(job.list, job.source));
+            job.frozen := coalesce(job.frozen, pancake.sync_frozen(job));
         END IF;
         IF job.phase = 'past' THEN
             job.high := coalesce(marks.backfilled_to, job.high);

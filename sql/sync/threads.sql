@@ -38,6 +38,33 @@ CREATE FUNCTION sync_list(source regclass, object text, page_id text) RETURNS re
     END $$;
 COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversations that messages belong to';
 
+-- Conversations that show a time before `first_since`, and stand above one that shows a later one:
+-- they have moved after it. None where all threads are wanted.
+CREATE FUNCTION sync_frozen(job sync_job, OUT frozen text[])
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    SET pancake_fdw.order_by = 'updated_at' SET pancake_fdw.max_concurrency = 1
+    AS $$
+    DECLARE
+        item record;
+        above text[] := '{}';
+    BEGIN
+        frozen := '{}';
+        IF job.list IS NULL OR job.first_since IS NULL THEN
+            RETURN;
+        END IF;
+        FOR item IN EXECUTE format('SELECT c.id::text, c.updated_at AS at FROM %s AS c', pancake.sync_name(job.list)) LOOP
+            IF item.at < job.first_since THEN
+                above := above || item.id;
+                EXIT WHEN cardinality(above) = 8;
+            ELSE
+                frozen := frozen || above;
+                above := '{}';
+            END IF;
+        END LOOP;
+    END $$;
+COMMENT ON FUNCTION sync_frozen(sync_job) IS 'internal: conversations that rest by the time that they show, and do not';
+
 -- Which of the conversations that are walked in the order of a time are wanted, for the others are
 -- known.
 CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
@@ -49,14 +76,14 @@ CREATE FUNCTION sync_wanted(job sync_job) RETURNS text
             WHEN 'begun' THEN
                 format('c.inserted_at OPERATOR(pg_catalog.>=) %1$L::pg_catalog.timestamptz '
                        'AND c.updated_at OPERATOR(pg_catalog.<) %1$L::pg_catalog.timestamptz', job.since)
-            -- The same of what began since, where more began than one reply holds. A conversation
-            -- that rests since before `first_since` has no message that is wanted.
+            -- A conversation that rests since before `first_since` has no message that is wanted,
+            -- unless it shows an older time than its newest message has.
             ELSE concat('true',
                 ' AND c.updated_at OPERATOR(pg_catalog.<) '
                     || CASE WHEN job.phase = 'past' THEN quote_literal(job.low) END || '::pg_catalog.timestamptz',
                 ' AND (c.updated_at OPERATOR(pg_catalog.>=) ' || quote_literal(job.first_since)
                     || '::pg_catalog.timestamptz'
-                    -- Unless it shows an older time than its newest message has.
+                    || format(' OR c.id OPERATOR(pg_catalog.=) ANY (%L::pg_catalog.text[])', job.frozen)
                     || CASE WHEN job.kind = 'full' THEN format(
                         ' OR EXISTS (SELECT FROM %s t WHERE t.%I OPERATOR(pg_catalog.=) c.id)',
                         pancake.sync_name(job.target), w.thread) ELSE '' END || ')')

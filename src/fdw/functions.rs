@@ -155,7 +155,7 @@ pub extern "C-unwind" fn pancake_fdw_is_dated(call: pg_sys::FunctionCallInfo) ->
     // SAFETY: the function is declared with one argument, and STRICT.
     let table = unsafe { pg_sys::Oid::from_datum((*call).args.as_slice(1)[0].value, false) };
     let table = ForeignTable::read(table.unwrap_or(pg_sys::InvalidOid)).or_raise();
-    pg_sys::Datum::from(known_of(&table, Order::InsertedAt).is_dated)
+    pg_sys::Datum::from(known_of(&table, Order::InsertedAt).ends_by_time)
 }
 
 /// Postgres counts from 2000-01-01.

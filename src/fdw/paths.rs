@@ -159,7 +159,7 @@ impl Relation<'_> {
         // Where a walk cannot begin at an upper bound it comes down to it, and a lower bound may
         // not end it.
         let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
-        let useful = Sides { above: !starts_above, below: !starts_above || of_page.is_dated };
+        let useful = Sides { above: !starts_above, below: !starts_above || of_page.ends_by_time };
         let pushdowns = pushdowns(object, &filters, &known, &plan, order, useful);
         let requests = match chains {
             0 => 0.0,
@@ -300,7 +300,7 @@ impl Relation<'_> {
                     _ => None,
                 }
             })?;
-            if !self.object().orders().contains(&order) || !known_of(self.table, order).is_dated {
+            if !self.object().orders().contains(&order) || !known_of(self.table, order).ends_by_time {
                 return None;
             }
             // Read to its end, the order of a list that moves is a Sort over the exact walk.

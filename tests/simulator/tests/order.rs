@@ -91,6 +91,8 @@ fn frozen_rows_made_by_seed() {
     assert!(shifts.iter().any(|(shown, real)| shown == real), "none by hours");
     let near = places.windows(2).filter(|two| two[1] - two[0] < 10).count();
     assert!(near > 20, "no runs: {places:?}");
+    let is_long = |eight: &[usize]| eight[7] - eight[0] == 7;
+    assert!(!places.windows(8).any(is_long), "eight in a row: {places:?}");
     assert_eq!(page.walk(""), ids);
     assert_eq!(shop(2_000).page.frozen(), Vec::<String>::new());
 }

@@ -156,8 +156,8 @@ fn whole(value: &str, low: u32, high: u32) -> Result<u32, String> {
 }
 
 fn requests_per_second(value: &str) -> Result<f64, String> {
-    let number = value.trim().parse().ok().filter(|n: &f64| *n > 0.0 && *n <= 100_000.0);
-    number.ok_or_else(|| "it must be a number above 0 and at most 100000".to_owned())
+    let number = value.trim().parse().ok().filter(|n: &f64| (0.01..=100_000.0).contains(n));
+    number.ok_or_else(|| "it must be a number from 0.01 to 100000".to_owned())
 }
 
 fn timeout(value: &str) -> Result<Duration, String> {
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn bad_values_are_refused() {
         for (place, name, value) in [
-            (Place::Server, "requests_per_second", "0"),
+            (Place::Server, "requests_per_second", "0.009"),
             (Place::Server, "requests_per_second", "nan"),
             (Place::Server, "max_retries", "11"),
             (Place::Server, "request_timeout", "30"),

@@ -37,6 +37,11 @@ impl Handed {
         self.ids.has(id)
     }
 
+    /// The ids of the rows that were handed out, where all are kept.
+    pub fn ids(&self) -> &IdSet {
+        &self.ids
+    }
+
     /// True once for each row.
     pub fn is_new(&mut self, row: &RowKey) -> bool {
         let Some(most) = self.most.filter(|_| row.is_dated) else { return self.ids.is_new(&row.id) };

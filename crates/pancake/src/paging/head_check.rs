@@ -106,6 +106,9 @@ impl HeadCheck {
     ) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
         look.reply(rows, now)?;
+        if let Some(disorder) = look.take_disorder() {
+            return Err(disorder);
+        }
         self.replies += 1;
         if self.replies == 1 {
             self.newest = newest(rows, now);

@@ -23,6 +23,10 @@ impl IdSet {
         self.ids.contains(&Self::hash(id))
     }
 
+    pub fn extend(&mut self, others: &IdSet) {
+        self.ids.extend(&others.ids);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

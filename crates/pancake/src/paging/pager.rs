@@ -4,8 +4,9 @@
 
 use std::collections::HashSet;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::paging::cursor::{self, CursorPager, End, Terms};
+use crate::paging::id_set::IdSet;
 use crate::paging::offset::OffsetPager;
 use crate::paging::time_slices::{Numbered, TimeSlicePager};
 use crate::paging::verdicts::{self, Known};
@@ -71,6 +72,11 @@ impl Pager {
         }
     }
 
+    /// A walk for the rows that lack the time of the order and stand above its upper bound.
+    pub fn above(terms: Terms, chain: &Chain) -> Self {
+        Pager::Cursor(Box::new(CursorPager::above(terms, chain.window, chain.order)))
+    }
+
     /// The next request. `None` at the end.
     pub fn ask(&self) -> Option<Ask> {
         match self {
@@ -119,9 +125,22 @@ impl Pager {
         self.walk().is_some_and(CursorPager::is_loose)
     }
 
-    /// Whether a row that lacks the time of the order was seen below its place.
-    pub fn has_undated_below(&self) -> bool {
-        self.walk().is_some_and(CursorPager::has_undated_below)
+    /// Whether a row was seen far below the place of the time that it shows.
+    pub fn has_low_row(&self) -> bool {
+        self.walk().is_some_and(CursorPager::has_low_row)
+    }
+
+    /// Such a row has been seen since the last call, and shows the time of the order.
+    pub fn take_disorder(&mut self) -> Option<Error> {
+        match self {
+            Pager::Cursor(walk) => walk.take_disorder(),
+            Pager::Offset(_) | Pager::TimeSlices(_) | Pager::Single(_) => None,
+        }
+    }
+
+    /// Whether the list is read from its newest row on.
+    pub fn begins_at_head(&self) -> bool {
+        self.walk().is_none_or(CursorPager::begins_at_head)
     }
 
     pub fn ended(&self) -> Option<End> {
@@ -136,6 +155,11 @@ impl Pager {
     /// Whether the whole list came in its last reply.
     pub fn is_snapshot(&self) -> bool {
         self.walk().is_some_and(CursorPager::is_snapshot)
+    }
+
+    /// The ids of the rows that a walk by `updated_at` has handed out.
+    pub fn ids(&self) -> Option<&IdSet> {
+        self.walk().map(CursorPager::ids)
     }
 
     /// The window of a walk that goes down by time, and so can be cut in two.
@@ -170,6 +194,18 @@ impl Pager {
         if let (Pager::Cursor(walk), Some(older)) = (self, older.walk()) {
             walk.meet(older);
         }
+    }
+
+    /// Ends this older part of a walk if the newer one has come to the end of the list.
+    pub fn ends_with(&mut self, newer: &Pager) {
+        if let (Pager::Cursor(walk), Some(newer)) = (self, newer.walk()) {
+            walk.ends_with(newer);
+        }
+    }
+
+    /// Whether it is a walk by time that found nothing where it was to begin.
+    pub fn is_empty(&self) -> bool {
+        self.walk().is_some_and(CursorPager::is_empty)
     }
 
     /// Whether this older part of a walk has come behind the newer one.

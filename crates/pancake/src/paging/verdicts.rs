@@ -1,5 +1,5 @@
 //! This module remembers what a page was seen to refuse, whether its list was seen out of order,
-//! and whether rows stand at its bottom for want of a time: a few words of shared memory for all
+//! and whether rows stand far below their place: a few words of shared memory for all
 //! sessions, so that only the first statement pays for a form of request that the page does not
 //! take.
 //!
@@ -31,9 +31,8 @@ pub struct Verdicts {
     /// The second at which conversations were last seen out of order by `updated_at`, and by
     /// `inserted_at`; 0 for never.
     loose_at: [AtomicU64; 2],
-    /// The same for a row without the time of the order that shows a newer one than the rows above
-    /// it.
-    undated_at: [AtomicU64; 2],
+    /// The same for a row that stands far below the place of the time that it shows.
+    low_row_at: [AtomicU64; 2],
 }
 
 const FORMS: usize = 5;
@@ -61,8 +60,8 @@ pub struct Known {
     pub takes_windows: bool,
     /// The list was not seen out of order.
     pub is_in_order: bool,
-    /// No row was seen far below the place of the time that it shows.
-    pub is_dated: bool,
+    /// No row was seen far below the place of the time that it shows: a lower bound ends the walk.
+    pub ends_by_time: bool,
 }
 
 /// On which sides a query bounds the time of the order.
@@ -76,8 +75,8 @@ impl Known {
     /// Which longer way a scan takes on this page, for EXPLAIN.
     pub fn detour(&self, object: Object, is_bounded: Sides) -> Option<&'static str> {
         match object.paging() {
-            Pagination::Cursor if !self.is_dated && (is_bounded.below || is_bounded.above) => {
-                Some("rows of the page lack this time: to the end of the list")
+            Pagination::Cursor if !self.ends_by_time && (is_bounded.below || is_bounded.above) => {
+                Some("rows of the page stand below the place of this time: to the end of the list")
             }
             Pagination::Cursor if !self.takes_windows => {
                 Some("the page refuses windows of time: one stream from the newest row")
@@ -95,7 +94,7 @@ impl Known {
 
 impl From<Micros> for Known {
     fn from(now: Micros) -> Self {
-        Self { now, takes_windows: true, is_in_order: true, is_dated: true }
+        Self { now, takes_windows: true, is_in_order: true, ends_by_time: true }
     }
 }
 
@@ -127,8 +126,8 @@ impl Verdicts {
             object.paging() != Pagination::Cursor
                 || is_older(seen[at(order)].load(SeqCst), second, LOOSE_SECONDS)
         };
-        let (is_in_order, is_dated) = (is_free_of(&self.loose_at), is_free_of(&self.undated_at));
-        Known { now, takes_windows, is_in_order, is_dated }
+        let (is_in_order, ends_by_time) = (is_free_of(&self.loose_at), is_free_of(&self.low_row_at));
+        Known { now, takes_windows, is_in_order, ends_by_time }
     }
 
     /// Records what a walk has shown, once for each walk.
@@ -152,10 +151,10 @@ impl Verdicts {
         self.loose_at[at(order)].store(second_of(now), SeqCst);
     }
 
-    /// Records that a row of the list of conversations lacks the time of the order and stands below
-    /// its place.
-    pub fn saw_undated(&self, order: Order, now: Micros) {
-        self.undated_at[at(order)].store(second_of(now), SeqCst);
+    /// Records that a row of the list of conversations stands far below the place of the time that
+    /// it shows.
+    pub fn saw_low_row(&self, order: Order, now: Micros) {
+        self.low_row_at[at(order)].store(second_of(now), SeqCst);
     }
 }
 
@@ -220,8 +219,9 @@ mod tests {
         assert!(is_in_order(Object::Conversations, Order::InsertedAt, 0));
         assert!(is_in_order(Object::Customers, Order::UpdatedAt, 0));
         assert!(is_in_order(Object::Conversations, Order::UpdatedAt, 24 * 30));
-        let is_dated = |order| verdicts.known(Object::Conversations, order, at(0), true).is_dated;
-        verdicts.saw_undated(Order::InsertedAt, at(0));
-        assert!(is_dated(Order::UpdatedAt) && !is_dated(Order::InsertedAt));
+        let ends_by_time =
+            |order: Order| verdicts.known(Object::Conversations, order, at(0), true).ends_by_time;
+        verdicts.saw_low_row(Order::InsertedAt, at(0));
+        assert!(ends_by_time(Order::UpdatedAt) && !ends_by_time(Order::InsertedAt));
     }
 }

@@ -45,6 +45,12 @@ impl Chain {
         Self { order, kind, tags: Vec::new(), post_id, conversation_id, window: TimeRange::default() }
     }
 
+    /// A superset of the same rows by a time that never changes, to the end of the list: what shows
+    /// which time decides nothing.
+    pub fn to_the_end(self) -> Self {
+        Self { order: Order::InsertedAt, window: TimeRange::default(), ..self }
+    }
+
     /// The filters that all chains share, as a chain of its own. None where there are no chains.
     pub fn common(chains: &[Chain]) -> Option<Chain> {
         let (first, others) = chains.split_first()?;
@@ -221,7 +227,11 @@ impl RequestPlan {
     /// far below the place of the time that they show.
     pub fn to_the_end(mut self) -> RequestPlan {
         for chain in self.chains.iter_mut().chain(&mut self.without_posts) {
-            chain.window.low = None;
+            if self.ordered {
+                chain.window.low = None;
+            } else if chain.window != TimeRange::default() {
+                *chain = chain.clone().to_the_end();
+            }
         }
         self
     }

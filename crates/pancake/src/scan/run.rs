@@ -83,9 +83,11 @@ impl Scan {
         if plan.filters_posts() && !self.post_ids_filter().await? {
             plan = plan.without_posts();
         }
-        let known = self.known(plan.chains.first().map_or(self.object.order(), |chain| chain.order));
-        if !known.is_dated {
+        let order = |plan: &RequestPlan| plan.chains.first().map_or(self.object.order(), |chain| chain.order);
+        let mut known = self.known(order(&plan));
+        if !known.ends_by_time {
             plan = plan.to_the_end();
+            known = self.known(order(&plan));
         }
         let union = Mutex::new(Union::new(self.object, &plan, self.may_move(&plan), known));
         let mut asked = FuturesUnordered::new();
@@ -145,8 +147,8 @@ impl Scan {
         if found.is_loose {
             self.limiter.verdicts.saw_disorder(order, now);
         }
-        if found.has_undated_below {
-            self.limiter.verdicts.saw_undated(order, now);
+        if found.has_low_row {
+            self.limiter.verdicts.saw_low_row(order, now);
         }
     }
 

@@ -34,8 +34,10 @@ pub struct Segment {
     count: usize,
     /// Microseconds from one row to the next, as the neighbour knew it before this one did.
     inherited_gap: Option<f64>,
-    /// No row was found below this.
+    /// No row was found right below this.
     bottom: Option<Micros>,
+    /// It was cut off in vain.
+    pub is_in_vain: bool,
 }
 
 impl Segment {
@@ -51,6 +53,7 @@ impl Segment {
             count: 0,
             inherited_gap: None,
             bottom: None,
+            is_in_vain: false,
         }
     }
 
@@ -58,6 +61,13 @@ impl Segment {
     pub fn saw(&mut self, rows: &[RowKey], now: Micros) {
         self.newest = self.newest.or_else(|| newest(rows, now));
         self.count += rows.len();
+    }
+
+    /// Whether an older segment begins where this one ends.
+    pub fn borders_on(&self, older: &Segment) -> bool {
+        let (low, high) = (self.walk.window().low, older.walk.window().high);
+        self.chain == older.chain
+            && low.zip(high).is_some_and(|(low, high)| low.0.saturating_sub(1) == high.0)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -101,7 +111,8 @@ impl Segment {
     /// Batches that are left, by estimate: of a chain that has no lower bound any number, of one
     /// that has not begun none that are known.
     pub fn left(&self) -> f64 {
-        match (self.position(), self.gap(), self.walk.window().low.or(self.bottom)) {
+        let bottom = self.bottom.filter(|bottom| self.position().is_some_and(|at| *bottom < at));
+        match (self.position(), self.gap(), self.walk.window().low.or(bottom)) {
             (Some(_), Some(_), None) => f64::INFINITY,
             (Some(at), Some(gap), Some(low)) => {
                 at.0.saturating_sub(low.0).max(0) as f64 / (gap.max(1.0) * ROWS_OF_A_BATCH)
@@ -138,7 +149,7 @@ impl Segment {
     /// Takes back an older part that found no row to begin from.
     pub fn take_back(&mut self, older: Segment) {
         self.walk.take_back(older.walk.window().low);
-        self.bottom = older.walk.window().high.filter(|_| older.walk.has_no_beginning());
+        self.bottom = older.walk.window().high.filter(|_| older.walk.is_empty());
         self.feed(older.rows);
     }
 }

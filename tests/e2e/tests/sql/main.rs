@@ -8,6 +8,7 @@ mod answers;
 mod cancel;
 mod columns;
 mod cost;
+mod disorder;
 mod doctor;
 mod documents;
 mod errors;

@@ -130,7 +130,7 @@ fn a_bad_value_is_refused_when_it_is_set() {
             "server",
             "requests_per_second",
             &["0", "-1", "nan", "inf", "many", "100001", ""],
-            "above 0 and at most 100000",
+            "from 0.01 to 100000",
         ),
         ("server", "max_concurrency", &["0", "65", "1.5", "x"], "a whole number from 1 to 64"),
         ("server", "max_retries", &["-1", "11", "x"], "a whole number from 0 to 10"),

@@ -30,6 +30,8 @@ pub type Place = (Reverse<Micros>, Tie, usize);
 
 /// The shortest time by which [`Page::freeze_share`] sets a row back.
 const HOUR: Micros = 3600 * SECOND;
+/// So many rows in a row do not show their real time at most.
+const LONGEST_RUN: usize = 7;
 
 impl Page {
     fn place(&self, time: Micros, index: usize) -> Place {
@@ -101,8 +103,8 @@ impl Page {
     }
 
     /// Freezes about this share of the rows, frozen ones counted, by an hour to months, never to
-    /// before their beginning: runs of three to twelve rows of the list, as when one channel stops
-    /// to move its rows.
+    /// before their beginning: runs of three to seven rows of the list, as when one channel stops
+    /// to move its rows. Of eight rows in a row one shows its real time.
     pub fn freeze_share(&mut self, share: f64) {
         let order: Vec<usize> = self.by_updated.iter().map(|place| place.2).collect();
         let wanted = (order.len() as f64 * share).ceil() as usize;
@@ -110,7 +112,11 @@ impl Page {
         let mut dice = Dice::of(&[self.shop.key, about::FROZEN]);
         for _ in 0..order.len() {
             let start = dice.index(order.len());
-            let length = 3 + dice.index(10);
+            let length = 3 + dice.index(LONGEST_RUN - 2);
+            let around = order.iter().take(start + length + 1).skip(start.saturating_sub(1));
+            if around.clone().any(|index| self.is_frozen(*index)) {
+                continue;
+            }
             for index in order.iter().skip(start).take(length) {
                 if frozen >= wanted {
                     return;
@@ -136,8 +142,11 @@ impl Page {
 
     /// The visible rows that do not show their real `updated_at`, from the head of the list.
     pub fn frozen(&self) -> impl Iterator<Item = usize> {
-        let frozen = |index: &usize| self.rows.get(*index).is_some_and(|row| row.times.shown.is_some());
-        self.by_updated.iter().map(|place| place.2).filter(frozen)
+        self.by_updated.iter().map(|place| place.2).filter(|index| self.is_frozen(*index))
+    }
+
+    fn is_frozen(&self, index: usize) -> bool {
+        self.rows.get(index).is_some_and(|row| row.times.shown.is_some())
     }
 
     /// Moves a row down by at most so many places in the list by `updated_at`, and leaves what it

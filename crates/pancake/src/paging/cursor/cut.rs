@@ -14,7 +14,12 @@ impl CursorPager {
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
         let is_in_order = !self.meets_by_ids() || !self.is_loose;
-        let known = Known { takes_windows: self.anchors.are_taken, is_in_order, ..now.into() };
+        let known = Known {
+            takes_windows: self.anchors.are_taken,
+            is_in_order,
+            ends_by_time: self.ends_by_time,
+            ..now.into()
+        };
         let mut older = Self::on(self.terms, window, self.order, known);
         let gap = if self.meets_by_ids() { 0 } else { gap.max(0) };
         let above = gap.saturating_mul(ROWS_ABOVE) / SECOND + 1;
@@ -34,7 +39,8 @@ impl CursorPager {
 
     /// Ends the walk if it has passed its cut and has come into what the older walk has read.
     pub fn meet(&mut self, older: &Self) {
-        if self.meets_by_ids() && self.is_beyond(self.window.low) && self.has_come_into(older) {
+        let Some(low) = self.window.low.filter(|_| self.meets_by_ids()) else { return };
+        if self.is_beyond(Some(low)) && self.has_come_into(older, low) {
             self.state = State::Ended(End::PassedBound);
         }
     }
@@ -47,12 +53,15 @@ impl CursorPager {
             && place.is_some_and(|place| newer.handed.has(&place.id))
     }
 
-    /// Whether so many rows in a row were handed out by the older walk as well that it cannot have
-    /// met them elsewhere.
-    pub(super) fn has_come_into(&self, older: &Self) -> bool {
+    /// Whether the older walk has handed out rows of the list below `low` that stand there still:
+    /// of so many in a row that show such a time one does not stand above it. What follows them is
+    /// the older walk's. Rows that it has handed out and that moved since stand elsewhere and show
+    /// it.
+    fn has_come_into(&self, older: &Self, low: Micros) -> bool {
         let mut in_a_row = 0;
         self.trail.iter().rev().take(self.in_a_row).any(|row| {
-            in_a_row = if older.handed.has(&row.id) { in_a_row + 1 } else { 0 };
+            let is_below = row.is_dated && row.at < low;
+            in_a_row = if is_below && older.handed.has(&row.id) { in_a_row + 1 } else { 0 };
             in_a_row == self.terms.beyond
         })
     }
@@ -62,6 +71,11 @@ impl CursorPager {
         self.meets_by_ids() && self.lowest.is_none() && self.window.high != self.whole.high
     }
 
+    /// Whether nothing has been found where it was to begin.
+    pub fn is_empty(&self) -> bool {
+        self.has_no_beginning() && self.anchors.empty.is_some()
+    }
+
     /// Whether its first anchor did not do.
     pub fn has_no_beginning(&self) -> bool {
         self.lowest.is_none()
@@ -69,10 +83,19 @@ impl CursorPager {
             && matches!(self.state, State::Anchor { tried: 1.., .. } | State::Head { .. })
     }
 
-    /// Whether what was left to another walk can still be taken back: none of its rows has come
-    /// here.
+    /// Whether what was left to another walk can still be taken back: none of its rows has been
+    /// left out here.
     pub fn can_take_back(&self) -> bool {
-        !self.has_left_out && self.ended().is_none()
+        self.ended().is_none() && (self.meets_by_ids() || !self.has_left_out)
+    }
+
+    /// Ends this older walk if the newer one has come to the end of the list, and has left nothing
+    /// to it.
+    pub fn ends_with(&mut self, newer: &Self) {
+        let has_left_some = !newer.meets_by_ids() && newer.has_left_out;
+        if newer.ended() == Some(End::ListEnded) && !has_left_some {
+            self.state = State::Ended(End::ListEnded);
+        }
     }
 
     /// Takes back what was left to a walk that found no beginning.

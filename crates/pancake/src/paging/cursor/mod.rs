@@ -33,13 +33,15 @@
 //! 4. The end of the list is proven without times: the place, which was the last row of a reply,
 //!    brings nothing as cursor; and asked from above it, or at the head if that is one reply, it
 //!    comes again with nothing behind.
-//! 5. An upper bound begins with an anchor that shows a row above it.
+//! 5. An upper bound begins with an anchor that shows a row above it. By `updated_at` a window may
+//!    leave out rows that show other times: its reply is a piece of the list only for as long as
+//!    the list is seen in order. Once it is not, the union reads the chain again from the head.
 //! 6. Of a walk that is cut in two the older part begins at an anchor. By `inserted_at` each part
 //!    hands out the rows of its window, and the newer one reads past its cut as past a lower bound.
 //!    By `updated_at` rows may stand on either side of the cut, whatever they show: both parts hand
 //!    out all that they meet, and the newer one ends where it has come into what the older one has
-//!    read. So an anchor need not be right: one too far up costs requests, and of one too far down
-//!    the newer part reads what lies between.
+//!    read below the cut. So an anchor need not be right: one too far up costs requests, and of one
+//!    too far down the newer part reads what lies between.
 //!
 //! **Why nothing is lost.** Every pair of neighbours was seen side by side in one reply, so no row
 //! that kept its place is skipped. A jump has no such pair: it depends on a cursor that leads on
@@ -59,9 +61,11 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::handed::Handed;
+use crate::paging::id_set::IdSet;
 use crate::paging::verdicts::{self, Known};
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, UnixSeconds};
+use reply::OutOfOrder;
 use request::{CURSORS, MOVING_MARGIN_SECONDS, RECENT_SECONDS};
 
 pub use request::{Ask, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS};
@@ -126,6 +130,11 @@ pub struct CursorPager {
     has_undated: bool,
     /// A row below the window was not handed out.
     has_left_out: bool,
+    /// What rows show decides where the walk ends.
+    ends_by_time: bool,
+    /// A row stands lower than that takes for granted, and the error that this is.
+    has_low_row: bool,
+    disorder: Option<OutOfOrder>,
     /// One reply held the whole list.
     is_snapshot: bool,
 }
@@ -215,7 +224,8 @@ impl CursorPager {
             has_small_batches: false,
             latest_until,
             anchors: Anchors {
-                are_taken: known.takes_windows,
+                // Where rows stand anywhere, the last ones do not show how far the walk has come.
+                are_taken: known.takes_windows && (known.ends_by_time || order != Order::UpdatedAt),
                 were_taken: false,
                 failed: 0,
                 were_replaced: false,
@@ -225,6 +235,9 @@ impl CursorPager {
             is_loose: !known.is_in_order,
             has_undated: false,
             has_left_out: false,
+            ends_by_time: known.ends_by_time,
+            has_low_row: !known.ends_by_time,
+            disorder: None,
             is_snapshot: false,
         };
         // What shows an older time than its real one may stand any distance above an upper bound.
@@ -241,8 +254,20 @@ impl CursorPager {
         Self { state, ..Self::on(terms, window, order, Micros(0).into()) }
     }
 
+    /// A walk down to the upper bound, for the rows that lack the time of the order.
+    pub fn above(terms: Terms, whole: TimeRange, order: Order) -> Self {
+        let low = whole.high.map(|high| Micros(high.0.saturating_add(1)));
+        let window = TimeRange { low, high: whole.high };
+        Self { whole, ..Self::from_head(terms, window, order) }
+    }
+
     pub fn window(&self) -> TimeRange {
         self.window
+    }
+
+    /// The ids of its rows so far, by `updated_at`.
+    pub fn ids(&self) -> &IdSet {
+        self.handed.ids()
     }
 
     /// The last reply was full: more rows are likely to follow.
@@ -275,6 +300,16 @@ impl CursorPager {
         }
     }
 
+    /// Whether it reads the list from its newest row on.
+    pub fn begins_at_head(&self) -> bool {
+        self.since_head.is_some() || matches!(self.state, State::Head { .. })
+    }
+
+    /// A row was seen lower than the walk takes for granted, since the last call.
+    pub fn take_disorder(&mut self) -> Option<Error> {
+        self.disorder.take().map(|disorder| disorder.error())
+    }
+
     /// Whether the page takes anchors, if this walk has shown it.
     pub fn verdict(&self) -> Option<verdicts::Window> {
         match self.anchors {
@@ -288,15 +323,17 @@ impl CursorPager {
     /// A request failed in a way that may be due to its form, which the refusal may name. False if
     /// there is no other form left.
     pub fn lost(&mut self, is_named: bool) -> Result<bool> {
+        // It ended while the request was on its way, and does without its reply.
+        if self.ended().is_some() {
+            return Ok(true);
+        }
         // All that is left then is what has been tried before.
         self.count();
         if self.fruitless > self.terms.patience {
             return Ok(false);
         }
         match self.state {
-            State::Head { .. } => return Ok(false),
-            // It ended while the request was on its way, and does without its reply.
-            State::Ended(_) => {}
+            State::Head { .. } | State::Ended(_) => return Ok(false),
             State::Anchor { .. } => {
                 self.anchors.failed += 1;
                 self.anchors.are_refused |= is_named;

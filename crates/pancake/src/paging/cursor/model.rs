@@ -78,7 +78,7 @@ fn what_matches_comes_once_out_of_a_loose_list() {
             now: Micros(NOW * SECOND),
             takes_windows: dice.below(5) > 0,
             is_in_order: dice.below(2) == 0,
-            is_dated: true,
+            ends_by_time: true,
         };
         let (ends_alone, filters_shown) = (dice.below(3) == 0, dice.below(2) == 0);
         let (size, faults) = (dice.below(3), [0, 0, 5, 20][dice.below(4) as usize]);

@@ -5,17 +5,46 @@ use std::collections::HashSet;
 use super::request::{LIKELY_BATCHES, RECENT_SECONDS, WIDTH_SECONDS};
 use super::{CursorPager, End, Next, State, restless};
 use crate::error::{Error, Kind, Result};
-use crate::schema::keyset::{Order, RowKey};
+use crate::schema::keyset::RowKey;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
 /// The last row of a reply that is a row of the trail: its index in each of them.
 type Joint = Option<(usize, usize)>;
+
+/// A row that stands lower than the time that it shows, by more than has been seen of any page.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) struct OutOfOrder {
+    above: RowKey,
+    row: RowKey,
+    beyond: usize,
+}
+
+impl OutOfOrder {
+    pub(super) fn error(&self) -> Error {
+        let Self { above, row, beyond } = self;
+        Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
+            .detail(format!(
+                "Row \"{}\" of {} comes {beyond} rows before row \"{}\" of {}.",
+                above.id,
+                above.at.iso(),
+                row.id,
+                row.at.iso()
+            ))
+            .hint(
+                "The page lists its rows in a looser order than any that has been seen; pancake.doctor \
+                 shows how loose. Execute the statement again: when it is planned anew, it reads the \
+                 list to its end.",
+            )
+    }
+}
 
 impl CursorPager {
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than
     /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], now: Micros) -> Result<Vec<usize>> {
         self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
+        let Some(asked) = self.ask() else { return Ok(Vec::new()) };
         let unique = without_repeats(rows);
         let length = rows.len();
         let ends_in_repeat = unique.last().is_some_and(|last| last + 1 < length);
@@ -27,7 +56,7 @@ impl CursorPager {
         self.longest = self.longest.max(length);
         self.was_full = length >= self.terms.full_batch;
         self.note_anchor(&rows);
-        let (place, asked) = (self.trail.back().cloned(), self.ask());
+        let place = self.trail.back().cloned();
         // Requests that take the place down by one batch.
         let step = match self.state {
             State::Step { .. } => 1,
@@ -35,13 +64,18 @@ impl CursorPager {
             _ => 0,
         };
         self.count();
-        // By `updated_at` a window may leave out the rows between those that show older times.
-        if !(self.meets_by_ids() && matches!(self.state, State::Anchor { .. })) {
-            self.in_order(&rows)?;
+        // By `updated_at` a window may leave out the rows between those that show older times: its
+        // reply is no piece of the list.
+        let has_gaps = self.meets_by_ids() && asked.until.is_some();
+        if !has_gaps && self.ends_by_time {
+            self.disorder = self.out_of_order(&rows);
+            self.has_low_row |= self.disorder.is_some();
+            // Then the last rows do not show how far the walk has come.
+            self.anchors.are_taken &= self.disorder.is_none() || !self.meets_by_ids();
         }
-        let fresh = self.take(&rows);
+        let fresh = self.take(&rows, has_gaps);
         if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
-            (self.brought_by, self.is_at_end) = (asked, !ends_in_repeat);
+            (self.brought_by, self.is_at_end) = (Some(asked), !ends_in_repeat);
         } else if self.trail.back() != place.as_ref() {
             (self.brought_by, self.is_at_end) = (None, false);
         }
@@ -78,17 +112,17 @@ impl CursorPager {
         }
     }
 
-    fn take(&mut self, rows: &[&RowKey]) -> Vec<usize> {
+    fn take(&mut self, rows: &[&RowKey], has_gaps: bool) -> Vec<usize> {
         let joint = self.joint(rows);
         match self.state.clone() {
             State::Ended(_) => Vec::new(),
             State::Head { confirming } => self.take_head(rows, joint, confirming),
             State::Anchor { .. } if self.begins_anywhere() => self.take_beginning(rows),
-            State::Anchor { .. } => self.take_anchor(rows, joint),
+            State::Anchor { .. } => self.take_anchor(rows, joint, has_gaps),
             State::Probe => self.take_probe(rows),
             State::Step { from, confirming } => self.take_step(rows, joint, from, confirming),
             State::Jump { next } => self.take_jump(rows, joint, &next),
-            State::Check { next } => self.take_check(rows, joint, next),
+            State::Check { next } => self.take_check(rows, joint, next, has_gaps),
         }
     }
 
@@ -127,10 +161,12 @@ impl CursorPager {
         }
         self.was_full = true;
         let fresh = self.begin_with(&rows[above.len()..], None);
+        self.in_a_row = 1;
         fresh.into_iter().map(|i| above.len() + i).collect()
     }
 
-    fn take_anchor(&mut self, rows: &[&RowKey], joint: Joint) -> Vec<usize> {
+    /// `has_gaps`: the window may have left out rows.
+    fn take_anchor(&mut self, rows: &[&RowKey], joint: Joint, has_gaps: bool) -> Vec<usize> {
         let sought = if self.trail.is_empty() { self.window.high } else { self.place() };
         let above = sought.map_or(0, |sought| rows.iter().take_while(|row| row.at > sought).count());
         let is_above = above > 0;
@@ -138,17 +174,21 @@ impl CursorPager {
         // stands.
         let beyond = self.terms.beyond_by(self.order);
         let is_whole = self.trail.is_empty() || joint.map_or(above, |(row, _)| row + 1) >= beyond;
+        // That the list is in order may prove wrong: then what began with a window is read again,
+        // but not what goes on with one.
+        let is_piece = is_whole && !self.is_loose && (self.trail.is_empty() || !has_gaps);
         match joint {
-            Some((row, known)) if is_whole && !self.is_loose => {
+            Some((row, known)) if is_piece => {
                 self.forget_below(known);
                 self.settle(rows, row + 1)
             }
-            None if is_above && is_whole && !self.is_loose => self.begin_with(rows, None),
-            // A window may leave out rows that show an older time: its reply gives a cursor, and no
-            // piece.
+            None if is_above && is_piece => self.begin_with(rows, None),
+            // Its reply gives a cursor, and no piece.
             _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.takes_only_last_rows => {
                 self.was_full = true;
-                self.begin_with(&rows[..2], None)
+                let fresh = self.begin_with(&rows[..2], None);
+                self.in_a_row = 1;
+                fresh
             }
             _ => {
                 self.anchor_further_up(rows);
@@ -228,8 +268,9 @@ impl CursorPager {
         Vec::new()
     }
 
-    fn take_check(&mut self, rows: &[&RowKey], joint: Joint, next: Next) -> Vec<usize> {
-        if let Some((row, known)) = joint {
+    fn take_check(&mut self, rows: &[&RowKey], joint: Joint, next: Next, has_gaps: bool) -> Vec<usize> {
+        let ends_in = |row: usize| row + 1 == rows.len();
+        if let Some((row, known)) = joint.filter(|(row, _)| !has_gaps || ends_in(*row)) {
             return self.join(rows, row, known, next);
         }
         self.miss(self.trail.len().saturating_sub(1), false);
@@ -258,33 +299,17 @@ impl CursorPager {
         Vec::new()
     }
 
-    /// An error if a row shows a newer time than eight in a row above it in the same reply, or by
+    /// A row that shows a newer time than eight in a row above it in the same reply, or by
     /// `inserted_at` than two: then nothing that is proven by rows beyond a bound holds on this
     /// page.
-    fn in_order(&self, rows: &[&RowKey]) -> Result<()> {
+    fn out_of_order(&self, rows: &[&RowKey]) -> Option<OutOfOrder> {
         let beyond = self.terms.beyond_by(self.order);
-        let dated: Vec<&&RowKey> = rows.iter().filter(|row| row.is_dated).collect();
-        let is_low = |rows: &&[&&RowKey]| {
+        let dated: Vec<&RowKey> = rows.iter().copied().filter(|row| row.is_dated).collect();
+        let is_low = |rows: &&[&RowKey]| {
             rows.split_last().is_some_and(|(row, above)| above.iter().all(|other| other.at < row.at))
         };
-        let Some(found) = dated.windows(beyond + 1).find(is_low) else { return Ok(()) };
-        let (first, row) = (found[0], found[beyond]);
-        Err(Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
-            .detail(format!(
-                "Row \"{}\" of {} comes {} rows before row \"{}\" of {}.",
-                first.id,
-                first.at.iso(),
-                beyond,
-                row.id,
-                row.at.iso()
-            ))
-            .hint(match self.order {
-                Order::UpdatedAt => {
-                    "The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how \
-                     loose. Bound inserted_at, or order by it."
-                }
-                _ => "The page lists its rows in a looser order than any that has been seen; pancake.doctor shows how loose.",
-            }))
+        let found = dated.windows(beyond + 1).find(is_low)?;
+        Some(OutOfOrder { above: found[0].clone(), row: found[beyond].clone(), beyond })
     }
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.

@@ -32,9 +32,12 @@ impl CursorPager {
         }
     }
 
-    /// Whether one of the last rows lacks the time of the order, and shows a newer one than rows in
-    /// their places above it do: more of them than may stand so in that order.
-    pub fn has_undated_below(&self) -> bool {
+    /// Whether a row stands below the place of the time that it shows by more than rows may in that
+    /// order. Of rows that lack the time of the order the last ones are looked at.
+    pub fn has_low_row(&self) -> bool {
+        if self.has_low_row {
+            return true;
+        }
         let loose = if self.order == Order::UpdatedAt { self.terms.beyond } else { 1 };
         self.trail.iter().enumerate().filter(|(_, row)| !row.is_dated).any(|(place, row)| {
             let above = self.trail.iter().take(place).rev().filter(|row| row.is_dated);

@@ -33,6 +33,9 @@ pub const SMALL_LIMIT: u64 = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Union {
+    terms: Terms,
+    object: Object,
+    known: Known,
     chains: Vec<Chain>,
     /// By chain, and newest first.
     segments: Vec<Segment>,
@@ -60,9 +63,15 @@ pub struct Union {
     handed: u64,
     /// Replies so far: one alone is a snapshot.
     replies: u32,
-    /// Segments that found no row to begin from.
+    /// Segments that were cut off in vain.
     folded: u32,
+    /// Chains that began at an anchor because the list was believed to be in order.
+    from_anchor: BTreeSet<usize>,
+    /// A segment has ended that did not see its list in one reply.
+    took_a_while: bool,
     found: Findings,
+    /// What of it has been returned.
+    returned: Findings,
 }
 
 /// What walks have shown of a page.
@@ -73,8 +82,8 @@ pub struct Findings {
     pub window: Option<verdicts::Window>,
     /// Its list is out of order.
     pub is_loose: bool,
-    /// A row that lacks the time of the order stands below its place.
-    pub has_undated_below: bool,
+    /// A row stands far below the place of the time that it shows.
+    pub has_low_row: bool,
 }
 
 /// The part of the union that a request is for.
@@ -112,11 +121,16 @@ impl Union {
         let looks = moves && object.paging() == Pagination::Cursor;
         let segment = |(i, chain)| Segment::new(i, i, walk(chain));
         let window = plan.chains.first().map(|chain| chain.window).unwrap_or_default();
-        // By `updated_at` the pieces of a chain overlap.
-        let twice = plan.may_repeat() || plan.chains.iter().any(|chain| chain.order == Order::UpdatedAt);
+        let segments: Vec<Segment> = plan.chains.iter().enumerate().map(segment).collect();
+        let found = Findings { window: None, is_loose: !known.is_in_order, has_low_row: !known.ends_by_time };
+        let begins_below = |segment: &&Segment| !segment.walk.begins_at_head();
         Self {
+            terms,
+            object,
+            known,
             chains: plan.chains.clone(),
-            segments: plan.chains.iter().enumerate().map(segment).collect(),
+            from_anchor: segments.iter().filter(begins_below).map(|segment| segment.chain).collect(),
+            segments,
             segments_made: plan.chains.len(),
             ordered: plan.ordered,
             limit: plan.limit,
@@ -125,17 +139,15 @@ impl Union {
             begun: BTreeSet::new(),
             last: None,
             begun_at: None,
-            came: twice.then(IdSet::default),
+            came: plan.may_repeat().then(IdSet::default),
             undated: IdSet::default(),
             missing: plan.ids.clone(),
             handed: 0,
             replies: 0,
             folded: 0,
-            found: Findings {
-                window: None,
-                is_loose: !known.is_in_order,
-                has_undated_below: !known.is_dated,
-            },
+            took_a_while: false,
+            found,
+            returned: found,
         }
     }
 
@@ -167,10 +179,25 @@ impl Union {
 
     /// Leaves what is older than `low` to a segment of its own.
     fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
+        // By `updated_at` the parts overlap.
+        if self.chains[self.segments[at].chain].order == Order::UpdatedAt {
+            self.keep_ids();
+        }
         let older = self.segments[at].cut(low, self.segments_made)?;
         self.segments_made += 1;
         self.segments.insert(at + 1, older);
         Some(())
+    }
+
+    /// From now on a row may come by two ways.
+    fn keep_ids(&mut self) {
+        let ids = || self.segments.iter().filter_map(|segment| segment.walk.ids());
+        self.came.get_or_insert_with(|| {
+            ids().fold(IdSet::default(), |mut all, ids| {
+                all.extend(ids);
+                all
+            })
+        });
     }
 
     /// Rows that came and were not handed out yet.
@@ -207,15 +234,83 @@ impl Union {
         segment.saw(rows, now);
         let mut fresh = segment.walk.reply(rows, total, now)?;
         fresh.retain(|i| is_new(&rows[*i]));
+        let disorder = segment.walk.take_disorder();
         if !rows.is_empty() && self.begun.insert(segment.chain) {
-            self.begun_at = [self.begun_at, newest(rows, now)].into_iter().flatten().min();
+            let newest = if segment.walk.begins_at_head() { newest(rows, now) } else { Some(now) };
+            self.begun_at = [self.begun_at, newest].into_iter().flatten().min();
             if let Some(looks) = &mut self.looks {
                 looks.note(rows, now);
             }
         }
+        self.note(number);
+        self.look_at_order(number, disorder)?;
         self.look_at_cuts(number, !fresh.is_empty());
         self.walks_may_be_over();
         Ok(fresh)
+    }
+
+    /// What a reply to this segment shows of the order of the list. `disorder`: a row stands lower
+    /// than walks take for granted.
+    fn look_at_order(&mut self, number: usize, disorder: Option<Error>) -> Result<()> {
+        let Some(segment) = self.segments.iter().find(|segment| segment.number == number) else {
+            return Ok(());
+        };
+        let Findings { is_loose, has_low_row, .. } = self.found;
+        let Chain { order, window, .. } = &self.chains[segment.chain];
+        let is_by_ids = *order == Order::UpdatedAt;
+        if is_by_ids && !self.ordered && has_low_row && window.low.is_some() {
+            for chain in 0..self.chains.len() {
+                self.chains[chain] = self.chains[chain].clone().to_the_end();
+                self.start_over(chain, number);
+            }
+            self.from_anchor.clear();
+            self.looks = None;
+            return Ok(());
+        }
+        if is_loose {
+            for chain in std::mem::take(&mut self.from_anchor) {
+                let first = self.segments.iter().find(|segment| segment.number == chain);
+                if first.is_some_and(|segment| segment.walk.begins_at_head()) {
+                    continue;
+                }
+                if is_by_ids {
+                    // What shows an older time than its real one may stand above where they began.
+                    self.start_over(chain, number);
+                } else {
+                    self.look_for_undated(chain);
+                }
+            }
+        }
+        // Without an order a list that is read to its end by ids may stand in any.
+        disorder.filter(|_| self.ordered || !is_by_ids).map_or(Ok(()), Err)
+    }
+
+    /// Reads what stands above an upper bound on `inserted_at`: rows that lack it may be wanted.
+    fn look_for_undated(&mut self, chain: usize) {
+        let at = self.segments.iter().position(|segment| segment.chain >= chain);
+        let walk = Pager::above(self.terms, &self.chains[chain]);
+        let segment = Segment::new(self.segments_made, chain, walk);
+        self.segments_made += 1;
+        self.segments.insert(at.unwrap_or(self.segments.len()), segment);
+    }
+
+    /// Reads a chain again from its newest row on. Which of its rows have come is known. `replied`:
+    /// the segment whose reply is taken in; its rows are still to be fed.
+    fn start_over(&mut self, chain: usize, replied: usize) {
+        self.keep_ids();
+        let is_of_chain = |segment: &Segment| segment.chain == chain;
+        let at = self.segments.iter().position(|segment| segment.chain >= chain);
+        let at = at.unwrap_or(self.segments.len());
+        let (old, others): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_of_chain);
+        self.segments = others;
+        let has_replied = old.iter().any(|segment| segment.number == replied);
+        let number = if has_replied { replied } else { self.segments_made };
+        self.segments_made += 1;
+        let known = Known { is_in_order: false, ..self.known };
+        let walk = Pager::on(self.terms, self.object, &self.chains[chain], self.looks.is_some(), known);
+        let mut segment = Segment::new(number, chain, walk);
+        segment.feed(old.into_iter().flat_map(|segment| segment.rows));
+        self.segments.insert(at, segment);
     }
 
     /// What a reply to this segment means at its cuts.
@@ -224,6 +319,18 @@ impl Union {
         for newer in at.checked_sub(1).into_iter().chain([at]) {
             self.meet(newer);
             self.fold(newer, number, has_rows_to_feed);
+        }
+        self.end_older_parts(number);
+        let is_over = |segment: &Segment| segment.walk.ended().is_some() && !segment.walk.is_snapshot();
+        self.took_a_while |= self.segments.iter().any(is_over);
+    }
+
+    /// Where a segment has come to the end of the list, nothing is left to those below it.
+    fn end_older_parts(&mut self, number: usize) {
+        let at = self.segments.iter().position(|segment| segment.number == number);
+        let Some([newer, older @ ..]) = at.map(|at| &mut self.segments[at..]) else { return };
+        for older in older.iter_mut().take_while(|older| older.chain == newer.chain) {
+            older.walk.ends_with(&newer.walk);
         }
     }
 
@@ -240,35 +347,38 @@ impl Union {
     /// a page that takes no window, is given back to the newer one, which walks on. So is one that
     /// the newer one has overtaken.
     fn fold(&mut self, at: usize, replied: usize, has_rows_to_feed: bool) {
-        let [newer, older, ..] = &self.segments[at..] else { return };
+        let [newer, older, ..] = &mut self.segments[at..] else { return };
         let has_replied = older.number == replied;
         let is_in_vain = has_replied && older.walk.has_no_beginning() || older.walk.is_behind(&newer.walk);
         let is_awaited = older.busy || has_replied && has_rows_to_feed;
-        if !is_in_vain || is_awaited || newer.chain != older.chain {
+        if !is_in_vain || is_awaited || !newer.borders_on(older) {
             return;
         }
         // Counted whether or not it can be given back: a page where cuts find no beginning is not
         // cut for ever.
-        self.folded += 1;
+        self.folded += u32::from(!std::mem::replace(&mut older.is_in_vain, true));
         if newer.walk.can_take_back() {
             let older = self.segments.remove(at + 1);
             self.segments[at].take_back(older);
         }
     }
 
+    /// Notes what a segment has shown of the page.
+    fn note(&mut self, number: usize) {
+        let segment = self.segments.iter().find(|segment| segment.number == number);
+        let (Some(Segment { walk, .. }), found) = (segment, &mut self.found) else { return };
+        found.window = walk.verdict().or(found.window);
+        found.is_loose |= walk.is_loose();
+        found.has_low_row |= walk.has_low_row();
+    }
+
     /// Returns what the walks have shown of the page since the last call.
     pub fn findings(&mut self) -> Findings {
-        let found = &mut self.found;
-        let shown = self.segments.iter().find_map(|segment| segment.walk.verdict());
-        let is_news = shown.is_some() && found.window != shown;
-        let any = |of: fn(&Pager) -> bool, before: &mut bool| {
-            let is_so = self.segments.iter().any(|segment| of(&segment.walk));
-            is_so && !std::mem::replace(before, is_so)
-        };
+        let (found, before) = (self.found, std::mem::replace(&mut self.returned, self.found));
         Findings {
-            window: shown.filter(|_| is_news).inspect(|shown| found.window = Some(*shown)),
-            is_loose: any(Pager::is_loose, &mut found.is_loose),
-            has_undated_below: any(Pager::has_undated_below, &mut found.has_undated_below),
+            window: found.window.filter(|_| found.window != before.window),
+            is_loose: found.is_loose && !before.is_loose,
+            has_low_row: found.has_low_row && !before.has_low_row,
         }
     }
 
@@ -282,9 +392,11 @@ impl Union {
                 Ok(lost)
             }
             Asker::Segment(number) => {
-                let Some(segment) = self.segment(number) else { return Ok(false) };
+                // Without it the union does by now.
+                let Some(segment) = self.segment(number) else { return Ok(true) };
                 let lost = segment.walk.lost(is_named)?;
                 segment.busy &= !lost;
+                self.note(number);
                 self.look_at_cuts(number, false);
                 self.walks_may_be_over();
                 Ok(lost)
@@ -294,9 +406,11 @@ impl Union {
 
     fn walks_may_be_over(&mut self) {
         let over = self.segments.iter().all(|segment| segment.walk.ended().is_some() && !segment.busy);
-        let is_snapshot = self.replies == 1 || self.segments.iter().all(|segment| segment.walk.is_snapshot());
+        if over && self.looks.is_some() {
+            self.keep_ids();
+        }
         if let (true, Some(looks)) = (over, &mut self.looks)
-            && (is_snapshot || !looks.begin())
+            && (self.replies == 1 || !self.took_a_while || !looks.begin())
         {
             self.looks = None;
         }
@@ -346,8 +460,8 @@ impl Union {
                     "The row lacks the time of the order and shows the other one. Execute the statement \
                      again: when it is planned anew, Postgres sorts."
                 } else {
-                    "The page lists its rows in a looser order than any that has been seen: bound \
-                     inserted_at, or order by it."
+                    "Execute the statement again: it is remembered that the page's list is out of order. If \
+                     it fails again, bound inserted_at, or order by it."
                 };
                 return Err(error.detail(detail).hint(hint));
             }

@@ -261,7 +261,7 @@ impl Scan {
 
     fn hear(&mut self, which: usize) -> Result<()> {
         let (asker, answer) = self.flight.remove(which);
-        let (others, folded) = (self.print_of_others(asker), self.union.folded);
+        let (others, before) = (self.print_of_others(asker), (self.union.folded, self.lists_ended()));
         match answer {
             None if self.union.lost(asker, false)? => {}
             // What the request was refused with ends the scan.
@@ -278,11 +278,17 @@ impl Scan {
             }
         }
         // But for one that takes back what it had left to a segment without a beginning, or ends
-        // where it has come into the older one.
+        // where it has come into the older one, or with the newer one at the end of the list.
         let is_met = self.union.chains.iter().any(|chain| chain.order == Order::UpdatedAt);
-        let is_alone = is_met || folded != self.union.folded || others == self.print_of_others(asker);
+        let has_changed = before != (self.union.folded, self.lists_ended());
+        let is_alone = is_met || has_changed || others == self.print_of_others(asker);
         assert!(is_alone, "a reply reached a segment that had not asked");
         self.union.ready().map(drop)
+    }
+
+    fn lists_ended(&self) -> usize {
+        let has_ended = |segment: &&Segment| segment.walk.ended() == Some(End::ListEnded);
+        self.union.segments.iter().filter(has_ended).count()
     }
 
     fn print_of_others(&self, asker: Asker) -> u64 {

@@ -90,6 +90,38 @@ fn conversations_are_walked_at_once_and_each_by_one_request_after_the_other() {
     }
 }
 
+/// The last chain is had in one reply, but a row moved while the first one was walked.
+#[test]
+fn what_moves_while_a_long_chain_is_walked_is_found_if_the_last_one_is_small() {
+    let of = |tag: &str| Chain { tags: vec![tag.into()], ..Chain::whole(Order::UpdatedAt) };
+    let plan = RequestPlan { chains: vec![of("61"), of("62")], ..RequestPlan::default() };
+    let mut lists = [150, 3].map(|rows| (0..rows).map(|row| (row, 1_000_000 - row)).collect::<Vec<_>>());
+    lists[1].iter_mut().for_each(|(id, _)| *id += 1_000);
+    let mut union = Union::new(Object::Conversations, &plan, true, NOW);
+    let mut came = std::collections::BTreeSet::new();
+    let mut replies = 0;
+    while let Some(Question { asker, ask, chain }) = union.next(false) {
+        let mut list: Vec<_> = match chain.tags.first().map(String::as_str) {
+            Some("61") => lists[0].clone(),
+            Some(_) => lists[1].clone(),
+            None => lists.concat(),
+        };
+        list.sort_by_key(|(_, at)| Reverse(*at));
+        let place = |id: &String| list.iter().position(|(row, _)| row.to_string() == *id).unwrap() + 1;
+        let from = ask.cursor().cursor.as_ref().map_or(0, place);
+        let rows = list.iter().skip(from).take(FULL_BATCH);
+        let rows: Vec<_> = rows.map(|(id, at)| RowKey::new(id.to_string(), Micros(at * SECOND))).collect();
+        let fresh = union.reply(asker, &rows, None, NOW).unwrap();
+        came.extend(fresh.into_iter().map(|i| rows[i].id.clone()));
+        replies += 1;
+        if replies == 1 {
+            lists[0][140].1 = 2_000_000;
+        }
+    }
+    assert!(union.is_over());
+    assert_eq!(came.len(), 153, "{came:?}");
+}
+
 /// A list in numbered batches looks after what moves by itself.
 #[test]
 fn looks_belong_to_a_cursor() {
@@ -153,40 +185,54 @@ fn a_limit_is_reached_in_few_round_trips() {
 #[test]
 fn rows_come_once_whatever_vanishes_while_segments_are_cut() {
     for order in [Order::InsertedAt, Order::UpdatedAt] {
-        let runs: Vec<Run> = (0..1_500).map(|seed| rows_come_once(order, seed)).collect();
+        let runs: Vec<Run> = seeds().into_iter().map(|seed| rows_come_once(order, seed)).collect();
         let failures = runs.iter().filter(|run| run.has_failed).count();
-        assert!(failures < 170, "{order:?}: {failures} of 300 scans failed");
+        assert!(failures * 8 < runs.len(), "{order:?}: {failures} of {} scans failed", runs.len());
         let cuts: usize = runs.iter().map(|run| run.cuts).sum();
-        assert!(cuts > 3_000, "{order:?}: {cuts} cuts");
+        assert!(cuts > runs.len(), "{order:?}: {cuts} cuts");
     }
 }
 
+/// `PANCAKE_SEEDS=a..b` for others.
+fn seeds() -> Vec<u64> {
+    // The last ones have shown faults.
+    let Ok(range) = std::env::var("PANCAKE_SEEDS") else {
+        return (0..1_500).chain([4_961, 13_653]).collect();
+    };
+    let bound = |text: &str| text.parse().unwrap();
+    range.split_once("..").map(|(first, last)| (bound(first)..bound(last)).collect()).unwrap()
+}
+
 struct Run {
-    /// It ended in an error on a page that takes only the last row of a reply as cursor.
+    /// It ended in an error, on a page that takes only the last row of a reply as cursor.
     has_failed: bool,
     cuts: usize,
 }
 
 fn rows_come_once(order: Order, seed: u64) -> Run {
     let mut page = Page::random(order, seed);
-    let plan =
-        RequestPlan { chains: vec![Chain::whole(order)], ordered: page.ordered, ..RequestPlan::default() };
-    let mut union = Union::new(Object::Conversations, &plan, page.moves, NOW);
+    let window = page.window;
+    let chain = Chain { window, ..Chain::whole(order) };
+    let plan = RequestPlan { chains: vec![chain], ordered: page.ordered, ..RequestPlan::default() };
+    let moves = page.moves && window.high.is_none();
+    let mut union = Union::new(Object::Conversations, &plan, moves, NOW);
     let mut came = Vec::new();
     let result = page.read(&mut union, &mut came);
     let cuts = union.segments_made - 1;
     if let Err(error) = result {
-        let is_late = error.hint_text().is_some_and(|hint| hint.starts_with("The row lacks the time"));
-        let may_fail = page.only_last_rows || page.undated == Undated::Placed && page.ordered && is_late;
-        assert!(may_fail, "{order:?} {seed}: {error:?}");
+        assert!(page.may_fail(&error), "{order:?} {seed}: {error:?}");
         return Run { has_failed: page.only_last_rows, cuts };
     }
     assert!(union.is_over());
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     came.iter().for_each(|id| *counts.entry(id).or_default() += 1);
-    assert_eq!(counts.values().max(), Some(&1), "{order:?} {seed}");
-    let is_missing = |id: &str| id.starts_with("old") && !counts.contains_key(id);
-    assert_eq!(page.list.iter().find(|(_, row)| is_missing(&row.id)), None, "{order:?} {seed}");
+    assert!(counts.values().all(|times| *times == 1), "{order:?} {seed}");
+    let is_missing = |row: &RowKey| {
+        let shown = page.shown.get(&row.id).copied().unwrap_or(row.at);
+        row.id.starts_with("old") && window.holds(shown) && !counts.contains_key(row.id.as_str())
+    };
+    let missing = page.list.iter().find(|(_, row)| is_missing(row)).filter(|_| !page.may_miss());
+    assert_eq!(missing, None, "{order:?} {seed}");
     Run { has_failed: false, cuts }
 }
 
@@ -201,13 +247,28 @@ enum Undated {
 /// A random page that changes with every request.
 struct Page {
     dice: Dice,
+    order: Order,
+    /// What its rows showed before it was listed in another order.
+    shown: std::collections::HashMap<String, Micros>,
     /// Its rows and the real second of each, on which the order and cursors act.
     list: Vec<(i64, RowKey)>,
     begun: usize,
+    /// The second of the newest message.
+    newest: i64,
     ordered: bool,
+    /// One in so many cursor rows vanishes.
+    vanish: usize,
+    /// What is asked for.
+    window: TimeRange,
+    /// A reply has shown an older row before a newer one, or one without a time.
+    has_shown_disorder: bool,
     /// Rows get messages.
     moves: bool,
+    /// Now and then many neighbours get one.
+    writes_to_many: bool,
     undated: Undated,
+    /// Some rows show older times.
+    is_loose: bool,
     /// Windows act on the time that a row shows; else on its real one.
     acts_on_shown: bool,
     refuses_windows: bool,
@@ -244,12 +305,20 @@ impl Page {
         }
         Self {
             dice,
+            order,
+            shown: std::collections::HashMap::new(),
             list,
             begun: 0,
+            newest: 10_000_000,
             ordered: seed.is_multiple_of(2),
+            window: window_of(seed),
+            has_shown_disorder: false,
+            vanish: if seed.is_multiple_of(3) { 2 } else { 5 },
             moves: order == Order::UpdatedAt && seed % 2 == 1,
             undated,
+            is_loose,
             acts_on_shown: is_loose && seed % 8 < 3,
+            writes_to_many: seed % 16 < 8,
             refuses_windows: seed % 4 == 3,
             only_last_rows: seed % 5 == 1,
             last_rows: std::collections::HashSet::new(),
@@ -257,13 +326,37 @@ impl Page {
         }
     }
 
+    /// Whether a scan may fail so: on a page where half of the cursors vanish or only some are
+    /// taken, and in an order that the page does not keep.
+    fn may_fail(&self, error: &Error) -> bool {
+        let text = format!("{error:?}");
+        let never_ends = text.contains("never ends");
+        let is_late = self.ordered && text.contains("came too late");
+        let is_first_seen = self.window.high.is_some() && self.is_loose;
+        self.only_last_rows
+            || never_ends && self.vanish == 2
+            || never_ends && self.repeats && self.undated == Undated::OnTop
+            || is_late && (self.undated != Undated::None || is_first_seen)
+    }
+
+    /// Whether a scan may leave rows out: what stands above an upper bound where no row that was
+    /// read is out of order, and what lacks a time and stands below a lower bound before any scan
+    /// has met such a row.
+    fn may_miss(&self) -> bool {
+        self.window.high.is_some() && !self.has_shown_disorder
+            || self.window.low.is_some() && self.undated == Undated::Placed
+    }
+
     /// Reads a union to its end, with up to twelve requests on their way.
     fn read(&mut self, union: &mut Union, came: &mut Vec<String>) -> Result<()> {
         let mut flight = Vec::new();
         loop {
             while flight.len() < 12
-                && let Some(Question { asker, ask, .. }) = union.next(!flight.is_empty())
+                && let Some(Question { asker, ask, chain }) = union.next(!flight.is_empty())
             {
+                if chain.order != self.order {
+                    self.list_by_inserted_at();
+                }
                 match self.answer(ask.cursor()) {
                     Some(rows) => flight.push((asker, rows)),
                     None if union.lost(asker, false)? => {}
@@ -281,22 +374,40 @@ impl Page {
         }
     }
 
+    /// From now on the list goes by when its rows began, which no message changes.
+    fn list_by_inserted_at(&mut self) {
+        (self.order, self.moves, self.acts_on_shown) = (Order::InsertedAt, false, false);
+        self.shown = self.list.iter().map(|(_, row)| (row.id.clone(), row.at)).collect();
+        let begun = |id: &str| {
+            let (kind, number) = id.rsplit_once(' ').unwrap();
+            let number: i64 = number.parse().unwrap();
+            if kind == "new" { 20_000_000 + number } else { 10_000_000 - 100 * number }
+        };
+        self.newest += 20_000_000;
+        for (at, row) in &mut self.list {
+            *at = begun(&row.id);
+            *row = RowKey::new(row.id.clone(), Micros(*at * SECOND));
+        }
+        self.list.sort_by_key(|(at, _)| Reverse(*at));
+    }
+
     /// `None` where the request is refused.
     fn answer(&mut self, ask: &crate::paging::cursor::Ask) -> Option<Vec<RowKey>> {
         let cursor = ask.cursor.as_ref().map(|id| self.list.iter().position(|(_, row)| row.id == *id));
-        // A cursor that is gone gets the first batch.
-        let from = match cursor.flatten() {
-            Some(row) if self.dice.one_in(if self.only_last_rows { 50 } else { 5 }) => {
+        let behind = match cursor.flatten() {
+            Some(row) if self.dice.one_in(if self.only_last_rows { 50 } else { self.vanish }) => {
                 self.list.remove(row);
-                row
+                Some(row)
             }
-            Some(row) => row + usize::from(!self.dice.one_in(9)),
-            None => 0,
+            Some(row) => Some(row + usize::from(!self.dice.one_in(9))),
+            None => None,
         };
-        let after = self.list.get(from).map(|(_, row)| row.id.clone());
+        let next = behind.map(|row| self.list.get(row).map(|(_, row)| row.id.clone()));
         self.change();
-        let from = after.map_or(self.list.len(), |id| {
-            self.list.iter().position(|(_, row)| row.id == id).unwrap_or_default()
+        // A cursor that is gone gets the first batch.
+        let from = next.map_or(0, |next| {
+            let place = |id: String| self.list.iter().position(|(_, row)| row.id == id).unwrap_or_default();
+            next.map_or(self.list.len(), place)
         });
         let is_no_cursor =
             self.only_last_rows && ask.cursor.as_ref().is_some_and(|id| !self.last_rows.contains(id));
@@ -312,6 +423,8 @@ impl Page {
         let listed = self.list.iter().skip(from).filter(|(at, row)| time(*at, row) <= until);
         let batch = if self.repeats { 10 } else { FULL_BATCH };
         let mut rows: Vec<RowKey> = listed.map(|(_, row)| row.clone()).take(batch).collect();
+        self.has_shown_disorder |=
+            rows.iter().any(|row| !row.is_dated) || !rows.is_sorted_by_key(|row| Reverse(row.at));
         if self.repeats && !rows.is_empty() && self.dice.one_in(4) {
             let twice = self.dice.below(rows.len());
             let later = twice + 1 + self.dice.below(rows.len() - twice);
@@ -322,13 +435,18 @@ impl Page {
         Some(rows)
     }
 
-    /// A row begins, or gets a message, and stands at the head.
+    /// A row begins, or gets a message, and stands at the head. On some pages many old neighbours
+    /// get one, the oldest first, as when a shop writes to its customers of a year ago.
     fn change(&mut self) {
         if self.moves && self.dice.one_in(8) {
-            let row = self.dice.below(self.list.len());
-            if self.list[row].0 < i64::MAX {
-                let (_, row) = self.list.remove(row);
-                self.put_at_head(row.id);
+            let first = self.dice.below(self.list.len());
+            let many = self.writes_to_many && self.dice.one_in(2);
+            let rows = self.list[first..].iter().take(if many { 12 } else { 1 });
+            let ids: Vec<String> =
+                rows.filter(|(at, _)| *at < i64::MAX).map(|(_, row)| row.id.clone()).collect();
+            for id in ids.into_iter().rev() {
+                self.list.retain(|(_, row)| row.id != id);
+                self.put_at_head(id);
             }
         }
         if self.dice.one_in(8) {
@@ -339,8 +457,22 @@ impl Page {
 
     fn put_at_head(&mut self, id: String) {
         let top = self.list.iter().take_while(|(at, _)| *at == i64::MAX).count();
-        let newest = self.list[top].0 + 1;
-        self.list.insert(top, (newest, RowKey::new(id, Micros(newest * SECOND))));
+        self.newest += 1;
+        self.list.insert(top, (self.newest, RowKey::new(id, Micros(self.newest * SECOND))));
+    }
+}
+
+/// Half of the scans bound the time of their order, on one side or on both.
+fn window_of(seed: u64) -> TimeRange {
+    let mut dice = Dice(seed ^ 0x5bd1_e995);
+    let mut bound = |one_in| {
+        let at = 8_000_000 + dice.below(2_000_000) as i64;
+        dice.one_in(one_in).then_some(Micros(at * SECOND))
+    };
+    let (one, other) = (bound(3), bound(4));
+    match (one, other) {
+        (Some(one), Some(other)) => TimeRange { low: Some(one.min(other)), high: Some(one.max(other)) },
+        (low, high) => TimeRange { low, high },
     }
 }
 

@@ -262,6 +262,11 @@ fn every_form_has_its_line() {
 fn a_page_as_clients_met_it() {
     let shop = Shop::open(Settings::of(3_000).as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
+    // Near the head, where the doctor looks.
+    let page = shop.simulator.first_page();
+    for id in page.ids().iter().skip(30).take(4) {
+        assert!(page.freeze(id, shop.simulator.now() - 6 * micros(DAY)));
+    }
     let ((items, lines), log) = shop.watch(|| examine(&mut session));
     assert_eq!(items, ITEMS);
     for (item, line) in &lines {

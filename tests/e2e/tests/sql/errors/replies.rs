@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::Shop;
-use pancake_simulator::{Endpoint, Fault, RateForm, RetryAfter, Settings, Simulator, Times};
+use pancake_simulator::{Endpoint, Fault, PageSettings, RateForm, RetryAfter, Settings, Simulator, Times};
 
 use super::{COUNT, Told, impatient, still_exact};
 
@@ -202,8 +202,12 @@ fn what_passes_is_tried_again_and_the_answer_is_whole() {
 /// base_url.
 #[test]
 fn a_gateways_page_is_tried_again_once_the_page_has_answered() {
-    for fault in [Fault::Html200, Fault::NotJson, Fault::EmptyBody] {
-        let shop = Shop::open_with(Settings::of(70), &[("max_retries", "1")]).unwrap();
+    for (i, fault) in [Fault::Html200, Fault::NotJson, Fault::EmptyBody].into_iter().enumerate() {
+        // A page of its own: another test's may have answered at the same port.
+        let page = PageSettings::new(&format!("20000000000000{i}"), "page-token-SECRET");
+        let pages = vec![PageSettings { conversations: 70, ..page }];
+        let settings = Settings { pages, ..Settings::default() };
+        let shop = Shop::open_with(settings, &[("max_retries", "1")]).unwrap();
         let mut session = shop.connect().unwrap();
         shop.simulator.fault(fault.clone(), Times::Next(1));
         let (error, log) = shop.watch(|| session.error(COUNT).unwrap());

@@ -422,7 +422,8 @@ fn rows_at_the_bottom_for_want_of_a_time() {
     assert_eq!(runs(&mut session), ["backfill ok", "delta ok", "full ok"]);
     let plan =
         session.column("EXPLAIN SELECT FROM shop.conversations WHERE inserted_at > now() - interval '1 day'");
-    let detour = "Pancake Detour: rows of the page lack this time: to the end of the list";
+    let detour =
+        "Pancake Detour: rows of the page stand below the place of this time: to the end of the list";
     assert!(plan.unwrap().iter().any(|line| line.trim() == detour));
     shop.assert_no_violations().unwrap();
 }

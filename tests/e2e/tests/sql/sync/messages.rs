@@ -36,6 +36,11 @@ fn thread(session: &mut Session, id: &str, messages: u32, days: u32, hours: u32)
     json!({"id": id, "type": "INBOX", "inserted_at": inserted, "updated_at": updated, "message_count": messages})
 }
 
+/// A time as the simulator takes it.
+fn page_time(session: &mut Session, time: &str) -> i64 {
+    session.one(&format!("SELECT (extract(epoch FROM {time}) * 1e6)::bigint")).unwrap().parse().unwrap()
+}
+
 fn of(log: &[Entry], endpoint: Endpoint) -> usize {
     log.iter().filter(|entry| entry.endpoint == endpoint).count()
 }
@@ -347,6 +352,11 @@ fn the_first_run_may_be_bounded() {
     let row = thread(&mut session, "old", 200, 80, 60);
     page.insert_row(row);
     let since = session.one("SELECT now() - interval '10 days'").unwrap();
+    // Three of the conversations with the newest messages show that they rest since before.
+    let shown = page_time(&mut session, "now() - interval '12 days'");
+    for id in page.ids().into_iter().skip(4).step_by(3).take(3) {
+        assert!(page.freeze(&id, shown));
+    }
     let ((), log) =
         shop.watch(|| session.execute(&call("messages", &format!(", first_since => '{since}'"))).unwrap());
     let recent = format!("{ALL} AND inserted_at >= '{since}'");

@@ -114,6 +114,18 @@ fn whole_lists_are_read_in_every_run() {
     shop.assert_no_violations().unwrap();
 }
 
+/// Of a page that refuses windows of a month a scan reads customers down to 2015, and so does a
+/// sync.
+#[test]
+fn a_first_run_of_customers_costs_little_more_than_a_scan() {
+    let (shop, mut session) = open(900);
+    session.execute("SELECT count(*) FROM shop.customers").unwrap();
+    let ((), scan) = shop.watch(|| session.execute("SELECT count(*) FROM shop.customers").unwrap());
+    let ((), sync) = shop.watch(|| session.execute(&call("customers", "")).unwrap());
+    is_copied(&mut session, "customers", "a first run");
+    assert!(scan.len() > 100 && sync.len() <= scan.len() + 40, "{} and {}", scan.len(), sync.len());
+}
+
 #[test]
 fn customers_by_what_changed() {
     let (shop, mut session) = open(900);
