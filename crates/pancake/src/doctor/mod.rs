@@ -190,7 +190,10 @@ impl Requests<'_> {
             last_by_inserted: inserted.last,
         };
         let lists = Lists { by_inserted: inserted.rows, by_updated: updated.rows };
-        course.add([cursor::steps(&steps), places::verdict(&lists.by_updated, &lists.by_inserted)]);
+        let places = places::verdict(&lists.by_updated, &lists.by_inserted);
+        let has_low_rows = !self.scan.known(Order::UpdatedAt).ends_by_time;
+        course
+            .add([cursor::steps(&steps), if has_low_rows { places::with_low_rows(places) } else { places }]);
         Ok(lists)
     }
 

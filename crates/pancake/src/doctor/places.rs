@@ -4,6 +4,7 @@
 //! one they take for granted that they stand at most seven places too low by `updated_at`, and by
 //! `inserted_at` at most one (see [`crate::paging::cursor`]).
 
+use super::Status;
 use super::finding::Finding;
 use super::known::Known;
 use crate::paging::cursor::TERMS;
@@ -95,8 +96,8 @@ pub fn verdict(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
         () if updated.0.rows.max(inserted.0.rows) < 2 => Finding::untried(ITEM, "too few rows"),
         () if updated.0.is_too_low(updated.1) || inserted.0.is_too_low(inserted.1) => {
             Finding::fail(ITEM, detail).hint(
-                "A scan of such rows ends in an error, because a bound is proven by the rows beyond it; please report \
-                 this line.",
+                "No bound on that time is proven on such a page: a scan without an order reads the list to its end, and \
+                 one with it fails once. Please report this line.",
             )
         }
         () if undated(by_updated, Order::UpdatedAt) + undated(by_inserted, Order::InsertedAt) > 0 => {
@@ -104,6 +105,14 @@ pub fn verdict(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
         }
         () if updated.0.is_none() && only_neighbours => Finding::ok(ITEM, detail),
         () => Finding::warn(ITEM, format!("{detail}; {ALLOWED}")),
+    }
+}
+
+/// The same where scans have read further than the doctor does.
+pub fn with_low_rows(places: Finding) -> Finding {
+    match places.status {
+        Status::Fail => places,
+        _ => Finding::warn(ITEM, format!("{}; {LOW_ROWS}", places.detail)),
     }
 }
 
@@ -115,6 +124,10 @@ pub fn undated(rows: &[Known], order: Order) -> usize {
 /// What becomes of a query on a page with rows that lack the time of the order.
 const UNDATED: &str = "some rows lack that time and show the other one: until a scan has met one that stands far below, \
                        a lower bound on it, or an order by it, may miss those";
+
+/// What becomes of a query once a scan has read a row too low.
+const LOW_ROWS: &str = "a scan of the last 30 days has read a row far below the place of the updated_at that it shows: no \
+                        lower bound on it ends a scan, and Postgres sorts";
 
 /// What becomes of a query on a page whose list is loose.
 const ALLOWED: &str = "lower bounds and ORDER BY are exact; an upper bound costs the rows above it, and if none of these \
@@ -143,7 +156,6 @@ fn in_words(disorder: Disorder, order: Order) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::super::reading::tests::row;
     use super::*;
 

@@ -189,6 +189,11 @@ impl Pager {
         self.walk().is_some_and(CursorPager::has_no_beginning)
     }
 
+    /// Whether the parts of a walk meet by the ids of their rows, wherever these stand.
+    pub fn meets_by_ids(&self) -> bool {
+        self.walk().is_some_and(CursorPager::meets_by_ids)
+    }
+
     /// Ends the walk if it has come into what the older part of it has read.
     pub fn meet(&mut self, older: &Pager) {
         if let (Pager::Cursor(walk), Some(older)) = (self, older.walk()) {

@@ -63,11 +63,12 @@ impl Segment {
         self.count += rows.len();
     }
 
-    /// Whether an older segment begins where this one ends.
-    pub fn borders_on(&self, older: &Segment) -> bool {
+    /// Whether this segment could walk on instead of an older one of its chain: by time only where
+    /// that begins where this one ends.
+    pub fn can_replace(&self, older: &Segment) -> bool {
         let (low, high) = (self.walk.window().low, older.walk.window().high);
-        self.chain == older.chain
-            && low.zip(high).is_some_and(|(low, high)| low.0.saturating_sub(1) == high.0)
+        let is_next = low.zip(high).is_some_and(|(low, high)| low.0.saturating_sub(1) == high.0);
+        self.chain == older.chain && (is_next || self.walk.meets_by_ids())
     }
 
     pub fn is_idle(&self) -> bool {

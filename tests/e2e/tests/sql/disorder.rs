@@ -106,6 +106,10 @@ fn a_lower_bound_is_exact_on_a_page_in_a_looser_order_than_any() {
     let detour =
         "Pancake Detour: rows of the page stand below the place of this time: to the end of the list";
     assert!(plan.contains(detour), "{plan}");
+    let places =
+        session.one("SELECT status || ' ' || detail FROM pancake.doctor('shop') WHERE item = 'places'");
+    let places = places.unwrap();
+    assert!(places.starts_with("warn ") && places.contains("has read a row far below"), "{places}");
     assert_eq!(sorted(session.column(&sql).unwrap()), expected);
 }
 

@@ -33,7 +33,7 @@ impl CursorPager {
     /// By `updated_at` a row may stand on either side of a cut, whatever time it shows. Then each
     /// of the two walks hands out all rows that it meets, and the newer one ends where it has come
     /// into what the older one has read: so it does not matter where that one began.
-    pub(super) fn meets_by_ids(&self) -> bool {
+    pub fn meets_by_ids(&self) -> bool {
         self.order == Order::UpdatedAt
     }
 

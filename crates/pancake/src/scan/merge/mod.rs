@@ -351,7 +351,7 @@ impl Union {
         let has_replied = older.number == replied;
         let is_in_vain = has_replied && older.walk.has_no_beginning() || older.walk.is_behind(&newer.walk);
         let is_awaited = older.busy || has_replied && has_rows_to_feed;
-        if !is_in_vain || is_awaited || !newer.borders_on(older) {
+        if !is_in_vain || is_awaited || !newer.can_replace(older) {
             return;
         }
         // Counted whether or not it can be given back: a page where cuts find no beginning is not
