@@ -39,7 +39,7 @@ CREATE FUNCTION sync_list(source regclass, object text, page_id text) RETURNS re
 COMMENT ON FUNCTION sync_list(regclass, text, text) IS 'internal: the conversations that messages belong to';
 
 -- Conversations that show a time before `first_since`, and stand above one that shows a later one:
--- they have moved after it. None where all threads are wanted.
+-- they have moved after it. Eight in a row are the end. None where all threads are wanted.
 CREATE FUNCTION sync_frozen(job sync_job, OUT frozen text[])
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -62,6 +62,8 @@ CREATE FUNCTION sync_frozen(job sync_job, OUT frozen text[])
                 above := '{}';
             END IF;
         END LOOP;
+        -- Of the last ones nothing shows where they belong.
+        frozen := frozen || above;
     END $$;
 COMMENT ON FUNCTION sync_frozen(sync_job) IS 'internal: conversations that rest by the time that they show, and do not';
 

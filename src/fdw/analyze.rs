@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use pancake::error::Result;
 use pancake::memory;
-use pancake::plan::request::RequestPlan;
-use pancake::scan::queue::BatchQueue;
 use pancake::scan::sample::{BUDGET, Sample};
 use pgrx::{pg_guard, pg_sys};
 
-use crate::fdw::fetch::prepare;
+use crate::fdw::fetch::{session, wanted};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
@@ -77,9 +75,9 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
 }
 
 fn read(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Sample> {
-    let queue = BatchQueue::new(Box::new(|| ()));
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
-    let scan = prepare(table, user, RequestPlan::default(), fillers, Arc::default(), queue)?;
-    Worker::get()?.finish(async move { scan.sample().await })?
+    let wanted = wanted(table, fillers)?;
+    let session = session(table, user, Arc::default())?;
+    Worker::get()?.finish(async move { session.sample(&wanted).await })?
 }

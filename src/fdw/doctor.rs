@@ -7,13 +7,11 @@ use std::sync::Arc;
 use pancake::doctor::{Examination, Finding, PAGES, prescribe};
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{ServerOptions, TableOptions};
-use pancake::plan::request::RequestPlan;
-use pancake::scan::queue::BatchQueue;
 use pancake::schema::catalogue::Object;
 use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
-use crate::fdw::fetch::prepare;
+use crate::fdw::fetch::session;
 use crate::pg::catalog::{ForeignTable, given, role_name};
 use crate::pg::compat::may_use_server;
 use crate::pg::nodes::{c_string, identifier, text};
@@ -100,11 +98,9 @@ fn page_of(name: &str, server: &pg_sys::ForeignServer, pages: &[String]) -> Resu
         table: TableOptions::read(&options, &whole_page).map_err(told(SERVER))?,
         columns: Vec::new(),
     };
-    let queue = BatchQueue::new(Box::new(|| ()));
-    let scan =
-        prepare(&table, user, RequestPlan::default(), &[], Arc::default(), queue).map_err(told(SERVER))?;
+    let session = session(&table, user, Arc::default()).map_err(told(SERVER))?;
     let pushdown = table.table.pushdown.clone();
-    let examination = async move { scan.examine(&pushdown).await };
+    let examination = async move { session.examine(&pushdown).await };
     let Examination { mut findings, is_cut_short } =
         Worker::get().and_then(|worker| worker.finish(examination)).map_err(told(SERVER))?;
     if let Some(page) = findings.iter_mut().find(|finding| finding.item == "page")
@@ -127,15 +123,14 @@ fn pages_of(table: &ForeignTable, user: pg_sys::Oid) -> Finding {
         table: TableOptions { object: Object::Pages, page_id: None, ..table.table.clone() },
         ..table.clone()
     };
-    let queue = BatchQueue::new(Box::new(|| ()));
-    let scan = match prepare(&pages, user, RequestPlan::default(), &[], Arc::default(), queue) {
-        Ok(scan) => scan,
+    let session = match session(&pages, user, Arc::default()) {
+        Ok(session) => session,
         Err(error) if error.kind() == Kind::NoToken => {
             let why = "not examined: the user mapping has no access_token, which only the table pages needs";
             return Finding::ok(PAGES, why);
         }
         Err(error) => return failed(error),
     };
-    let examination = async move { scan.examine_pages(&page_id).await };
+    let examination = async move { session.examine_pages(&page_id).await };
     Worker::get().and_then(|worker| worker.finish(examination)).unwrap_or_else(failed)
 }

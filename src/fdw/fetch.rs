@@ -14,6 +14,7 @@ use pancake::plan::request::RequestPlan;
 use pancake::reply::decode::{Row, Source, Wanted};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
+use pancake::scan::session::Session;
 use pancake::stats::{ScanStats, Waiting};
 use pgrx::pg_sys;
 
@@ -102,7 +103,10 @@ impl Fetch {
             wake_event.notify();
         }));
         let (limit, whole) = (plan.limit, plan.whole);
-        let scan = prepare(table, user, plan, fillers, tally.clone(), queue.clone())?;
+        let wanted = wanted(table, fillers)?;
+        let session = session(table, user, tally.clone())?;
+        let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
+        let scan = Scan { session, plan, trusts_post_ids, wanted, queue: queue.clone() };
         Ok(Self {
             progress: show_progress(table, tally)?,
             _running: Worker::get()?.spawn(scan.run()),
@@ -232,45 +236,28 @@ impl Fetch {
     }
 }
 
-/// A scan that lacks only a thread to run in.
-pub fn prepare(
-    table: &ForeignTable,
-    user: pg_sys::Oid,
-    plan: RequestPlan,
-    fillers: &[ColumnWriter],
-    tally: Arc<ScanStats>,
-    queue: Arc<BatchQueue>,
-) -> Result<Scan> {
+/// What requests for the rows of a table need.
+pub fn session(table: &ForeignTable, user: pg_sys::Oid, tally: Arc<ScanStats>) -> Result<Session> {
     let page_id = table.table.page_id.clone().unwrap_or_default();
     let object = table.table.object;
     let token = catalog::token(table, user, &page_id)?;
-    let wanted = fillers.iter().map(|filler| wanted(table, filler)).collect::<Result<_>>()?;
     let mut server = table.server.clone();
     server.max_concurrency = server.max_concurrency.min(settings::max_concurrency());
     let limiter = shared()?
         .memory
         .page(&server.base_url, &page_id, server.requests_per_second)
         .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
-    let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
     let client = Worker::get()?.client.clone();
     let opening = Default::default();
-    Ok(Scan {
-        object,
-        server,
-        page_id,
-        token,
-        plan,
-        trusts_post_ids,
-        wanted,
-        limiter,
-        tally,
-        client,
-        queue,
-        opening,
-    })
+    Ok(Session { server, object, page_id, token, limiter, tally, client, opening })
 }
 
-fn wanted(table: &ForeignTable, filler: &ColumnWriter) -> Result<Wanted> {
+/// The cells that these columns need.
+pub fn wanted(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Vec<Wanted>> {
+    fillers.iter().map(|filler| wanted_by(table, filler)).collect()
+}
+
+fn wanted_by(table: &ForeignTable, filler: &ColumnWriter) -> Result<Wanted> {
     let object = table.table.object;
     let (name, path) = (&filler.column.name, filler.column.path.as_deref());
     let source = Source::find(object, name, path).ok_or_else(|| {

@@ -18,6 +18,7 @@ use pancake::rate::limiter::{Clocks, Memory, Spacing};
 use pancake::reply::decode::{Source, Wanted};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
+use pancake::scan::session::Session;
 use pancake::schema::catalogue::Object;
 use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
@@ -82,19 +83,22 @@ fn scan(
     let limiter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
     let wanted = ["id", "raw"]
         .map(|name| Wanted { name: name.to_owned(), source: Source::find(object, name, None).unwrap() });
-    Scan {
-        object,
+    let session = Session {
         server,
+        object,
         page_id: page.id().to_string(),
         token: Secret::new(page.token()),
-        plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
-        trusts_post_ids: false,
-        wanted: wanted.into(),
         limiter,
         tally: Arc::new(ScanStats::default()),
         client: Arc::default(),
-        queue: queue.clone(),
         opening: Default::default(),
+    };
+    Scan {
+        session,
+        plan: RequestPlan { chains: vec![Chain::whole(order)], ..RequestPlan::default() },
+        trusts_post_ids: false,
+        wanted: wanted.into(),
+        queue: queue.clone(),
     }
 }
 

@@ -39,8 +39,7 @@ use crate::paging::pager::Ask;
 use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Reply;
-use crate::scan::request::Response;
-use crate::scan::run::Scan;
+use crate::scan::session::{Response, Session};
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -93,7 +92,7 @@ pub struct Examination {
     pub is_cut_short: bool,
 }
 
-impl Scan {
+impl Session {
     /// Examines the page. An error is a finding; what comes after it is left out.
     pub async fn examine(&self, pushdown: &Pushdown) -> Examination {
         let mut course = Course { findings: Vec::new(), item: list::REPLY };
@@ -117,14 +116,14 @@ impl Requests<'_> {
     async fn go_through(&self, course: &mut Course, pushdown: &Pushdown) -> Result<ControlFlow<()>> {
         let FirstLook { rows: newest, bytes, passed_over, ahead } = self.first_look().await?;
         let now = self.now().minus_seconds(-ahead.unwrap_or(0));
-        let base_url = self.scan.server.base_url.as_str();
+        let base_url = self.session.server.base_url.as_str();
         course.add([
             Finding::ok(
                 "server",
-                format!("{base_url} answers, in {} ms", self.scan.tally.network.get().as_millis()),
+                format!("{base_url} answers, in {} ms", self.session.tally.network.get().as_millis()),
             ),
             Finding::ok("token", "opens the page"),
-            list::page(&newest, &self.scan.page_id),
+            list::page(&newest, &self.session.page_id),
             Finding::ok("API", "is switched on"),
             list::reply(&newest, bytes),
             rows::verdict(&newest.iter().collect::<Vec<_>>(), passed_over, now),
@@ -154,7 +153,7 @@ impl Requests<'_> {
     }
 
     fn now(&self) -> Micros {
-        Micros((self.scan.limiter.clocks.wall_micros)())
+        Micros((self.session.limiter.clocks.wall_micros)())
     }
 
     async fn first_look(&self) -> Result<FirstLook> {
@@ -171,7 +170,7 @@ impl Requests<'_> {
                 ahead: ahead(reply),
             })),
         };
-        self.scan.answer(&self.head(&Chain::whole(Order::UpdatedAt)), None, take).await
+        self.session.answer(&self.head(&Chain::whole(Order::UpdatedAt)), None, take).await
     }
 
     /// Follows the list in both orders over four batches.
@@ -191,7 +190,7 @@ impl Requests<'_> {
         };
         let lists = Lists { by_inserted: inserted.rows, by_updated: updated.rows };
         let places = places::verdict(&lists.by_updated, &lists.by_inserted);
-        let has_low_rows = !self.scan.known(Order::UpdatedAt).ends_by_time;
+        let has_low_rows = !self.session.known(Order::UpdatedAt).ends_by_time;
         course
             .add([cursor::steps(&steps), if has_low_rows { places::with_low_rows(places) } else { places }]);
         Ok(lists)

@@ -7,13 +7,12 @@ use crate::json::cell::{is_same_page, text};
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Listed;
-use crate::scan::request::Response;
-use crate::scan::run::Scan;
+use crate::scan::session::{Response, Session};
 
 pub const ITEM: &str = "pages";
 
-impl Scan {
-    /// Reads the list of the user's pages, in the name of a scan of it, and looks for a page.
+impl Session {
+    /// Reads the list of the user's pages, and looks for a page.
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
         let take = |answer: Response| match answer {

@@ -12,11 +12,10 @@ use crate::json::cell;
 use crate::json::object::Fields;
 use crate::paging::cursor;
 use crate::paging::pager::Ask;
-use crate::plan::request::{Chain, RequestPlan};
+use crate::plan::request::Chain;
 use crate::reply::decode::spots;
 use crate::reply::envelope::{Listed, Reply};
-use crate::scan::request::Response;
-use crate::scan::run::Scan;
+use crate::scan::session::{Response, Session};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -44,15 +43,15 @@ pub enum Listing {
 }
 
 pub struct Requests<'a> {
-    pub scan: &'a Scan,
+    pub session: &'a Session,
     spare: AtomicU32,
     /// Requests in a row that got no reply.
     unanswered: AtomicU32,
 }
 
 impl<'a> Requests<'a> {
-    pub fn of(scan: &'a Scan) -> Self {
-        Self { scan, spare: AtomicU32::new(SPARE), unanswered: AtomicU32::new(0) }
+    pub fn of(session: &'a Session) -> Self {
+        Self { session, spare: AtomicU32::new(SPARE), unanswered: AtomicU32::new(0) }
     }
 
     /// The address of a chain's first batch.
@@ -66,7 +65,7 @@ impl<'a> Requests<'a> {
     }
 
     pub fn page(&self, chain: &Chain, ask: cursor::Ask) -> Address {
-        address(Object::Conversations, &self.scan.page_id, chain, &Ask::Cursor(ask))
+        address(Object::Conversations, &self.session.page_id, chain, &Ask::Cursor(ask))
     }
 
     /// Asks for conversations, and once more after a refusal.
@@ -98,7 +97,7 @@ impl<'a> Requests<'a> {
             Response::Rejected(_) => Ok(Some(Seen::Refused)),
             Response::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
         };
-        let seen = self.scan.answer(address, None, take).await;
+        let seen = self.session.answer(address, None, take).await;
         self.unless_refused(seen, Object::Conversations, Seen::Refused)
     }
 
@@ -109,7 +108,7 @@ impl<'a> Requests<'a> {
             Response::Rejected(_) => Ok(None),
             Response::Rows(reply, listed) => self.note(reply, listed).map(Some),
         };
-        self.scan.answer(address, None, take).await
+        self.session.answer(address, None, take).await
     }
 
     /// Asks for another list of the page, and once more after a refusal.
@@ -133,8 +132,8 @@ impl<'a> Requests<'a> {
                 Ok(Some(Listing::Rows { rows: rows.collect(), total: listed.total }))
             }
         };
-        let address = address(object, &self.scan.page_id, chain, ask);
-        let listing = self.beside(object).answer(&address, None, take).await;
+        let address = address(object, &self.session.page_id, chain, ask);
+        let listing = Session { object, ..self.session.clone() }.answer(&address, None, take).await;
         self.unless_refused(listing, object, Listing::Refused)
     }
 
@@ -157,31 +156,12 @@ impl<'a> Requests<'a> {
 
     fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
         let rows = read(listed)?;
-        let (tally, stats) = (&self.scan.tally, self.scan.limiter.stats);
+        let (tally, stats) = (&self.session.tally, self.session.limiter.stats);
         tally.rows.add(rows.len());
         tally.bytes.add(reply.body.len());
         stats.rows.add(rows.len());
         stats.bytes.add(reply.body.len());
         Ok(rows)
-    }
-
-    /// The same page by another list.
-    fn beside(&self, object: Object) -> Scan {
-        let scan = self.scan;
-        Scan {
-            object,
-            server: scan.server.clone(),
-            page_id: scan.page_id.clone(),
-            token: scan.token.clone(),
-            plan: RequestPlan::default(),
-            trusts_post_ids: scan.trusts_post_ids,
-            wanted: Vec::new(),
-            limiter: scan.limiter.clone(),
-            tally: scan.tally.clone(),
-            client: scan.client.clone(),
-            queue: scan.queue.clone(),
-            opening: scan.opening.clone(),
-        }
     }
 }
 

@@ -42,6 +42,8 @@ pub struct HeadCheck {
     head: Option<Vec<RowKey>>,
     /// The first reply of the look before, if that look found nothing new.
     quiet_head: Option<Vec<RowKey>>,
+    /// A row stands so low that no look shows where it may end.
+    pub has_low_row: bool,
     /// New rows that the current look found.
     found: usize,
     replies: u32,
@@ -57,6 +59,7 @@ impl HeadCheck {
             count: 0,
             head: None,
             quiet_head: None,
+            has_low_row: false,
             found: 0,
             replies: 0,
         }
@@ -106,9 +109,7 @@ impl HeadCheck {
     ) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
         look.reply(rows, now)?;
-        if let Some(disorder) = look.take_disorder() {
-            return Err(disorder);
-        }
+        self.has_low_row |= look.has_low_row();
         self.replies += 1;
         if self.replies == 1 {
             self.newest = newest(rows, now);

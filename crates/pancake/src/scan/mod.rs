@@ -3,7 +3,7 @@
 pub mod merge;
 pub mod probe;
 pub mod queue;
-pub mod request;
 pub mod run;
 pub mod sample;
 pub mod segment;
+pub mod session;

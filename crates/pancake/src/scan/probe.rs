@@ -7,15 +7,14 @@ use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::scan::request::Response;
-use crate::scan::run::Scan;
+use crate::scan::session::{Response, Session};
 use crate::schema::keyset::{Order, RowKey};
 
-impl Scan {
+impl Session {
     /// Returns whether `post_ids` filters on this page: as a session found out within the last day,
     /// or by trying it on a post of the newest comments.
-    pub(crate) async fn post_ids_filter(&self) -> Result<bool> {
-        if self.trusts_post_ids {
+    pub(crate) async fn post_ids_filter(&self, is_trusted: bool) -> Result<bool> {
+        if is_trusted {
             return Ok(true);
         }
         let known = match self.limiter.post_ids_filter() {

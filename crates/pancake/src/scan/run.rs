@@ -3,33 +3,27 @@
 //! [`crate::scan::merge`], when it may leave in [`crate::http::connection`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::error::{Result, quote};
-use crate::http::client::{Client, Ready};
-use crate::http::connection::OneAtATime;
+use crate::http::client::Ready;
 use crate::http::endpoint::address;
 use crate::memory;
-use crate::options::table::ServerOptions;
 use crate::paging::cursor::{End, FULL_BATCH};
-use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
-use crate::rate::limiter::PageLimiter;
 use crate::reply::decode::{Row, Wanted, spots};
 use crate::reply::envelope::Reply;
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, EndGuard, Event};
-use crate::scan::request::Response;
-use crate::schema::catalogue::Object;
+use crate::scan::session::{Response, Session};
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
-use crate::secret::Secret;
-use crate::stats::{ScanStats, Waiting};
-use crate::time::{Micros, SECOND};
+use crate::stats::Waiting;
+use crate::time::Micros;
 
 /// An upper bound on `updated_at` that lies this far in the past cannot be reached by rows that
 /// move now, whatever the skew between the clocks.
@@ -41,20 +35,12 @@ const SOON: Duration = Duration::from_millis(5);
 
 /// What a scan needs to run.
 pub struct Scan {
-    pub server: ServerOptions,
-    pub object: Object,
-    pub page_id: String,
-    pub token: Secret,
+    pub session: Session,
     pub plan: RequestPlan,
     /// `post_ids` is believed without proof.
     pub trusts_post_ids: bool,
     pub wanted: Vec<Wanted>,
-    pub limiter: PageLimiter,
-    pub tally: Arc<ScanStats>,
-    pub client: Arc<Client>,
     pub queue: Arc<BatchQueue>,
-    /// A scan opens its connections one after the other.
-    pub opening: OneAtATime,
 }
 
 impl Scan {
@@ -64,32 +50,33 @@ impl Scan {
         let event = match self.walk().await {
             Ok(end) => Event::Ended(end),
             Err(error) => {
-                self.limiter.stats.failed(&error, (self.limiter.clocks.wall_micros)());
-                Event::Failed(error.without(&self.token))
+                self.session.limiter.stats.failed(&error, (self.session.limiter.clocks.wall_micros)());
+                Event::Failed(error.without(&self.session.token))
             }
         };
-        self.tally.waiting(Waiting::Nothing);
+        self.session.tally.waiting(Waiting::Nothing);
         guard.0 = None;
         self.queue.put(event);
     }
 
     async fn walk(&self) -> Result<Option<End>> {
         let mut wanted = self.queue.wanted();
-        self.tally.waiting(Waiting::Consumer);
+        self.session.tally.waiting(Waiting::Consumer);
         if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
             return Ok(None);
         }
         let mut plan = self.plan.clone();
-        if plan.filters_posts() && !self.post_ids_filter().await? {
+        if plan.filters_posts() && !self.session.post_ids_filter(self.trusts_post_ids).await? {
             plan = plan.without_posts();
         }
-        let order = |plan: &RequestPlan| plan.chains.first().map_or(self.object.order(), |chain| chain.order);
-        let mut known = self.known(order(&plan));
+        let order =
+            |plan: &RequestPlan| plan.chains.first().map_or(self.session.object.order(), |chain| chain.order);
+        let mut known = self.session.known(order(&plan));
         if !known.ends_by_time {
             plan = plan.to_the_end();
-            known = self.known(order(&plan));
+            known = self.session.known(order(&plan));
         }
-        let union = Mutex::new(Union::new(self.object, &plan, self.may_move(&plan), known));
+        let union = Mutex::new(Union::new(self.session.object, &plan, self.may_move(&plan), known));
         let mut asked = FuturesUnordered::new();
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
@@ -111,19 +98,20 @@ impl Scan {
                 turn = None;
             }
             if !next && asked.is_empty() {
-                self.tally.waiting(Waiting::Consumer);
+                self.session.tally.waiting(Waiting::Consumer);
             }
             tokio::select! {
                 Some(reply) = asked.next(), if !asked.is_empty() => {
                     reply?;
                     answered += 1;
+                    self.session.tally.ahead.at_least(lock(&union).waiting() + self.queue.waiting());
                 }
                 // The request is chosen when it may leave, because a reply that came meanwhile may
                 // change the choice.
-                ready = turn.get_or_insert_with(|| Box::pin(self.ready())), if next => {
+                ready = turn.get_or_insert_with(|| Box::pin(self.session.ready())), if next => {
                     (turn, left) = (None, Instant::now());
                     if let Some(question) = lock(&union).next(ahead) {
-                        asked.push(self.ask(&union, question, Some(ready)));
+                        asked.push(self.session.ask(&union, question, Some(ready), &self.wanted));
                     }
                 }
                 () = tokio::time::sleep_until(left + SOON), if !soon => {}
@@ -132,11 +120,35 @@ impl Scan {
         }
     }
 
-    /// What is known of the page by all sessions.
-    pub(crate) fn known(&self, order: Order) -> Known {
-        self.limiter.verdicts.known(self.object, order, self.now(None), true)
+    /// How many requests may be on their way, as the scan proves long: a backend that needs all
+    /// rows has shown so by the first batch that it takes; any other may be content with two, and
+    /// from then on the number grows with each, 2, 8, 32.
+    fn width(&self, wanted: u64) -> usize {
+        let taken = wanted.saturating_sub(1).min(8);
+        let grown = 1_usize << if self.plan.whole { 3 * taken } else { (2 * taken).saturating_sub(3) };
+        grown.min(self.session.server.max_concurrency as usize)
     }
 
+    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no
+    /// rows make a scan as long as batches that were taken.
+    fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
+        let width = self.width(wanted + answered.saturating_sub(put));
+        asked < width && put + (asked as u64) < wanted + width as u64 - 1
+    }
+
+    /// Whether rows may move into the window while it is walked.
+    fn may_move(&self, plan: &RequestPlan) -> bool {
+        let settled = Micros((self.session.limiter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
+        // In the server's order each batch is as of its own request: a row that moved up has had
+        // its turn.
+        let moves = |chain: &Chain| {
+            chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
+        };
+        !plan.ordered && plan.chains.iter().any(moves)
+    }
+}
+
+impl Session {
     /// Lets all sessions know what the walks have shown.
     fn remember(&self, union: &Mutex<Union>, order: Order) {
         let now = self.now(None);
@@ -152,46 +164,13 @@ impl Scan {
         }
     }
 
-    /// How many requests may be on their way, as the scan proves long: a backend that needs all
-    /// rows has shown so by the first batch that it takes; any other may be content with two, and
-    /// from then on the number grows with each, 2, 8, 32.
-    fn width(&self, wanted: u64) -> usize {
-        let taken = wanted.saturating_sub(1).min(8);
-        let grown = 1_usize << if self.plan.whole { 3 * taken } else { (2 * taken).saturating_sub(3) };
-        grown.min(self.server.max_concurrency as usize)
-    }
-
-    /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no
-    /// rows make a scan as long as batches that were taken.
-    fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
-        let width = self.width(wanted + answered.saturating_sub(put));
-        asked < width && put + (asked as u64) < wanted + width as u64 - 1
-    }
-
-    /// The server's time when it replied, up to the second that its `Date` leaves open; else ours.
-    pub(crate) fn now(&self, date: Option<SystemTime>) -> Micros {
-        let theirs = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let ours = || Micros((self.limiter.clocks.wall_micros)());
-        theirs.map_or_else(ours, |theirs| Micros(theirs.as_micros() as i64 + SECOND))
-    }
-
-    /// Whether rows may move into the window while it is walked.
-    fn may_move(&self, plan: &RequestPlan) -> bool {
-        let settled = Micros((self.limiter.clocks.wall_micros)()).minus_seconds(SETTLED_SECONDS);
-        // In the server's order each batch is as of its own request: a row that moved up has had
-        // its turn.
-        let moves = |chain: &Chain| {
-            chain.order == Order::UpdatedAt && chain.window.high.is_none_or(|high| high > settled)
-        };
-        !plan.ordered && plan.chains.iter().any(moves)
-    }
-
     /// Asks until there is a reply, and takes it into the union.
     pub(crate) async fn ask(
         &self,
         union: &Mutex<Union>,
         question: Question,
         ready: Option<Ready>,
+        wanted: &[Wanted],
     ) -> Result<()> {
         let Question { asker, chain, ask } = question;
         let take = |answer: Response| match answer {
@@ -217,11 +196,9 @@ impl Scan {
                     fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
                 }
                 let context = self.context(&chain);
-                memory::probe_decoding(reply.body.len(), self.wanted.len())?;
-                let rows = fresh.iter().map(|i| served[*i].cells(&self.wanted, &context));
-                let mut union = lock(union);
-                union.feed(asker, rows.collect::<Result<_>>()?);
-                self.tally.ahead.at_least(union.waiting() + self.queue.waiting());
+                memory::probe_decoding(reply.body.len(), wanted.len())?;
+                let rows = fresh.iter().map(|i| served[*i].cells(wanted, &context));
+                lock(union).feed(asker, rows.collect::<Result<_>>()?);
                 Ok(Some(()))
             }
         };

@@ -11,10 +11,10 @@ use crate::paging::cursor::{self, FULL_BATCH, WIDTH_SECONDS};
 use crate::paging::pager::Ask;
 use crate::paging::time_slices::Numbered;
 use crate::plan::request::{Chain, RequestPlan};
-use crate::reply::decode::{Row, spots};
+use crate::reply::decode::{Row, Wanted, spots};
 use crate::scan::merge::Union;
-use crate::scan::request::Response;
-use crate::scan::run::{Scan, lock};
+use crate::scan::run::lock;
+use crate::scan::session::{Response, Session};
 use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -42,9 +42,9 @@ struct Stretch {
     count: f64,
 }
 
-impl Scan {
-    /// Reads the sample. The plan of the scan is not looked at: a page is sampled whole.
-    pub async fn sample(&self) -> Result<Sample> {
+impl Session {
+    /// Reads the sample of these columns.
+    pub async fn sample(&self, wanted: &[Wanted]) -> Result<Sample> {
         let chain = Chain::whole(self.object.order());
         let plan = RequestPlan { chains: vec![chain.clone()], ..RequestPlan::default() };
         let union = Mutex::new(Union::new(self.object, &plan, false, self.known(chain.order)));
@@ -52,7 +52,7 @@ impl Scan {
         let mut requests = 0;
         while requests < WALKED || (requests < BUDGET && newest.len() < COUNTED) {
             let Some(question) = lock(&union).next(false) else { break };
-            self.ask(&union, question, None).await?;
+            self.ask(&union, question, None, wanted).await?;
             newest.extend(lock(&union).ready()?);
             requests += 1;
         }
@@ -72,7 +72,7 @@ impl Scan {
         let probed = if self.known(chain.order).takes_windows { requests..BUDGET } else { 0..0 };
         for _ in probed {
             let until = probes.next();
-            match self.at(&chain, until).await? {
+            match self.at(&chain, until, wanted).await? {
                 Some(rows) => probes.take(until, rows),
                 None => break,
             }
@@ -112,7 +112,7 @@ impl Scan {
     }
 
     /// The batch that begins at a time; none on a page that takes no such window.
-    async fn at(&self, chain: &Chain, until: Micros) -> Result<Option<Vec<Row>>> {
+    async fn at(&self, chain: &Chain, until: Micros, wanted: &[Wanted]) -> Result<Option<Vec<Row>>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
         let ask = cursor::Ask::up_to(until);
         let take = |answer: Response| match answer {
@@ -120,7 +120,7 @@ impl Scan {
             Response::Rows(_, listed) => {
                 let served = spots(self.object, &listed.rows, chain.order)?;
                 let context = self.context(chain);
-                let rows = served.iter().map(|row| row.cells(&self.wanted, &context));
+                let rows = served.iter().map(|row| row.cells(wanted, &context));
                 rows.collect::<Result<Vec<_>>>().map(|rows| Some(Some(rows)))
             }
         };

@@ -82,14 +82,14 @@ fn the_first_ordered_window_is_exact_or_an_error() {
     }
 }
 
-/// Twelve rows in a row show the times of a month before.
-fn with_a_long_run() -> (Shop<'static>, Session) {
+/// Twelve rows in a row, from this place on, show the times of a month before.
+fn with_a_long_run(first: usize) -> (Shop<'static>, Session) {
     let page = PageSettings { conversations: 600, days: 60, ..PageSettings::default() };
     let settings = Settings { pages: vec![page], ..Settings::default() };
     let shop = Shop::open_with(settings, &[ONE_CHAIN]).unwrap();
     let page = shop.simulator.first_page();
     let now = shop.simulator.now();
-    for (place, id) in page.ids().into_iter().enumerate().skip(40).take(12) {
+    for (place, id) in page.ids().into_iter().enumerate().skip(first).take(12) {
         assert!(page.freeze(&id, now - 40 * DAY - place as i64 * 1_000_000));
     }
     let session = shop.connect().unwrap();
@@ -98,7 +98,8 @@ fn with_a_long_run() -> (Shop<'static>, Session) {
 
 #[test]
 fn a_lower_bound_is_exact_on_a_page_in_a_looser_order_than_any() {
-    let (shop, mut session) = with_a_long_run();
+    // Further down than the doctor reads.
+    let (shop, mut session) = with_a_long_run(200);
     let expected = truth(&mut session, &shop, -1..30);
     let sql = format!("SELECT id FROM shop.conversations WHERE {}", between(&shop, -1..30));
     assert_eq!(sorted(session.column(&sql).unwrap()), expected);
@@ -115,7 +116,7 @@ fn a_lower_bound_is_exact_on_a_page_in_a_looser_order_than_any() {
 
 #[test]
 fn an_order_on_such_a_page_fails_once() {
-    let (_shop, mut session) = with_a_long_run();
+    let (_shop, mut session) = with_a_long_run(40);
     let sql = "SELECT id, updated_at FROM shop.conversations ORDER BY updated_at DESC LIMIT 200";
     let error = session.error(sql).unwrap();
     assert_eq!(error.sqlstate, "HV000", "{error}");
@@ -129,7 +130,7 @@ fn an_order_on_such_a_page_fails_once() {
 
 #[test]
 fn a_sync_of_such_a_page_is_exact() {
-    let (shop, mut session) = with_a_long_run();
+    let (shop, mut session) = with_a_long_run(40);
     session.execute("CREATE SCHEMA crm; CREATE TABLE crm.conversations (LIKE shop.conversations)").unwrap();
     session.execute("ALTER TABLE crm.conversations ADD PRIMARY KEY (page_id, id)").unwrap();
     let sync = "CALL pancake.sync('shop.conversations', 'crm.conversations')";
@@ -148,4 +149,15 @@ fn a_sync_of_such_a_page_is_exact() {
         session.execute(sync).unwrap();
     }
     assert_eq!(session.one(&unlike).unwrap(), "0");
+}
+
+/// What moved is looked for at the head, where the run stands: no look shows where it may end.
+#[test]
+fn a_page_that_is_read_as_it_stands_is_exact() {
+    let (shop, mut session) = with_a_long_run(40);
+    session.execute("SET pancake_fdw.order_by = 'updated_at'").unwrap();
+    let expected = sorted(shop.simulator.first_page().ids());
+    for _ in 0..3 {
+        assert_eq!(sorted(session.column("SELECT id FROM shop.conversations").unwrap()), expected);
+    }
 }

@@ -18,11 +18,12 @@ pub(super) struct OutOfOrder {
     above: RowKey,
     row: RowKey,
     beyond: usize,
+    is_remembered: bool,
 }
 
 impl OutOfOrder {
     pub(super) fn error(&self) -> Error {
-        let Self { above, row, beyond } = self;
+        let Self { above, row, beyond, is_remembered } = self;
         Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
             .detail(format!(
                 "Row \"{}\" of {} comes {beyond} rows before row \"{}\" of {}.",
@@ -31,11 +32,14 @@ impl OutOfOrder {
                 row.id,
                 row.at.iso()
             ))
-            .hint(
+            .hint(if *is_remembered {
                 "The page lists its rows in a looser order than any that has been seen; pancake.doctor \
-                 shows how loose. Execute the statement again: when it is planned anew, it reads the \
-                 list to its end.",
-            )
+                 shows how loose. Execute the statement again (a prepared one after DISCARD PLANS): when \
+                 it is planned anew, Postgres sorts."
+            } else {
+                "The page lists its rows in a looser order than any that has been seen; pancake.doctor \
+                 shows how loose."
+            })
     }
 }
 
@@ -67,11 +71,12 @@ impl CursorPager {
         // By `updated_at` a window may leave out the rows between those that show older times: its
         // reply is no piece of the list.
         let has_gaps = self.meets_by_ids() && asked.until.is_some();
-        if !has_gaps && self.ends_by_time {
+        if !has_gaps && (self.ends_by_time || !self.meets_by_ids()) {
             self.disorder = self.out_of_order(&rows);
-            self.has_low_row |= self.disorder.is_some();
+        }
+        if self.disorder.is_some() && self.meets_by_ids() {
             // Then the last rows do not show how far the walk has come.
-            self.anchors.are_taken &= self.disorder.is_none() || !self.meets_by_ids();
+            (self.has_low_row, self.anchors.are_taken) = (true, false);
         }
         let fresh = self.take(&rows, has_gaps);
         if rows.last().is_some_and(|last| self.trail.back() == Some(last)) {
@@ -309,7 +314,8 @@ impl CursorPager {
             rows.split_last().is_some_and(|(row, above)| above.iter().all(|other| other.at < row.at))
         };
         let found = dated.windows(beyond + 1).find(is_low)?;
-        Some(OutOfOrder { above: found[0].clone(), row: found[beyond].clone(), beyond })
+        let is_remembered = self.meets_by_ids();
+        Some(OutOfOrder { above: found[0].clone(), row: found[beyond].clone(), beyond, is_remembered })
     }
 
     /// Takes in a piece of the list that follows the trail from its row `new` on.

@@ -10,7 +10,7 @@
 mod choice;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Kind, Result};
 use crate::paging::cursor::{End, TERMS, Terms};
@@ -45,13 +45,10 @@ pub struct Union {
     /// In `updated_at` order: what moved up meanwhile is looked for at the head.
     looks: Option<HeadCheck>,
     look_is_asked: bool,
-    /// Chains that have shown their newest row.
-    begun: BTreeSet<usize>,
+    /// When each chain began that has shown a row: what shows a later time has come since.
+    begun: BTreeMap<usize, Micros>,
     /// The time of the last row that was handed out.
     last: Option<Micros>,
-    /// Of chains the newest time of the first reply, the oldest of them: what shows a later one has
-    /// come since.
-    begun_at: Option<Micros>,
     /// Ids that came, where a row may come by two ways.
     came: Option<IdSet>,
     /// Ids of rows that came without the time of the order: they may stand in the pieces of several
@@ -136,9 +133,8 @@ impl Union {
             limit: plan.limit,
             looks: (looks && !plan.chains.is_empty()).then(|| HeadCheck::new(terms, window)),
             look_is_asked: false,
-            begun: BTreeSet::new(),
+            begun: BTreeMap::new(),
             last: None,
-            begun_at: None,
             came: plan.may_repeat().then(IdSet::default),
             undated: IdSet::default(),
             missing: plan.ids.clone(),
@@ -225,7 +221,13 @@ impl Union {
         };
         let Asker::Segment(number) = asker else {
             self.look_is_asked = false;
-            return self.looks.as_mut().map_or(Ok(Vec::new()), |looks| looks.reply(rows, now, is_new));
+            let Some(looks) = &mut self.looks else { return Ok(Vec::new()) };
+            let fresh = looks.reply(rows, now, is_new)?;
+            if looks.has_low_row {
+                self.found.has_low_row = true;
+                self.go_by_inserted_at(None);
+            }
+            return Ok(fresh);
         };
         let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == number) else {
             return Ok(Vec::new());
@@ -235,9 +237,9 @@ impl Union {
         let mut fresh = segment.walk.reply(rows, total, now)?;
         fresh.retain(|i| is_new(&rows[*i]));
         let disorder = segment.walk.take_disorder();
-        if !rows.is_empty() && self.begun.insert(segment.chain) {
-            let newest = if segment.walk.begins_at_head() { newest(rows, now) } else { Some(now) };
-            self.begun_at = [self.begun_at, newest].into_iter().flatten().min();
+        if !rows.is_empty() && !self.begun.contains_key(&segment.chain) {
+            let newest = newest(rows, now).filter(|_| segment.walk.begins_at_head());
+            self.begun.insert(segment.chain, newest.unwrap_or(now));
             if let Some(looks) = &mut self.looks {
                 looks.note(rows, now);
             }
@@ -259,12 +261,7 @@ impl Union {
         let Chain { order, window, .. } = &self.chains[segment.chain];
         let is_by_ids = *order == Order::UpdatedAt;
         if is_by_ids && !self.ordered && has_low_row && window.low.is_some() {
-            for chain in 0..self.chains.len() {
-                self.chains[chain] = self.chains[chain].clone().to_the_end();
-                self.start_over(chain, number);
-            }
-            self.from_anchor.clear();
-            self.looks = None;
+            self.go_by_inserted_at(Some(number));
             return Ok(());
         }
         if is_loose {
@@ -275,7 +272,7 @@ impl Union {
                 }
                 if is_by_ids {
                     // What shows an older time than its real one may stand above where they began.
-                    self.start_over(chain, number);
+                    self.start_over(chain, Some(number));
                 } else {
                     self.look_for_undated(chain);
                 }
@@ -283,6 +280,17 @@ impl Union {
         }
         // Without an order a list that is read to its end by ids may stand in any.
         disorder.filter(|_| self.ordered || !is_by_ids).map_or(Ok(()), Err)
+    }
+
+    /// Reads all chains to the end of the list by the time that no message changes: no bound on
+    /// `updated_at` is proven, nor what moved since.
+    fn go_by_inserted_at(&mut self, replied: Option<usize>) {
+        for chain in 0..self.chains.len() {
+            self.chains[chain] = self.chains[chain].clone().to_the_end();
+            self.start_over(chain, replied);
+        }
+        self.from_anchor.clear();
+        self.looks = None;
     }
 
     /// Reads what stands above an upper bound on `inserted_at`: rows that lack it may be wanted.
@@ -296,15 +304,15 @@ impl Union {
 
     /// Reads a chain again from its newest row on. Which of its rows have come is known. `replied`:
     /// the segment whose reply is taken in; its rows are still to be fed.
-    fn start_over(&mut self, chain: usize, replied: usize) {
+    fn start_over(&mut self, chain: usize, replied: Option<usize>) {
         self.keep_ids();
         let is_of_chain = |segment: &Segment| segment.chain == chain;
         let at = self.segments.iter().position(|segment| segment.chain >= chain);
         let at = at.unwrap_or(self.segments.len());
         let (old, others): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_of_chain);
         self.segments = others;
-        let has_replied = old.iter().any(|segment| segment.number == replied);
-        let number = if has_replied { replied } else { self.segments_made };
+        let of_reply = old.iter().map(|segment| segment.number).find(|number| Some(*number) == replied);
+        let number = of_reply.unwrap_or(self.segments_made);
         self.segments_made += 1;
         let known = Known { is_in_order: false, ..self.known };
         let walk = Pager::on(self.terms, self.object, &self.chains[chain], self.looks.is_some(), known);
@@ -406,13 +414,11 @@ impl Union {
 
     fn walks_may_be_over(&mut self) {
         let over = self.segments.iter().all(|segment| segment.walk.ended().is_some() && !segment.busy);
-        if over && self.looks.is_some() {
-            self.keep_ids();
-        }
-        if let (true, Some(looks)) = (over, &mut self.looks)
-            && (self.replies == 1 || !self.took_a_while || !looks.begin())
-        {
+        let Some(looks) = self.looks.as_mut().filter(|_| over) else { return };
+        if self.replies == 1 || !self.took_a_while || !looks.begin() {
             self.looks = None;
+        } else {
+            self.keep_ids();
         }
     }
 
@@ -446,9 +452,10 @@ impl Union {
     /// The rows that can be handed out now. An error where the promised order cannot be kept.
     pub fn ready(&mut self) -> Result<Vec<Row>> {
         let mut ready = Vec::new();
-        while let Some(row) = self.pop() {
+        while let Some((chain, row)) = self.pop() {
             let is_late = self.ordered && self.last.is_some_and(|last| last < row.at);
-            let is_newer = || self.begun_at.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at);
+            let begun = self.begun.get(&chain);
+            let is_newer = || begun.is_none_or(|begun| begun.minus_seconds(LATE_SECONDS) < row.at);
             if is_late && is_newer() && !self.undated.has(&row.id) {
                 // It was not there, or stood elsewhere, when the scan began.
                 continue;
@@ -485,7 +492,8 @@ impl Union {
         });
     }
 
-    fn pop(&mut self) -> Option<Row> {
+    /// The next row, and its chain.
+    fn pop(&mut self) -> Option<(usize, Row)> {
         let segments = &self.segments;
         let key = |at: usize, row: &Row| (row.at, Reverse(at));
         let at = if !self.ordered {
@@ -497,7 +505,8 @@ impl Union {
             let newest = |so_far: Option<_>, at| Some(so_far.max(Some(key(at, segments[at].first()?))));
             self.heads().try_fold(None, newest)??.1.0
         };
-        self.segments[at].rows.pop_front()
+        let segment = &mut self.segments[at];
+        segment.rows.pop_front().map(|row| (segment.chain, row))
     }
 
     /// Of each chain the segment that has its next row.

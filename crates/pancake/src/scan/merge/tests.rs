@@ -122,6 +122,40 @@ fn what_moves_while_a_long_chain_is_walked_is_found_if_the_last_one_is_small() {
     assert_eq!(came.len(), 153, "{came:?}");
 }
 
+/// What comes too late for its place is an error, although another chain began with older rows.
+#[test]
+fn a_late_row_of_one_chain_is_no_new_row_of_another() {
+    let window = TimeRange { low: None, high: Some(Micros(10_900_000 * SECOND)) };
+    let of = |tag: &str| Chain { tags: vec![tag.into()], window, ..Chain::whole(Order::UpdatedAt) };
+    let plan = RequestPlan { chains: vec![of("61"), of("62")], ordered: true, ..RequestPlan::default() };
+    // Above the bound stands a row that shows an older time; another one shows that the page is out
+    // of order, a batch below the bound. All rows of the other chain are older.
+    let mut list: Vec<_> = (0..2_000).map(|row| (row, 11_000_000 - 100 * row)).collect();
+    (list[10].1, list[1_200].1) = (10_898_950, 10_870_000);
+    let old = [(5_000, 500_000), (5_001, 499_000)];
+    let mut union = Union::new(Object::Conversations, &plan, false, NOW);
+    let error = loop {
+        let Some(Question { asker, ask, chain }) = union.next(false) else { panic!("no error") };
+        let list = if chain.tags == ["61"] { &list[..] } else { &old };
+        let ask = ask.cursor();
+        let place = |id: &String| list.iter().position(|(row, _)| row.to_string() == *id).unwrap() + 1;
+        let from = ask.cursor.as_ref().map_or(0, place);
+        let until = ask.until.map_or(i64::MAX, |until| until.0);
+        let since = ask.since.map_or(0, |since| since.0);
+        // Windows act on the real times.
+        let real = |(id, at): &(i64, i64)| if *id < 2_000 { 11_000_000 - 100 * id } else { *at };
+        let rows = list.iter().skip(from).filter(|row| (since..=until).contains(&real(row))).take(FULL_BATCH);
+        let rows: Vec<_> = rows.map(|(id, at)| RowKey::new(id.to_string(), Micros(at * SECOND))).collect();
+        let fresh = union.reply(asker, &rows, None, NOW).unwrap();
+        let row = |i: usize| Row { id: rows[i].id.clone(), at: rows[i].at, cells: Default::default() };
+        union.feed(asker, fresh.into_iter().map(row).collect());
+        if let Err(error) = union.ready() {
+            break error;
+        }
+    };
+    assert!(format!("{error:?}").contains("came too late"), "{error:?}");
+}
+
 /// A list in numbered batches looks after what moves by itself.
 #[test]
 fn looks_belong_to_a_cursor() {

@@ -1,15 +1,39 @@
-//! This module sends one request until there is a reply: under the limiter, tried again where that
-//! may help. The caller decides what to ask, and what to make of the rows.
+//! This module is what all requests about one list of a page share, and sends one until there is a
+//! reply: under the limiter, tried again where that may help. The caller decides what to ask, and
+//! what to make of the rows.
+
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::error::Result;
-use crate::http::client::{Ready, Request};
-use crate::http::connection::Turn;
+use crate::http::client::{Client, Ready, Request};
+use crate::http::connection::{OneAtATime, Turn};
 use crate::memory;
+use crate::options::table::ServerOptions;
+use crate::paging::verdicts::Known;
+use crate::rate::limiter::PageLimiter;
 use crate::reply::envelope::{Listed, Reply};
 use crate::reply::retry::{Again, Attempts, Failure};
-use crate::scan::run::Scan;
-use crate::stats::Waiting;
+use crate::schema::catalogue::Object;
+use crate::schema::keyset::Order;
+use crate::secret::Secret;
+use crate::stats::{ScanStats, Waiting};
+use crate::time::{Micros, SECOND};
 use crate::url::Address;
+
+/// Who asks for which list of which page, and how.
+#[derive(Clone)]
+pub struct Session {
+    pub server: ServerOptions,
+    pub object: Object,
+    pub page_id: String,
+    pub token: Secret,
+    pub limiter: PageLimiter,
+    pub tally: Arc<ScanStats>,
+    pub client: Arc<Client>,
+    /// Connections are opened one after the other.
+    pub opening: OneAtATime,
+}
 
 /// What a request came to.
 pub(crate) enum Response<'a> {
@@ -19,7 +43,19 @@ pub(crate) enum Response<'a> {
     Rejected(bool),
 }
 
-impl Scan {
+impl Session {
+    /// What is known of the page by all sessions.
+    pub(crate) fn known(&self, order: Order) -> Known {
+        self.limiter.verdicts.known(self.object, order, self.now(None), true)
+    }
+
+    /// The server's time when it replied, up to the second that its `Date` leaves open; else ours.
+    pub(crate) fn now(&self, date: Option<SystemTime>) -> Micros {
+        let theirs = date.and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let ours = || Micros((self.limiter.clocks.wall_micros)());
+        theirs.map_or_else(ours, |theirs| Micros(theirs.as_micros() as i64 + SECOND))
+    }
+
     /// Waits until a request may leave.
     pub(crate) async fn ready(&self) -> Ready {
         let turn = Turn::new(self.limiter.clone(), self.tally.clone(), self.opening.clone());
