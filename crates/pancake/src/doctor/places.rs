@@ -96,8 +96,8 @@ pub fn verdict(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
         () if updated.0.rows.max(inserted.0.rows) < 2 => Finding::untried(ITEM, "too few rows"),
         () if updated.0.is_too_low(updated.1) || inserted.0.is_too_low(inserted.1) => {
             Finding::fail(ITEM, detail).hint(
-                "No bound on that time is proven on such a page: a scan without an order reads the list to its end, and \
-                 one with it fails once. Please report this line.",
+                "By updated_at a scan without an order reads such a list to its end, and one with it fails once; by \
+                 inserted_at every scan fails. Please report this line.",
             )
         }
         () if undated(by_updated, Order::UpdatedAt) + undated(by_inserted, Order::InsertedAt) > 0 => {
