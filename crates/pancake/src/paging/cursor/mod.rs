@@ -84,9 +84,11 @@ pub struct CursorPager {
     trail: VecDeque<RowKey>,
     /// So many of the last rows of the trail were seen in a row: a row above them was taken out.
     in_a_row: usize,
-    /// Rows that were taken into the trail since the walk began at the head; `None` if it began at
-    /// an anchor.
-    since_head: Option<usize>,
+    /// It began at the head, and not at an anchor.
+    began_at_head: bool,
+    /// Rows from its beginning down to the place, and the most that there have been.
+    taken: usize,
+    most_taken: usize,
     /// The request whose reply had the place as its last row, and whether no row was repeated
     /// behind it.
     brought_by: Option<Ask>,
@@ -111,8 +113,10 @@ pub struct CursorPager {
     has_jumped: bool,
     /// An anchor above the place was asked for, and no new row has come since.
     is_anchored: bool,
-    /// Requests since the last new row that did not move the place.
+    /// Requests since the last new row, or since the place was lower than ever since the walk
+    /// began, and how often it has begun at the head since the last new row.
     fruitless: u32,
+    restarts: u32,
     /// A probe showed rows that have not been seen behind the last one yet.
     more_follows: bool,
     /// The last reply was as long as a reply can be.
@@ -203,7 +207,9 @@ impl CursorPager {
             state: State::Head { confirming: false },
             trail: VecDeque::new(),
             in_a_row: 0,
-            since_head: None,
+            began_at_head: false,
+            taken: 0,
+            most_taken: 0,
             brought_by: None,
             is_at_end: false,
             handed: Handed::by(order, terms.full_batch),
@@ -218,6 +224,7 @@ impl CursorPager {
             has_jumped: false,
             is_anchored: false,
             fruitless: 0,
+            restarts: 0,
             more_follows: false,
             was_full: false,
             longest: 0,
@@ -302,7 +309,7 @@ impl CursorPager {
 
     /// Whether it reads the list from its newest row on.
     pub fn begins_at_head(&self) -> bool {
-        self.since_head.is_some() || matches!(self.state, State::Head { .. })
+        self.began_at_head || matches!(self.state, State::Head { .. })
     }
 
     /// A row was seen lower than the walk takes for granted, since the last call.
@@ -329,7 +336,7 @@ impl CursorPager {
         }
         // All that is left then is what has been tried before.
         self.count();
-        if self.fruitless > self.terms.patience {
+        if self.is_restless() {
             return Ok(false);
         }
         match self.state {
@@ -352,6 +359,10 @@ impl CursorPager {
             State::Jump { .. } => self.miss(self.trail.len().saturating_sub(1), false),
         }
         Ok(true)
+    }
+
+    fn is_restless(&self) -> bool {
+        self.fruitless > self.terms.patience || self.restarts > self.terms.patience.div_ceil(6)
     }
 
     /// Counts a request, but for probes, each of which is followed by a step.

@@ -25,6 +25,33 @@ impl Dice {
     }
 }
 
+/// The row that is the cursor vanishes before half of the requests are answered, from the head:
+/// reading the list again costs requests and is no failure, for as long as it leads further down.
+#[test]
+fn a_list_whose_cursors_vanish_is_read_to_its_end() {
+    let mut dice = Dice(2_685_821_657_736_338_717);
+    let now = Micros((NOW + 100) * SECOND);
+    let mut errors = 0;
+    for run in 0..1_000 {
+        let mut list: Vec<RowKey> = (0..3_000).map(|i| spot(&i.to_string(), -i)).collect();
+        let mut came = HashSet::new();
+        let mut walk = CursorPager::from_head(TERMS, TimeRange::default(), Order::InsertedAt);
+        let error = loop {
+            let Some(ask) = walk.ask() else { break false };
+            let place = ask.cursor.and_then(|id| list.iter().position(|row| row.id == id));
+            let is_gone = place.is_some() && dice.below(2) == 0;
+            let start = place.filter(|_| !is_gone).map_or(0, |place| place + 1);
+            place.filter(|_| is_gone).map(|place| list.remove(place));
+            let rows: Vec<_> = list.iter().skip(start).take(60).cloned().collect();
+            let Ok(fresh) = walk.reply(&rows, now) else { break true };
+            fresh.into_iter().for_each(|i| assert!(came.insert(rows[i].id.clone()), "{run}"));
+        };
+        errors += usize::from(error);
+        assert!(error || list.iter().all(|row| came.contains(&row.id)), "{run}");
+    }
+    assert!(errors < 10, "{errors} walks failed");
+}
+
 /// A row that failed as a cursor stands all the same: rows above and below it are not eight in a
 /// row.
 #[test]
@@ -89,7 +116,7 @@ fn what_matches_comes_once_out_of_a_loose_list() {
             let is_refused = ask.cursor.as_ref().is_some_and(|cursor| ends_alone && !ends.contains(cursor));
             if is_refused || dice.below(100) < faults {
                 // False where no form is left: the scan sends the same request again.
-                if walk.lost(false).is_err() || walk.fruitless > walk.terms.patience {
+                if !walk.lost(false).unwrap() && walk.is_restless() {
                     is_whole = false;
                     break;
                 }

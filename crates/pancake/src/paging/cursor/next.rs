@@ -42,12 +42,13 @@ impl CursorPager {
         if from + 1 < self.trail.len() {
             // It moved or vanished; if not, there are others.
             self.trail.remove(from);
+            self.taken = self.taken.saturating_sub(1);
             self.in_a_row = self.in_a_row.min(self.trail.len() - from);
         }
         let nearest = self.trail.len().checked_sub(2);
         // Of a page out of order an anchor shows no piece, so the head is as good.
         let most = if self.is_loose { self.trail.len() } else { usize::MAX };
-        let from_head = self.since_head.unwrap_or(usize::MAX).min(most);
+        let from_head = if self.began_at_head { self.taken.min(most) } else { most };
         let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
         match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
             Some(from) => self.state = State::Step { from, confirming },
@@ -113,6 +114,7 @@ impl CursorPager {
     /// Asks at the head. `confirming`: the place as cursor has brought nothing.
     pub(super) fn begin_anew(&mut self, confirming: bool) {
         (self.misses, self.is_anchored) = (0, false);
+        self.restarts += 1;
         self.state = State::Head { confirming };
     }
 }

@@ -61,12 +61,6 @@ impl CursorPager {
         self.was_full = length >= self.terms.full_batch;
         self.note_anchor(&rows);
         let place = self.trail.back().cloned();
-        // Requests that take the place down by one batch.
-        let step = match self.state {
-            State::Step { .. } => 1,
-            State::Jump { .. } => 3,
-            _ => 0,
-        };
         self.count();
         // By `updated_at` a window may leave out the rows between those that show older times: its
         // reply is no piece of the list.
@@ -87,12 +81,10 @@ impl CursorPager {
         if !self.is_at_end && matches!(self.state, State::Jump { .. }) {
             self.state = State::Check { next: Next::Unknown };
         }
-        let goes_down = |old: RowKey| {
-            self.trail.back().is_some_and(|new| new.id != old.id && (new.at <= old.at || !new.is_dated))
-        };
-        if step > 0 && place.is_some_and(goes_down) {
-            self.fruitless = self.fruitless.saturating_sub(step);
-        } else if self.fruitless > self.terms.patience && self.ended().is_none() {
+        if self.taken > self.most_taken {
+            (self.most_taken, self.fruitless) = (self.taken, 0);
+        }
+        if self.is_restless() && self.ended().is_none() {
             return Err(restless("The cursor did not lead on from the last row, asked in every form."));
         }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
@@ -143,13 +135,13 @@ impl CursorPager {
             self.is_snapshot = true;
             return self.fresh(rows);
         }
-        self.begin_with(rows, Some(0))
+        self.begin_with(rows, true)
     }
 
     /// The walk begins with these rows, at the head or elsewhere.
-    fn begin_with(&mut self, rows: &[&RowKey], since_head: Option<usize>) -> Vec<usize> {
+    fn begin_with(&mut self, rows: &[&RowKey], at_head: bool) -> Vec<usize> {
         self.forget_all();
-        self.since_head = since_head;
+        self.began_at_head = at_head;
         self.settle(rows, 0)
     }
 
@@ -165,7 +157,7 @@ impl CursorPager {
             return Vec::new();
         }
         self.was_full = true;
-        let fresh = self.begin_with(&rows[above.len()..], None);
+        let fresh = self.begin_with(&rows[above.len()..], false);
         self.in_a_row = 1;
         fresh.into_iter().map(|i| above.len() + i).collect()
     }
@@ -187,11 +179,11 @@ impl CursorPager {
                 self.forget_below(known);
                 self.settle(rows, row + 1)
             }
-            None if is_above && is_piece => self.begin_with(rows, None),
+            None if is_above && is_piece => self.begin_with(rows, false),
             // Its reply gives a cursor, and no piece.
             _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.takes_only_last_rows => {
                 self.was_full = true;
-                let fresh = self.begin_with(&rows[..2], None);
+                let fresh = self.begin_with(&rows[..2], false);
                 self.in_a_row = 1;
                 fresh
             }
@@ -208,7 +200,8 @@ impl CursorPager {
         // Only as the last row of a reply the place is sure to be taken for a cursor.
         let is_end = rows.is_empty() && self.is_at_end;
         // The end of a list of one reply is proven by the head, which shows what moved as well.
-        let is_one_reply = self.since_head.is_some_and(|taken| taken <= self.longest)
+        let is_one_reply = self.began_at_head
+            && self.taken <= self.longest
             && self.longest < self.terms.full_batch
             && !LIKELY_BATCHES.contains(&self.longest);
         if is_end && is_one_reply {
@@ -265,7 +258,7 @@ impl CursorPager {
             }
             (Some((row, known)), _) => return self.join(rows, row, known, Next::Unknown),
             (None, Some(first)) if *next == Next::Row(first.id.clone()) => {
-                self.has_led = true;
+                (self.has_led, self.misses) = (true, 0);
                 return self.settle(rows, 0);
             }
             (None, Some(first)) => self.state = State::Check { next: Next::Row(first.id.clone()) },
@@ -287,19 +280,19 @@ impl CursorPager {
     fn join(&mut self, rows: &[&RowKey], row: usize, known: usize, next: Next) -> Vec<usize> {
         let was_place = known + 1 == self.trail.len();
         self.forget_below(known);
+        if !was_place {
+            // The place vanished. If that happens again and again, the other cursors may have as
+            // well.
+            self.misses += 1;
+            self.takes_only_last_rows &= self.misses <= 2;
+        }
         if row + 1 < rows.len() {
             return self.settle(rows, row + 1);
         }
-        if was_place {
-            self.state = State::Jump { next };
-        } else if self.misses < 2 {
-            // The place vanished.
-            self.misses += 1;
-            self.state = State::Jump { next: Next::Unknown };
-        } else {
-            // Rows vanish again and again: perhaps the other cursors had as well.
-            self.takes_only_last_rows = false;
-            self.step(false);
+        match (was_place, self.takes_only_last_rows) {
+            (true, _) => self.state = State::Jump { next },
+            (false, true) => self.state = State::Jump { next: Next::Unknown },
+            (false, false) => self.step(false),
         }
         Vec::new()
     }
@@ -324,7 +317,7 @@ impl CursorPager {
         self.refused_in_a_row = 0;
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
-        self.since_head = self.since_head.map(|taken| taken + rows.len() - new);
+        self.taken += rows.len() - new;
         self.in_a_row += rows.len() - new;
         self.trail.extend(rows[new..].iter().map(|row| (*row).clone()));
         let longest = (2 * self.terms.full_batch).max(4 * self.terms.beyond);
@@ -355,7 +348,8 @@ impl CursorPager {
         self.has_left_out |=
             rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
         if !fresh.is_empty() {
-            (self.fruitless, self.misses, self.is_anchored, self.has_jumped) = (0, 0, false, false);
+            (self.fruitless, self.restarts, self.misses) = (0, 0, 0);
+            (self.is_anchored, self.has_jumped) = (false, false);
         }
         fresh
     }

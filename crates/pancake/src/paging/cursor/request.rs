@@ -65,8 +65,8 @@ pub(super) const CURSORS: u32 = 6;
 pub struct Terms {
     /// A server's batch is never larger.
     pub full_batch: usize,
-    /// Requests that bring no new row and move no place, or looks at the head, before the walk
-    /// gives up.
+    /// Requests that bring no new row and do not lead further down, or looks at the head, before
+    /// the walk gives up. It gives up as well after a sixth as many restarts without a new row.
     pub patience: u32,
     /// So many rows in a row beyond a bound pass it: one more than the rows that a row can stand
     /// too low by.

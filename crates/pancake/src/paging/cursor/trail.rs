@@ -56,12 +56,13 @@ impl CursorPager {
 
     /// Takes the rows below this one out of the trail.
     pub(super) fn forget_below(&mut self, known: usize) {
-        self.in_a_row = self.in_a_row.saturating_sub(self.trail.len() - (known + 1));
+        let below = self.trail.len() - (known + 1);
+        (self.in_a_row, self.taken) = (self.in_a_row.saturating_sub(below), self.taken.saturating_sub(below));
         self.trail.truncate(known + 1);
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.in_a_row = 0;
+        (self.in_a_row, self.taken, self.most_taken) = (0, 0, 0);
         self.trail.clear();
     }
 
