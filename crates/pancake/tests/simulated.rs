@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use pancake::error::Error;
+use pancake::http::client::Client;
 use pancake::json::cell::Cell;
 use pancake::options::table::ServerOptions;
 use pancake::paging::verdicts::Verdicts;
@@ -90,7 +91,7 @@ fn scan(
         token: Secret::new(page.token()),
         limiter,
         tally: Arc::new(ScanStats::default()),
-        client: Arc::default(),
+        client: Arc::new(Client::default()),
         opening: Default::default(),
     };
     Scan {

@@ -39,7 +39,7 @@ use crate::paging::pager::Ask;
 use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Reply;
-use crate::scan::session::{Response, Session};
+use crate::scan::session::Session;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -161,16 +161,15 @@ impl Requests<'_> {
             let theirs = reply.date?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
             Some(theirs as i64 - self.now().floor_second().0)
         };
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(None),
-            Response::Rows(reply, listed) => Ok(Some(FirstLook {
+        let reply = self.session.reply(&self.head(&Chain::whole(Order::UpdatedAt))).await?;
+        reply.read(Object::Conversations, |listed| {
+            Ok(FirstLook {
                 rows: known::read(listed)?,
                 bytes: reply.body.len(),
                 passed_over: listed.passed_over,
-                ahead: ahead(reply),
-            })),
-        };
-        self.session.answer(&self.head(&Chain::whole(Order::UpdatedAt)), None, take).await
+                ahead: ahead(&reply),
+            })
+        })
     }
 
     /// Follows the list in both orders over four batches.
@@ -462,3 +461,7 @@ impl Course {
         self.findings.push(finding);
     }
 }
+
+#[cfg(test)]
+#[path = "examination_tests.rs"]
+mod tests;

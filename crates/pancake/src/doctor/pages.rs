@@ -7,7 +7,7 @@ use crate::json::cell::{is_same_page, text};
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::envelope::Listed;
-use crate::scan::session::{Response, Session};
+use crate::scan::session::Session;
 
 pub const ITEM: &str = "pages";
 
@@ -15,11 +15,8 @@ impl Session {
     /// Reads the list of the user's pages, and looks for a page.
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(None),
-            Response::Rows(_, listed) => Ok(Some(verdict(listed, page_id))),
-        };
-        let found = self.answer(&address(self.object, "", &chain, &Ask::Whole), None, take).await;
+        let reply = self.reply(&address(self.object, "", &chain, &Ask::Whole)).await;
+        let found = reply.and_then(|reply| reply.read(self.object, |listed| Ok(verdict(listed, page_id))));
         let finding = found.unwrap_or_else(|error| Finding { item: ITEM, ..Finding::of_error(&error, ITEM) });
         finding.without(&self.token)
     }

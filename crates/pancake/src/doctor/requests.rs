@@ -14,8 +14,8 @@ use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::reply::envelope::{Listed, Reply};
-use crate::scan::session::{Response, Session};
+use crate::reply::envelope::Reply;
+use crate::scan::session::Session;
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -93,22 +93,18 @@ impl<'a> Requests<'a> {
     }
 
     pub async fn look_once(&self, address: &Address) -> Result<Seen> {
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(Some(Seen::Refused)),
-            Response::Rows(reply, listed) => self.note(reply, listed).map(|rows| Some(Seen::Rows(rows))),
+        let seen = match self.session.reply_unless_refused(address).await {
+            Ok(Some(reply)) => self.note(&reply).map(Seen::Rows),
+            Ok(None) => Ok(Seen::Refused),
+            Err(error) => Err(error),
         };
-        let seen = self.session.answer(address, None, take).await;
         self.unless_refused(seen, Object::Conversations, Seen::Refused)
     }
 
     /// Asks for conversations like a scan: a failure is tried again as any other, and is an error
     /// in the end.
     pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(None),
-            Response::Rows(reply, listed) => self.note(reply, listed).map(Some),
-        };
-        self.session.answer(address, None, take).await
+        self.note(&self.session.reply(address).await?)
     }
 
     /// Asks for another list of the page, and once more after a refusal.
@@ -120,20 +116,21 @@ impl<'a> Requests<'a> {
     }
 
     async fn list_once(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(Some(Listing::Refused)),
-            Response::Rows(_, listed) => {
+        let address = address(object, &self.session.page_id, chain, ask);
+        let session = Session { object, ..self.session.clone() };
+        let listing = match session.reply_unless_refused(&address).await {
+            Ok(Some(reply)) => reply.read(object, |listed| {
                 let served = spots(object, &listed.rows, chain.order)?;
                 let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
                     id: served.spot.id,
                     at: served.spot.at,
                     fb_id: text(fields, "fb_id"),
                 });
-                Ok(Some(Listing::Rows { rows: rows.collect(), total: listed.total }))
-            }
+                Ok(Listing::Rows { rows: rows.collect(), total: listed.total })
+            }),
+            Ok(None) => Ok(Listing::Refused),
+            Err(error) => Err(error),
         };
-        let address = address(object, &self.session.page_id, chain, ask);
-        let listing = Session { object, ..self.session.clone() }.answer(&address, None, take).await;
         self.unless_refused(listing, object, Listing::Refused)
     }
 
@@ -154,8 +151,8 @@ impl<'a> Requests<'a> {
         left > 0
     }
 
-    fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
-        let rows = read(listed)?;
+    fn note(&self, reply: &Reply) -> Result<Vec<Known>> {
+        let rows = reply.read(Object::Conversations, read)?;
         let (tally, stats) = (&self.session.tally, self.session.limiter.stats);
         tally.rows.add(rows.len());
         tally.bytes.add(reply.body.len());

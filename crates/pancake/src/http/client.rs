@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER,
 };
@@ -26,6 +27,26 @@ use crate::url::Address;
 /// An open connection that is idle for longer is not relied on: servers and firewalls drop them
 /// silently.
 const IDLE: Duration = Duration::from_secs(50);
+
+/// Sends requests: [`Client`] over HTTP; tests have canned replies instead.
+pub trait Transport: Send + Sync {
+    /// Waits until a request may leave: with a grant where a connection is open, else for the
+    /// moment to open one.
+    fn ready<'a>(&'a self, server: &'a ServerOptions, turn: Arc<Turn>) -> BoxFuture<'a, Ready>;
+
+    /// Sends a request, and reads the reply to its end.
+    fn get<'a>(&'a self, request: Request<'a>, ready: Ready) -> BoxFuture<'a, Result<Reply, Failure>>;
+}
+
+impl Transport for Client {
+    fn ready<'a>(&'a self, server: &'a ServerOptions, turn: Arc<Turn>) -> BoxFuture<'a, Ready> {
+        Box::pin(self.ready(server, turn))
+    }
+
+    fn get<'a>(&'a self, request: Request<'a>, ready: Ready) -> BoxFuture<'a, Result<Reply, Failure>> {
+        Box::pin(self.get(request, ready))
+    }
+}
 
 /// The lanes of a backend.
 pub struct Client {
@@ -93,6 +114,14 @@ pub struct Ready {
     room: Option<OwnedSemaphorePermit>,
 }
 
+#[cfg(test)]
+impl Ready {
+    /// For a transport without connections.
+    pub(crate) fn without_lane(turn: Arc<Turn>) -> Self {
+        Ready { lane: None, turn, room: None }
+    }
+}
+
 /// One GET, all but its grant.
 pub struct Request<'a> {
     pub server: &'a ServerOptions,
@@ -108,9 +137,7 @@ impl Client {
         Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes, trust: Trust::default() }
     }
 
-    /// Waits until a request may leave: with a grant where a connection is open, else for the
-    /// moment to open one.
-    pub async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
+    async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
         let room = self.room.clone().acquire_owned().await.ok();
         let route = Route::of(server);
         if !self.has_idle(&route) {
@@ -122,12 +149,12 @@ impl Client {
         Ready { lane: self.take_idle(&route), turn, room }
     }
 
-    /// Sends the request, and reads the reply to its end. A connection that was open already may
-    /// turn out to be dead: then the request is sent over a new one, with a new grant.
-    pub async fn get(&self, request: &Request<'_>, ready: Ready) -> Result<Reply, Failure> {
+    /// A connection that was open already may turn out to be dead: then the request is sent over a
+    /// new one, with a new grant.
+    async fn get(&self, request: Request<'_>, ready: Ready) -> Result<Reply, Failure> {
         let Ready { lane, turn, room: _room } = ready;
         if let Some(lane) = lane {
-            match self.get_over(lane, request, &turn).await {
+            match self.get_over(lane, &request, &turn).await {
                 Err(Lost::Dead) => turn.start_over(),
                 Err(Lost::Failed(failure)) => return Err(*failure),
                 Ok(reply) => return Ok(reply),
@@ -135,7 +162,7 @@ impl Client {
         }
         self.make_room();
         let lane = Lane::new(Route::of(request.server), &self.trust).map_err(Failure::for_good)?;
-        self.get_over(lane, request, &turn).await.map_err(|lost| match lost {
+        self.get_over(lane, &request, &turn).await.map_err(|lost| match lost {
             Lost::Failed(failure) => *failure,
             // Only a lane that has served before can be found dead.
             Lost::Dead => Failure::transient(Error::new(Kind::Unreachable, "connection was lost")),

@@ -96,8 +96,8 @@ impl HeadCheck {
         self.current.as_ref()?.ask()
     }
 
-    pub fn lost(&mut self) -> Result<bool> {
-        self.current.as_mut().map_or(Ok(false), |look| look.lost(false))
+    pub fn lost(&mut self) -> bool {
+        self.current.as_mut().is_some_and(|look| look.lost(false))
     }
 
     /// Takes a reply in: the rows to hand out, if they are new.

@@ -103,11 +103,11 @@ impl Pager {
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False if
     /// there is no other form.
-    pub fn lost(&mut self, is_named: bool) -> Result<bool> {
+    pub fn lost(&mut self, is_named: bool) -> bool {
         match self {
             Pager::Cursor(walk) => walk.lost(is_named),
-            Pager::TimeSlices(windows) => Ok(windows.lost(is_named)),
-            Pager::Offset(_) | Pager::Single(_) => Ok(false),
+            Pager::TimeSlices(windows) => windows.lost(is_named),
+            Pager::Offset(_) | Pager::Single(_) => false,
         }
     }
 

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Kind, quote};
+use crate::error::{self, Error, Kind, quote};
 use crate::json::cell;
 use crate::json::object::{Fields, Key, Objects};
 use crate::json::redact::redacted;
@@ -162,6 +162,16 @@ impl Reply {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
     }
 
+    /// Returns what `read` makes of the rows. Its errors name this reply.
+    pub fn read<T>(
+        &self,
+        object: Object,
+        read: impl FnOnce(&Listed) -> error::Result<T>,
+    ) -> error::Result<T> {
+        let listed = self.rows(object).map_err(|failure| failure.error)?;
+        read(&listed).map_err(|error| self.trace(error))
+    }
+
     /// An error about this reply, with the id by which Pancake's side can find it.
     pub fn trace(&self, error: Error) -> Error {
         match &self.request_id {
@@ -291,7 +301,9 @@ impl Reply {
             ),
             429 => self.throttled("Pancake answered HTTP 429"),
             500..=599 => Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
-            _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request")).maybe_cursor(),
+            _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request"))
+                .maybe_cursor()
+                .about_times(refusal.is_some_and(Refusal::names_times)),
         })
     }
 }

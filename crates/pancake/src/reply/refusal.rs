@@ -90,7 +90,7 @@ impl Refusal {
     }
 
     /// "Since must be provided with until", "date range must be less than 1 month!" (docs/api.md).
-    fn names_times(&self) -> bool {
+    pub fn names_times(&self) -> bool {
         let words = self.words.to_lowercase();
         ["since", "until", "date range", "month"].iter().any(|word| words.contains(word))
     }

@@ -1,5 +1,7 @@
 //! This module runs a scan: list queries side by side, merged, each request with its retries.
 
+#[cfg(test)]
+pub(crate) mod canned;
 pub mod merge;
 pub mod probe;
 pub mod queue;

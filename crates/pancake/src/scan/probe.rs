@@ -7,7 +7,7 @@ use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::scan::session::{Response, Session};
+use crate::scan::session::Session;
 use crate::schema::keyset::{Order, RowKey};
 
 impl Session {
@@ -48,13 +48,10 @@ impl Session {
     async fn head(&self, chain: &Chain) -> Result<Vec<(RowKey, Option<String>)>> {
         let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(Some(Vec::new())),
-            Response::Rows(_, listed) => {
-                let served = spots(self.object, &listed.rows, chain.order)?;
-                Ok(Some(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect()))
-            }
-        };
-        self.answer(&address, None, take).await
+        let Some(reply) = self.reply_unless_refused(&address).await? else { return Ok(Vec::new()) };
+        reply.read(self.object, |listed| {
+            let served = spots(self.object, &listed.rows, chain.order)?;
+            Ok(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect())
+        })
     }
 }

@@ -19,7 +19,7 @@ use crate::reply::decode::{Row, Wanted, spots};
 use crate::reply::envelope::Reply;
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, EndGuard, Event};
-use crate::scan::session::{Response, Session};
+use crate::scan::session::{Refused, Session};
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
 use crate::stats::Waiting;
@@ -164,7 +164,8 @@ impl Session {
         }
     }
 
-    /// Asks until there is a reply, and takes it into the union.
+    /// Asks until there is a reply, and takes it into the union. A refusal that may be due to the
+    /// form of the request is taken in as well, where the walk has another form.
     pub(crate) async fn ask(
         &self,
         union: &Mutex<Union>,
@@ -172,41 +173,61 @@ impl Session {
         ready: Option<Ready>,
         wanted: &[Wanted],
     ) -> Result<()> {
-        let Question { asker, chain, ask } = question;
-        let take = |answer: Response| match answer {
-            Response::Rejected(is_named) => {
-                let has_other_form = lock(union).lost(asker, is_named)?;
-                self.remember(union, chain.order);
-                Ok(has_other_form.then_some(()))
-            }
-            Response::Rows(reply, listed) => {
-                let served = spots(self.object, &listed.rows, chain.order)?;
-                let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-                let now = self.now(reply.date);
-                self.tally.replied_at.set(now.0);
-                let fresh = lock(union).reply(asker, &spots, listed.total, now);
-                self.remember(union, chain.order);
-                let fresh = fresh?;
-                let is_known = |i: usize, spot: &RowKey| !fresh.contains(&i) && chain.window.holds(spot.at);
-                let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
-                // The row that must come back is no repeat.
-                let repeats = known.saturating_sub(usize::from(ask.overlaps()));
-                self.count(reply, repeats, fresh.len());
-                if chain.order != Order::Served {
-                    fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+        let Question { asker, chain, ask } = &question;
+        let address = address(self.object, &self.page_id, chain, ask);
+        let mut sending = self.sending(&address, ready);
+        let taken = loop {
+            match sending.reply().await {
+                Ok(reply) => break self.take(union, &question, &reply, wanted),
+                Err(Refused::Error(error)) => break Err(error),
+                Err(Refused::Form(failed)) => {
+                    let has_other_form = lock(union).lost(*asker, failed.names_times());
+                    self.remember(union, chain.order);
+                    if has_other_form {
+                        return Ok(());
+                    }
+                    if let Err(error) = sending.retry(failed).await {
+                        break Err(error);
+                    }
                 }
-                let context = self.context(&chain);
-                memory::probe_decoding(reply.body.len(), wanted.len())?;
-                let rows = fresh.iter().map(|i| served[*i].cells(wanted, &context));
-                lock(union).feed(asker, rows.collect::<Result<_>>()?);
-                Ok(Some(()))
             }
         };
-        let answered = self.answer(&address(self.object, &self.page_id, &chain, &ask), ready, take).await;
         // Of a hundred conversations that a query names, which one it was.
-        answered.map_err(|error| match &chain.conversation_id {
+        taken.map_err(|error| match &chain.conversation_id {
             Some(id) => error.also(format!("It was asked for the messages of conversation {}.", quote(id))),
             None => error,
+        })
+    }
+
+    fn take(
+        &self,
+        union: &Mutex<Union>,
+        question: &Question,
+        reply: &Reply,
+        wanted: &[Wanted],
+    ) -> Result<()> {
+        let Question { asker, chain, ask } = question;
+        reply.read(self.object, |listed| {
+            let served = spots(self.object, &listed.rows, chain.order)?;
+            let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
+            let now = self.now(reply.date);
+            self.tally.replied_at.set(now.0);
+            let fresh = lock(union).reply(*asker, &spots, listed.total, now);
+            self.remember(union, chain.order);
+            let fresh = fresh?;
+            let is_known = |i: usize, spot: &RowKey| !fresh.contains(&i) && chain.window.holds(spot.at);
+            let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
+            // The row that must come back is no repeat.
+            let repeats = known.saturating_sub(usize::from(ask.overlaps()));
+            self.count(reply, repeats, fresh.len());
+            if chain.order != Order::Served {
+                fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+            }
+            let context = self.context(chain);
+            memory::probe_decoding(reply.body.len(), wanted.len())?;
+            let rows = fresh.iter().map(|i| served[*i].cells(wanted, &context));
+            lock(union).feed(*asker, rows.collect::<Result<_>>()?);
+            Ok(())
         })
     }
 

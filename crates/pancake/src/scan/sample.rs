@@ -14,7 +14,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, Wanted, spots};
 use crate::scan::merge::Union;
 use crate::scan::run::lock;
-use crate::scan::session::{Response, Session};
+use crate::scan::session::Session;
 use crate::schema::catalogue::Pagination;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -101,30 +101,22 @@ impl Session {
 
     /// How many rows a window holds, as its first batch shows; none if the request is refused.
     async fn rows_of(&self, window: Numbered, chain: &Chain) -> Result<u64> {
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(Some(0)),
-            Response::Rows(_, listed) => {
-                Ok(Some(listed.total.unwrap_or_default().max(listed.rows.len() as u64)))
-            }
-        };
         let address = address(self.object, &self.page_id, chain, &Ask::Numbered(window));
-        self.answer(&address, None, take).await
+        let Some(reply) = self.reply_unless_refused(&address).await? else { return Ok(0) };
+        reply.read(self.object, |listed| Ok(listed.total.unwrap_or_default().max(listed.rows.len() as u64)))
     }
 
     /// The batch that begins at a time; none on a page that takes no such window.
     async fn at(&self, chain: &Chain, until: Micros, wanted: &[Wanted]) -> Result<Option<Vec<Row>>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
         let ask = cursor::Ask::up_to(until);
-        let take = |answer: Response| match answer {
-            Response::Rejected(_) => Ok(Some(None)),
-            Response::Rows(_, listed) => {
-                let served = spots(self.object, &listed.rows, chain.order)?;
-                let context = self.context(chain);
-                let rows = served.iter().map(|row| row.cells(wanted, &context));
-                rows.collect::<Result<Vec<_>>>().map(|rows| Some(Some(rows)))
-            }
-        };
-        self.answer(&address(self.object, &self.page_id, chain, &Ask::Cursor(ask)), None, take).await
+        let address = address(self.object, &self.page_id, chain, &Ask::Cursor(ask));
+        let Some(reply) = self.reply_unless_refused(&address).await? else { return Ok(None) };
+        reply.read(self.object, |listed| {
+            let served = spots(self.object, &listed.rows, chain.order)?;
+            let context = self.context(chain);
+            served.iter().map(|row| row.cells(wanted, &context)).collect::<Result<_>>().map(Some)
+        })
     }
 }
 

@@ -1,18 +1,18 @@
 //! This module is what all requests about one list of a page share, and sends one until there is a
-//! reply: under the limiter, tried again where that may help. The caller decides what to ask, and
-//! what to make of the rows.
+//! reply: under the limiter, retried where that may help. The caller decides what to ask, and what
+//! to make of the rows.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::Result;
-use crate::http::client::{Client, Ready, Request};
+use crate::error::{Error, Result};
+use crate::http::client::{Ready, Request, Transport};
 use crate::http::connection::{OneAtATime, Turn};
 use crate::memory;
 use crate::options::table::ServerOptions;
 use crate::paging::verdicts::Known;
 use crate::rate::limiter::PageLimiter;
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::envelope::Reply;
 use crate::reply::retry::{Again, Attempts, Failure};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -30,17 +30,40 @@ pub struct Session {
     pub token: Secret,
     pub limiter: PageLimiter,
     pub tally: Arc<ScanStats>,
-    pub client: Arc<Client>,
+    pub client: Arc<dyn Transport>,
     /// Connections are opened one after the other.
     pub opening: OneAtATime,
 }
 
-/// What a request came to.
-pub(crate) enum Response<'a> {
-    Rows(&'a Reply, &'a Listed<'a>),
-    /// A failure that may be due to the form of the request: nothing in it is about the token, the
-    /// page or the rate. Whether its words are about the times that were sent.
-    Rejected(bool),
+/// Why a request has no reply that can be used.
+pub(crate) enum Refused {
+    Error(Error),
+    /// The failure may be due to the form of the request: nothing in it is about the token, the
+    /// page or the rate. There may be another form; if not, [`Sending::retry`] makes of it a
+    /// failure like any other.
+    Form(Failed),
+}
+
+/// A request that failed.
+pub(crate) struct Failed {
+    failure: Failure,
+    turn: Arc<Turn>,
+}
+
+impl Failed {
+    /// Whether its words are about the times that were sent.
+    pub fn names_times(&self) -> bool {
+        self.failure.names_times
+    }
+}
+
+/// One request, until it is answered or given up.
+pub(crate) struct Sending<'a> {
+    session: &'a Session,
+    address: &'a Address,
+    /// The next attempt may leave now.
+    ready: Option<Ready>,
+    attempts: Attempts,
 }
 
 impl Session {
@@ -62,41 +85,29 @@ impl Session {
         self.client.ready(&self.server, turn).await
     }
 
-    /// Asks until there is an answer, or no more tries are allowed. `ready`: the first may leave
-    /// now. `take` makes of the answer what is wanted; where it makes nothing of a suspect failure,
-    /// that is one like any other.
-    pub(crate) async fn answer<T>(
-        &self,
-        address: &Address,
-        mut ready: Option<Ready>,
-        mut take: impl FnMut(Response) -> Result<Option<T>>,
-    ) -> Result<T> {
-        let mut attempts = Attempts::default();
+    /// `ready`: the first attempt may leave now.
+    pub(crate) fn sending<'a>(&'a self, address: &'a Address, ready: Option<Ready>) -> Sending<'a> {
+        Sending { session: self, address, ready, attempts: Attempts::default() }
+    }
+
+    /// Returns the reply to a request, whatever its form.
+    pub(crate) async fn reply(&self, address: &Address) -> Result<Reply> {
+        let mut sending = self.sending(address, None);
         loop {
-            let ready = match ready.take() {
-                Some(ready) => ready,
-                None => self.ready().await,
-            };
-            let turn = ready.turn.clone();
-            let failure = match self.fetch(address, ready).await {
-                Ok(reply) => match reply.rows(self.object) {
-                    Ok(rows) => {
-                        self.limiter.answered();
-                        match take(Response::Rows(&reply, &rows)).map_err(|error| reply.trace(error))? {
-                            Some(taken) => return Ok(taken),
-                            None => continue,
-                        }
-                    }
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            if failure.cursor_suspect
-                && let Some(taken) = take(Response::Rejected(failure.names_times))?
-            {
-                return Ok(taken);
+            match sending.reply().await {
+                Ok(reply) => return Ok(reply),
+                Err(Refused::Error(error)) => return Err(error),
+                Err(Refused::Form(failed)) => sending.retry(failed).await?,
             }
-            self.wait_to_retry(failure, &mut attempts, &turn).await?;
+        }
+    }
+
+    /// Returns the reply to a request; none if its form was refused.
+    pub(crate) async fn reply_unless_refused(&self, address: &Address) -> Result<Option<Reply>> {
+        match self.sending(address, None).reply().await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(Refused::Error(error)) => Err(error),
+            Err(Refused::Form(_)) => Ok(None),
         }
     }
 
@@ -109,7 +120,7 @@ impl Session {
             token_name: self.object.token_name(),
             token: &self.token,
         };
-        let fetched = self.client.get(&request, ready).await;
+        let fetched = self.client.get(request, ready).await;
         let stats = self.limiter.stats;
         self.tally.requests.add(1);
         self.tally.network.add(turn.on_its_way());
@@ -123,34 +134,70 @@ impl Session {
         }
         Ok(reply.fit_to_show(self.object))
     }
+}
 
-    /// Waits before another attempt. The failure itself where there is none.
-    async fn wait_to_retry(&self, failure: Failure, attempts: &mut Attempts, turn: &Turn) -> Result<()> {
+impl Sending<'_> {
+    /// Sends the request until there is a reply with a list, which may be empty. Failures that may
+    /// pass are retried after a pause.
+    pub async fn reply(&mut self) -> Result<Reply, Refused> {
+        loop {
+            let ready = match self.ready.take() {
+                Some(ready) => ready,
+                None => self.session.ready().await,
+            };
+            let turn = ready.turn.clone();
+            let checked = self.session.fetch(self.address, ready).await.and_then(|reply| {
+                reply.rows(self.session.object)?;
+                Ok(reply)
+            });
+            let failure = match checked {
+                Ok(reply) => {
+                    self.session.limiter.answered();
+                    return Ok(reply);
+                }
+                Err(failure) => failure,
+            };
+            let failed = Failed { failure, turn };
+            if failed.failure.cursor_suspect {
+                return Err(Refused::Form(failed));
+            }
+            self.retry(failed).await.map_err(Refused::Error)?;
+        }
+    }
+
+    /// Waits before the next attempt. The failure itself where there is none.
+    pub async fn retry(&mut self, Failed { failure, turn }: Failed) -> Result<()> {
+        let Session { limiter, tally, .. } = self.session;
         let failure = match failure.again {
-            Again::LaterIfAnswered if !self.limiter.has_answered_lately() => Failure::for_good(failure.error),
+            Again::LaterIfAnswered if !limiter.has_answered_lately() => Failure::for_good(failure.error),
             _ => failure,
         };
-        let pause = attempts.pause_after(&failure, self.server.max_retries, self.limiter.stats.served());
+        let max_retries = self.session.server.max_retries;
+        let pause = self.attempts.pause_after(&failure, max_retries, limiter.stats.served());
         if let Some(shared) = failure.shared_pause(pause) {
-            self.tally.throttled.add(1);
-            self.limiter.stats.throttled.add(1);
+            tally.throttled.add(1);
+            limiter.stats.throttled.add(1);
             // All sessions that share the page's budget wait, and send their requests further apart
             // from then on.
-            self.limiter.refused(turn.on_its_way(), shared);
+            limiter.refused(turn.on_its_way(), shared);
         }
         let Some(pause) = pause else {
-            let error = self.token.point_out(failure.error, &self.page_id);
-            return Err(match attempts.made() {
+            let error = self.session.token.point_out(failure.error, &self.session.page_id);
+            return Err(match self.attempts.made() {
                 1 => error,
                 n => error.also(format!("It was tried {n} times.")),
             });
         };
-        self.tally.retried.add(1);
-        self.limiter.stats.retries.add(1);
-        self.tally.waiting(Waiting::Retry);
+        tally.retried.add(1);
+        limiter.stats.retries.add(1);
+        tally.waiting(Waiting::Retry);
         let pause = pause.min(crate::rate::limiter::LONGEST_PAUSE);
-        self.limiter.pause(pause).await;
-        self.tally.retry_wait.add(pause);
+        limiter.pause(pause).await;
+        tally.retry_wait.add(pause);
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -59,7 +59,7 @@ mod trail;
 
 use std::collections::VecDeque;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::paging::handed::Handed;
 use crate::paging::id_set::IdSet;
 use crate::paging::verdicts::{self, Known};
@@ -329,18 +329,18 @@ impl CursorPager {
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False if
     /// there is no other form left.
-    pub fn lost(&mut self, is_named: bool) -> Result<bool> {
+    pub fn lost(&mut self, is_named: bool) -> bool {
         // It ended while the request was on its way, and does without its reply.
         if self.ended().is_some() {
-            return Ok(true);
+            return true;
         }
         // All that is left then is what has been tried before.
         self.count();
         if self.is_restless() {
-            return Ok(false);
+            return false;
         }
         match self.state {
-            State::Head { .. } | State::Ended(_) => return Ok(false),
+            State::Head { .. } | State::Ended(_) => return false,
             State::Anchor { .. } => {
                 self.anchors.failed += 1;
                 self.anchors.are_refused |= is_named;
@@ -358,7 +358,7 @@ impl CursorPager {
             }
             State::Jump { .. } => self.miss(self.trail.len().saturating_sub(1), false),
         }
-        Ok(true)
+        true
     }
 
     fn is_restless(&self) -> bool {

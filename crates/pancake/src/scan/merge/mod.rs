@@ -392,22 +392,22 @@ impl Union {
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False
     /// where it was not, and the failure is one.
-    pub fn lost(&mut self, asker: Asker, is_named: bool) -> Result<bool> {
+    pub fn lost(&mut self, asker: Asker, is_named: bool) -> bool {
         match asker {
             Asker::Look => {
-                let lost = self.looks.as_mut().map_or(Ok(false), |looks| looks.lost())?;
+                let lost = self.looks.as_mut().is_some_and(HeadCheck::lost);
                 self.look_is_asked &= !lost;
-                Ok(lost)
+                lost
             }
             Asker::Segment(number) => {
                 // Without it the union does by now.
-                let Some(segment) = self.segment(number) else { return Ok(true) };
-                let lost = segment.walk.lost(is_named)?;
+                let Some(segment) = self.segment(number) else { return true };
+                let lost = segment.walk.lost(is_named);
                 segment.busy &= !lost;
                 self.note(number);
                 self.look_at_cuts(number, false);
                 self.walks_may_be_over();
-                Ok(lost)
+                lost
             }
         }
     }

@@ -263,7 +263,7 @@ impl Scan {
         let (asker, answer) = self.flight.remove(which);
         let (others, before) = (self.print_of_others(asker), (self.union.folded, self.lists_ended()));
         match answer {
-            None if self.union.lost(asker, false)? => {}
+            None if self.union.lost(asker, false) => {}
             // What the request was refused with ends the scan.
             None => return Err(Error::new(Kind::ServerFault, "refused")),
             Some(rows) => {

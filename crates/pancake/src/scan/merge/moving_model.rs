@@ -173,7 +173,7 @@ fn read(
                 let fresh = rows.into_iter().enumerate().filter(is_fresh).map(|(_, row)| row);
                 union.feed(asker, fresh.collect());
             }
-            None => assert!(union.lost(asker, false)?),
+            None => assert!(union.lost(asker, false)),
         }
         let ready = union.ready()?;
         kept.extend(

@@ -393,7 +393,7 @@ impl Page {
                 }
                 match self.answer(ask.cursor()) {
                     Some(rows) => flight.push((asker, rows)),
-                    None if union.lost(asker, false)? => {}
+                    None if union.lost(asker, false) => {}
                     None => return Err(Error::new(Kind::ServerFault, "no form is left")),
                 }
             }

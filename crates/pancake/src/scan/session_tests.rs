@@ -1,0 +1,212 @@
+//! This module tests requests with their retries, scans that ask ahead, and the proof of
+//! `post_ids`, on canned replies and a paused clock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::error::Kind;
+use crate::http::endpoint::address;
+use crate::paging::cursor;
+use crate::paging::pager::Ask;
+use crate::plan::request::{Chain, RequestPlan};
+use crate::scan::canned::{Canned, NOW, reply, session};
+use crate::scan::queue::{BatchQueue, Event};
+use crate::scan::run::Scan;
+
+const EMPTY: &str = r#"{"conversations":[]}"#;
+const LATENCY: Duration = Duration::from_millis(100);
+
+fn unreachable() -> Failure {
+    Failure::transient(Error::new(Kind::Unreachable, "connection was lost"))
+}
+
+fn head(session: &Session) -> Address {
+    address(
+        session.object,
+        &session.page_id,
+        &Chain::whole(Order::UpdatedAt),
+        &Ask::Cursor(cursor::Ask::HEAD),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_retried_at_growing_pauses() {
+    let canned =
+        Canned::new(LATENCY, |number, _| if number < 3 { Err(unreachable()) } else { Ok(reply(200, EMPTY)) });
+    let session = session(canned.clone(), &[]);
+    session.reply(&head(&session)).await.unwrap();
+    assert_eq!(canned.seconds(), [0.0, 1.1, 3.2, 7.3]);
+    assert_eq!((session.tally.requests.get(), session.tally.retried.get()), (4, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_end_with_the_failure_and_their_number() {
+    let canned = Canned::new(LATENCY, |_, _| Err(unreachable()));
+    let session = session(canned.clone(), &[("max_retries", "2")]);
+    let error = session.reply(&head(&session)).await.unwrap_err();
+    assert_eq!(error.message(), "connection was lost");
+    assert!(error.detail_text().unwrap_or_default().ends_with("It was tried 3 times."), "{error:?}");
+    assert_eq!(canned.seconds(), [0.0, 1.1, 3.2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_asked_for_once() {
+    let refusal = r#"{"success":false,"error_code":105,"message":"renewed"}"#;
+    let canned = Canned::new(LATENCY, move |_, _| Ok(reply(200, refusal)));
+    let session = session(canned.clone(), &[]);
+    let error = session.reply_unless_refused(&head(&session)).await.unwrap_err();
+    assert_eq!(error.sqlstate(), "28000");
+    assert_eq!(canned.seconds().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_the_rate_holds_back_all_sessions_of_the_page() {
+    let canned = Canned::new(LATENCY, |number, _| match number {
+        0 => Ok(Reply { retry_after: Some(Duration::from_secs(7)), ..reply(429, "{}") }),
+        _ => Ok(reply(200, EMPTY)),
+    });
+    let session = session(canned.clone(), &[]);
+    let address = head(&session);
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        session.reply(&address).await
+    };
+    let (first, second) = tokio::join!(session.reply(&address), later);
+    first.and(second).unwrap();
+    assert!(canned.seconds().iter().skip(1).all(|at| *at >= 7.1), "{:?}", canned.seconds());
+    assert_eq!(canned.seconds().len(), 3);
+}
+
+/// A refusal that may be due to the form is returned at once where the caller has another form, and
+/// is a failure like any other where it has none.
+#[tokio::test(start_paused = true)]
+async fn a_refused_form_is_returned_or_retried() {
+    let refusal = r#"{"success":false,"message":"until is required"}"#;
+    let canned = Canned::new(LATENCY, move |_, _| Ok(reply(400, refusal)));
+    let session = session(canned.clone(), &[]);
+    let address = head(&session);
+    assert!(session.reply_unless_refused(&address).await.unwrap().is_none());
+    assert_eq!(canned.seconds().len(), 1);
+    let error = session.reply(&address).await.unwrap_err();
+    assert!(format!("{error:?}").contains("until is required"), "{error:?}");
+
+    let mut sending = session.sending(&address, None);
+    let Err(Refused::Form(failed)) = sending.reply().await else { panic!("the form was not refused") };
+    assert!(failed.names_times());
+}
+
+/// Rows `from..` of a list of `rows` rows, a minute apart.
+fn batch(rows: usize, from: usize) -> Reply {
+    let row = |i: usize| {
+        let at = Micros(NOW).minus_seconds(60 * i as i64).iso();
+        format!(r#"{{"id":"1_{i}","type":"INBOX","inserted_at":"{at}","updated_at":"{at}"}}"#)
+    };
+    let rows: Vec<_> = (from..rows.min(from + 60)).map(row).collect();
+    reply(200, format!(r#"{{"conversations":[{}]}}"#, rows.join(",")))
+}
+
+fn param<'a>(address: &'a str, name: &str) -> Option<&'a str> {
+    address.split(['?', '&']).find_map(|param| param.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// A list of `rows` rows, newest first, which takes cursors and times.
+fn list(rows: usize, address: &str) -> Reply {
+    let after =
+        param(address, "last_conversation_id").and_then(|id| id.strip_prefix("1_")?.parse::<usize>().ok());
+    let until = param(address, "until").and_then(|until| until.parse::<i64>().ok());
+    let below = until.map(|until| (NOW / 1_000_000 - until).max(0) as usize / 60);
+    batch(rows, after.map_or(0, |row| row + 1).max(below.unwrap_or(0)))
+}
+
+/// Runs a scan of the whole list, and returns its rows.
+async fn rows_of(session: Session, plan: RequestPlan) -> Result<usize> {
+    let woken = Arc::new(tokio::sync::Notify::new());
+    let wake = woken.clone();
+    let queue = BatchQueue::new(Box::new(move || wake.notify_one()));
+    let scan = Scan { session, plan, trusts_post_ids: false, wanted: Vec::new(), queue: queue.clone() };
+    tokio::spawn(scan.run());
+    queue.want();
+    let mut rows = 0;
+    loop {
+        match queue.take() {
+            Some(Event::Batch(batch)) => {
+                rows += batch.len();
+                queue.want();
+            }
+            Some(Event::Ended(_)) => return Ok(rows),
+            Some(Event::Failed(error)) => return Err(error),
+            None => woken.notified().await,
+        }
+    }
+}
+
+/// At a second a request, one after the other would take a minute. Asking ahead takes what the rate
+/// allows, and little more requests.
+#[tokio::test(start_paused = true)]
+async fn a_long_scan_asks_ahead_as_fast_as_the_rate_allows() {
+    const ROWS: usize = 3_540;
+    let canned = Canned::new(Duration::from_secs(1), |_, address| Ok(list(ROWS, address)));
+    let plan =
+        RequestPlan { chains: vec![Chain::whole(Order::InsertedAt)], whole: true, ..RequestPlan::default() };
+    assert_eq!(rows_of(session(canned.clone(), &[]), plan).await.unwrap(), ROWS);
+    let (seconds, most) = (canned.seconds(), canned.most_in_flight.load(SeqCst));
+    assert!(seconds.len() <= 90, "{} requests", seconds.len());
+    assert!(*seconds.last().unwrap() < 30.0, "{seconds:?}");
+    assert!((4..=16).contains(&most), "{most} at a time");
+    // Five in any second: the sixth of them comes a second later.
+    assert!(seconds.windows(6).all(|six| six[5] - six[0] >= 1.0), "{seconds:?}");
+}
+
+/// A page whose windows are refused is read from its head, and all sessions know it from then on.
+#[tokio::test(start_paused = true)]
+async fn a_scan_whose_windows_are_refused_goes_by_the_head() {
+    let canned = Canned::new(LATENCY, |_, address| match param(address, "until") {
+        Some(_) => Ok(reply(400, r#"{"success":false,"message":"until is invalid"}"#)),
+        None => Ok(list(300, address)),
+    });
+    let high = Some(Micros(NOW).minus_seconds(2 * 86_400));
+    let window = crate::schema::keyset::TimeRange { low: None, high };
+    let plan = |chain| RequestPlan { chains: vec![chain], ..RequestPlan::default() };
+    let session = session(canned.clone(), &[]);
+    let chain = Chain { window, ..Chain::whole(Order::InsertedAt) };
+    assert_eq!(rows_of(session.clone(), plan(chain.clone())).await.unwrap(), 0);
+    let first = canned.log.lock().unwrap().drain(..).count();
+    assert_eq!(rows_of(session, plan(chain)).await.unwrap(), 0);
+    let log = canned.log.lock().unwrap();
+    assert!(log.iter().all(|(_, address)| param(address, "until").is_none()), "{log:?}");
+    assert_eq!(log.len() + 1, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn post_ids_is_believed_where_only_its_rows_come() {
+    fn rows(posts: &[&str]) -> Reply {
+        let row = |(i, post): (usize, &&str)| {
+            let at = Micros(NOW).minus_seconds(i as i64).iso();
+            format!(
+                r#"{{"id":"{i}","type":"COMMENT","post_id":"{post}","inserted_at":"{at}","updated_at":"{at}"}}"#
+            )
+        };
+        let rows: Vec<_> = posts.iter().enumerate().map(row).collect();
+        reply(200, format!(r#"{{"conversations":[{}]}}"#, rows.join(",")))
+    }
+    for (of_post, is_believed) in [
+        (rows(&["1_a", "1_a"]), true),
+        (rows(&["1_a", "1_b"]), false),
+        (reply(200, EMPTY), false),
+        (reply(400, r#"{"success":false,"message":"bad request"}"#), false),
+    ] {
+        let of_post = Mutex::new(Some(of_post));
+        let canned = Canned::new(LATENCY, move |number, _| {
+            Ok(if number == 0 { rows(&["1_a", "1_a"]) } else { of_post.lock().unwrap().take().unwrap() })
+        });
+        let session = session(canned.clone(), &[]);
+        assert_eq!(session.post_ids_filter(false).await.unwrap(), is_believed);
+        // It is remembered.
+        assert_eq!(session.post_ids_filter(false).await.unwrap(), is_believed);
+        assert_eq!(canned.seconds().len(), 2);
+    }
+}
