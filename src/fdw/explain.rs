@@ -102,7 +102,7 @@ fn planned(envelope: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser)
     // What became of a filter that was open when it was planned.
     let of_starts = |filter: usize| starts.filter(|starts| starts.have_been() && known[filter].is_none());
     let of_filter = |filter: usize| match (envelope.pushdowns[envelope.places[filter]], of_starts(filter)) {
-        (_, Some(starts)) if let Some(reason) = starts.always_local(filter) => Pushdown::Local(reason),
+        (_, Some(starts)) if let Some(became) = starts.became(filter) => became,
         (Pushdown::Local(_), Some(_)) => Pushdown::Sent,
         (planned, _) => planned,
     };

@@ -9,8 +9,8 @@ use pancake::time::Micros;
 use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
 use serde_json::{Value, json};
 
+use crate::fdw::cost::known_of;
 use crate::fdw::fetch::{REPLIED_AT, REQUESTS};
-use crate::fdw::paths::known_of;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
 use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};

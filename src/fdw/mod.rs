@@ -4,6 +4,7 @@
 mod analyze;
 mod append;
 mod column_expr;
+mod cost;
 mod doctor;
 mod explain;
 mod fetch;

@@ -6,7 +6,7 @@ use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::paths::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
+use crate::fdw::cost::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
 use crate::fdw::private::{ScanPrivate, unpack_order};
 use crate::fdw::quals::{self, Clause};
 use crate::pg::catalog::ForeignTable;
@@ -107,14 +107,14 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let object = planned.table.table.object;
     let pushdowns = of_clauses(&clauses, &way.pushdowns);
     let places = places(&clauses);
-    let filter = |place: usize| filters.get(places.iter().position(|at| *at == place)?);
-    let mut why = pushdowns.iter().enumerate().filter_map(|(i, of)| of.why_not_sent(object, filter(i)));
-    let all_sent = way.chains == 0 || why.next().is_none();
-    // If the server drops all that is dropped, and nothing is sorted here, a LIMIT ends the scan
-    // early. SAFETY: the planner's own structure.
-    let as_it_comes = ordered.is_some() || unsafe { (*root).query_pathkeys.is_null() };
-    let requests = if limit > 0.0 && all_sent && as_it_comes {
-        way.requests.min((limit / rows_of_a_request(object)).ceil().max(way.chains as f64))
+    // Where nothing is sorted here, a LIMIT ends the scan early: after the more rows, the fewer of
+    // them are left by what Postgres checks. SAFETY: the planner's own structures.
+    let (as_it_comes, rows) =
+        unsafe { (ordered.is_some() || (*root).query_pathkeys.is_null(), (*relation).rows) };
+    let requests = if limit > 0.0 && as_it_comes {
+        let of_a_request = rows_of_a_request(object);
+        let read_for_a_row = (way.requests * of_a_request / rows.max(1.0)).max(1.0);
+        way.requests.min((limit * read_for_a_row / of_a_request).ceil().max(way.chains as f64))
     } else {
         way.requests
     };

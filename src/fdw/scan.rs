@@ -12,6 +12,7 @@ use pancake::plan::request::{RequestPlan, bind};
 use pancake::reply::decode::Row;
 use pancake::schema::catalogue::Object;
 use pancake::stats::ScanStats;
+use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::fetch::{Fetch, Next, Stopped};
@@ -21,6 +22,7 @@ use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{self, ForeignTable};
 use crate::pg::compat;
 use crate::pg::report::OrRaise;
+use crate::pg::shared::CLOCKS;
 
 /// A result up to this size is kept for a rescan with the same parameters: a few megabytes at most.
 const KEPT_ROWS: usize = 1_000;
@@ -190,7 +192,8 @@ impl ScanState {
         let relation = unsafe { (*(*node).ss.ss_currentRelation).rd_id };
         plan.can_be_asked(object).map_err(|error| error.hint(how_to_name_conversations(relation)))?;
         let ScanPrivate { order, useful, .. } = self.envelope;
-        self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful));
+        let now = Micros((CLOCKS.wall_micros)());
+        self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful, now));
         if plan.chains.is_empty() {
             self.stopped = Stopped::NothingCanMatch;
             return Ok(false);

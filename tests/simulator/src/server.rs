@@ -1,6 +1,7 @@
 //! Serves a world over HTTP/1.1 on a thread of its own, until it is stopped.
 //! What is answered is left to the world.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +32,24 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Port 0 is one that no server of this process has had: a cluster remembers by the address what it
+/// has seen of a page.
+fn bind(port: u16) -> io::Result<TcpListener> {
+    static HAD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut held = Vec::new();
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        let bound = listener.local_addr()?.port();
+        if port != 0 || HAD.lock().unwrap_or_else(PoisonError::into_inner).insert(bound) {
+            return Ok(listener);
+        }
+        held.push(listener);
+    }
+}
+
 impl Server {
     pub fn start(world: Shared, port: u16, tls: Option<TlsAcceptor>) -> io::Result<Server> {
-        let listener = TcpListener::bind(("127.0.0.1", port))?;
+        let listener = bind(port)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -122,7 +122,11 @@ impl Pager {
 
     /// Whether the list was seen out of order.
     pub fn is_loose(&self) -> bool {
-        self.walk().is_some_and(CursorPager::is_loose)
+        match self {
+            Pager::Cursor(walk) => walk.is_loose(),
+            Pager::TimeSlices(windows) => windows.is_loose(),
+            Pager::Offset(_) | Pager::Single(_) => false,
+        }
     }
 
     /// Whether a row was seen far below the place of the time that it shows.
@@ -175,8 +179,12 @@ impl Pager {
     /// In an ordered stream rows that show a later time than this can be handed out. `None`: those
     /// that came all can.
     pub fn holds_back_below(&self) -> Option<Micros> {
-        let walk = self.walk().filter(|walk| walk.ended().is_none())?;
-        Some(walk.reached().unwrap_or(Micros(i64::MAX)))
+        match self {
+            _ if self.ended().is_some() => None,
+            Pager::Cursor(walk) => Some(walk.reached().unwrap_or(Micros(i64::MAX))),
+            Pager::TimeSlices(windows) => Some(windows.reached()),
+            Pager::Offset(_) | Pager::Single(_) => None,
+        }
     }
 
     /// Whether what is older could be left to another walk.

@@ -103,6 +103,8 @@ pub struct TimeSlicePager {
     seconds_per_row: f64,
     crowd: Option<Crowd>,
     came: IdSet,
+    /// A row came whose place in time no slice shows.
+    is_loose: bool,
     /// Replies in a row that brought nothing new, readings by numbers aside: those have a patience
     /// of their own.
     fruitless: u32,
@@ -185,6 +187,7 @@ impl TimeSlicePager {
             seconds_per_row: 1.0,
             crowd: None,
             came: IdSet::default(),
+            is_loose: false,
             fruitless: 0,
             ended: false,
         };
@@ -271,6 +274,18 @@ impl TimeSlicePager {
         Numbered { since: UnixSeconds(since), until: UnixSeconds(until), number: 1, size: self.batch }
     }
 
+    /// By `inserted_at`, rows that show a later time than this are all had, but for those that no
+    /// slice holds.
+    pub fn reached(&self) -> Micros {
+        let rest = if self.moves { LAST_SECOND } else { self.rest.high };
+        Micros(rest.saturating_add(1).saturating_mul(SECOND) - 1)
+    }
+
+    /// Whether rows have come that are in no slice: their place in the order shows too late.
+    pub fn is_loose(&self) -> bool {
+        self.is_loose
+    }
+
     /// Rows in the query's window, by the total of the first reply.
     pub fn total(&self) -> Option<u64> {
         self.total
@@ -288,6 +303,13 @@ impl TimeSlicePager {
     /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         self.now = self.now.max(now.floor_second().0);
+        if self.is_narrow && !self.moves && self.slice.high == self.top && self.last_second() > self.top {
+            // The first clock was behind: the newest rows come first.
+            self.top = self.last_second();
+            self.rest.high = self.top;
+            self.take(self.slice_length());
+            return Ok(Vec::new());
+        }
         let width = self.ask().map_or(0, |ask| ask.until.0 - ask.since.0);
         if std::mem::take(&mut self.is_proving) && !rows.is_empty() {
             // So the narrower window is as empty as its reply.
@@ -365,6 +387,7 @@ impl TimeSlicePager {
     fn hand_out(&mut self, rows: &[RowKey]) -> Vec<usize> {
         // Rows without a time, or with one that cannot be asked for, are in no slice.
         let is_odd = |row: &RowKey| !row.is_dated || !(1..=LAST_SECOND).contains(&row.at.floor_second().0);
+        self.is_loose |= rows.iter().any(is_odd);
         let mine = |row: &RowKey| (self.slice.holds(row) || is_odd(row)) && self.window.holds(row.at);
         (0..rows.len()).filter(|i| mine(&rows[*i]) && self.came.is_new(&rows[*i].id)).collect()
     }

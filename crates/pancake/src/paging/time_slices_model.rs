@@ -118,7 +118,10 @@ fn walk(
             continue;
         };
         let now = Micros((START + requests as i64 * 10) * SECOND);
+        let reached = windows.reached();
         let fresh = windows.reply(&rows, total, now)?;
+        // What an ordered scan has handed out before this reply is newer.
+        assert!(moves || fresh.iter().all(|i| rows[*i].at <= reached), "{reached:?} {rows:?}");
         handed.extend(fresh.into_iter().map(|i| rows[i].id.parse::<usize>().unwrap()));
     }
     for (id, at) in world.rows.iter().enumerate() {
@@ -312,7 +315,7 @@ fn a_failure_that_passes_costs_no_row_ahead_of_today() {
     }
 }
 
-/// The clock by which a walk begins may be behind the server's.
+/// The clock by which a walk begins may be behind the server's. By `inserted_at` they come first.
 #[test]
 fn rows_of_days_that_the_first_clock_had_not_reached_come() {
     let reading = Reading { wide: Wide::Refused, ..readings()[3] };
@@ -323,12 +326,14 @@ fn rows_of_days_that_the_first_clock_had_not_reached_come() {
         let low = Some(Micros((START - 90 * 86_400) * SECOND));
         let known = Known { takes_windows: false, ..behind.into() };
         let mut windows = TimeSlicePager::new(TimeRange { low, high: None }, 30, moves, known);
-        let mut came = 0;
+        let mut came = Vec::new();
         while let Some(ask) = windows.ask() {
             let (rows, total) = world.answer(ask).unwrap();
-            came += windows.reply(&rows, total, Micros(START * SECOND)).unwrap().len();
+            let fresh = windows.reply(&rows, total, Micros(START * SECOND)).unwrap();
+            came.extend(fresh.into_iter().map(|i| rows[i].at));
         }
-        assert_eq!(came, 2);
+        assert_eq!(came.len(), 2);
+        assert!(moves || came[0] > came[1]);
     }
 }
 
@@ -340,7 +345,9 @@ fn rows_without_a_time_and_shorter_batches() {
     let mut windows = TimeSlicePager::new(TimeRange::default(), 100, false, now.into());
     let undated = RowKey { is_dated: false, ..RowKey::new("undated", Micros(i64::MIN)) };
     let rows = [RowKey::new("a", Micros((START - 9) * SECOND)), undated];
+    assert!(!windows.is_loose());
     assert_eq!(windows.reply(&rows, Some(2), now).unwrap(), [0, 1]);
+    assert!(windows.is_loose());
 
     let all: Vec<_> = (0..90).map(|i| RowKey::new(i.to_string(), Micros((START - i) * SECOND))).collect();
     let mut windows = TimeSlicePager::new(TimeRange::default(), 100, false, now.into());

@@ -27,15 +27,15 @@ pub struct Verdicts {
     pub(crate) key: AtomicU64,
     /// Of each form the second of the last failure, and behind it two bits: how many failures, two
     /// of which are a refusal. 0 if it was never refused, or was taken since.
-    refused: [AtomicU64; FORMS],
-    /// The second at which conversations were last seen out of order by `updated_at`, and by
-    /// `inserted_at`; 0 for never.
-    loose_at: [AtomicU64; 2],
+    refused: [AtomicU64; LISTS],
+    /// The second at which each list was last seen out of order; 0 for never.
+    loose_at: [AtomicU64; LISTS],
     /// The same for a row that stands far below the place of the time that it shows.
-    low_row_at: [AtomicU64; 2],
+    low_row_at: [AtomicU64; LISTS],
 }
 
-const FORMS: usize = 5;
+/// Lists by an order that a page may refuse forms of, or not keep.
+const LISTS: usize = 5;
 /// The bits behind the second of a failure.
 const COUNT: u64 = 3;
 
@@ -99,40 +99,26 @@ impl From<Micros> for Known {
 }
 
 impl Verdicts {
-    fn word(&self, object: Object, order: Order) -> Option<&AtomicU64> {
-        let form = match (object, order) {
-            (Object::Conversations, Order::UpdatedAt) => 0,
-            (Object::Conversations, _) => 1,
-            (Object::Posts, _) => 2,
-            (Object::Customers, Order::UpdatedAt) => 3,
-            (Object::Customers, _) => 4,
-            _ => return None,
-        };
-        self.refused.get(form)
-    }
-
     /// What is known at this time. `to_try`: the one that asks first after an hour tries what was
     /// refused.
     pub fn known(&self, object: Object, order: Order, now: Micros, to_try: bool) -> Known {
+        let Some(place) = place(object, order) else { return now.into() };
         let second = second_of(now);
-        let takes_windows = self.word(object, order).is_none_or(|word| {
-            let known = word.load(SeqCst);
-            let is_old = is_older(known >> 2, second, RETRY_SECONDS);
-            let again = second << 2 | known & COUNT;
-            known & COUNT < 2
-                || is_old && (!to_try || word.compare_exchange(known, again, SeqCst, SeqCst).is_ok())
-        });
-        let is_free_of = |seen: &[AtomicU64; 2]| {
-            object.paging() != Pagination::Cursor
-                || is_older(seen[at(order)].load(SeqCst), second, LOOSE_SECONDS)
-        };
+        let word = &self.refused[place];
+        let known = word.load(SeqCst);
+        let is_old = is_older(known >> 2, second, RETRY_SECONDS);
+        let again = second << 2 | known & COUNT;
+        let takes_windows = known & COUNT < 2
+            || is_old && (!to_try || word.compare_exchange(known, again, SeqCst, SeqCst).is_ok());
+        let is_free_of =
+            |seen: &[AtomicU64; LISTS]| is_older(seen[place].load(SeqCst), second, LOOSE_SECONDS);
         let (is_in_order, ends_by_time) = (is_free_of(&self.loose_at), is_free_of(&self.low_row_at));
         Known { now, takes_windows, is_in_order, ends_by_time }
     }
 
     /// Records what a walk has shown, once for each walk.
     pub fn saw(&self, object: Object, order: Order, window: Window, now: Micros) {
-        let Some(word) = self.word(object, order) else { return };
+        let Some(word) = place(object, order).map(|place| &self.refused[place]) else { return };
         let known = word.load(SeqCst);
         let failures = match window {
             Window::Taken if known == 0 => return,
@@ -146,20 +132,31 @@ impl Verdicts {
         let _ = word.compare_exchange(known, new, SeqCst, SeqCst);
     }
 
-    /// Records that the list of conversations was out of order.
-    pub fn saw_disorder(&self, order: Order, now: Micros) {
-        self.loose_at[at(order)].store(second_of(now), SeqCst);
+    /// Records that a list was out of order.
+    pub fn saw_disorder(&self, object: Object, order: Order, now: Micros) {
+        if let Some(place) = place(object, order) {
+            self.loose_at[place].store(second_of(now), SeqCst);
+        }
     }
 
-    /// Records that a row of the list of conversations stands far below the place of the time that
-    /// it shows.
-    pub fn saw_low_row(&self, order: Order, now: Micros) {
-        self.low_row_at[at(order)].store(second_of(now), SeqCst);
+    /// Records that a row of a list stands far below the place of the time that it shows.
+    pub fn saw_low_row(&self, object: Object, order: Order, now: Micros) {
+        if let Some(place) = place(object, order) {
+            self.low_row_at[place].store(second_of(now), SeqCst);
+        }
     }
 }
 
-fn at(order: Order) -> usize {
-    usize::from(order != Order::UpdatedAt)
+/// The place of a list among the words of a page.
+fn place(object: Object, order: Order) -> Option<usize> {
+    match (object, order) {
+        (Object::Conversations, Order::UpdatedAt) => Some(0),
+        (Object::Conversations, _) => Some(1),
+        (Object::Posts, _) => Some(2),
+        (Object::Customers, Order::UpdatedAt) => Some(3),
+        (Object::Customers, _) => Some(4),
+        (Object::Messages | Object::Tags | Object::Users | Object::Pages, _) => None,
+    }
 }
 
 /// Whether it was so many seconds ago; also never, or ahead of a clock that was set back since.
@@ -214,14 +211,14 @@ mod tests {
         let verdicts = Verdicts::default();
         let is_in_order = |object, order, hours| verdicts.known(object, order, at(hours), true).is_in_order;
         assert!(is_in_order(Object::Conversations, Order::UpdatedAt, 0));
-        verdicts.saw_disorder(Order::UpdatedAt, at(0));
+        verdicts.saw_disorder(Object::Conversations, Order::UpdatedAt, at(0));
         assert!(!is_in_order(Object::Conversations, Order::UpdatedAt, 24 * 29));
         assert!(is_in_order(Object::Conversations, Order::InsertedAt, 0));
         assert!(is_in_order(Object::Customers, Order::UpdatedAt, 0));
         assert!(is_in_order(Object::Conversations, Order::UpdatedAt, 24 * 30));
         let ends_by_time =
             |order: Order| verdicts.known(Object::Conversations, order, at(0), true).ends_by_time;
-        verdicts.saw_low_row(Order::InsertedAt, at(0));
+        verdicts.saw_low_row(Object::Conversations, Order::InsertedAt, at(0));
         assert!(ends_by_time(Order::UpdatedAt) && !ends_by_time(Order::InsertedAt));
     }
 }

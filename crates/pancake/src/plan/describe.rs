@@ -100,6 +100,8 @@ pub fn ends(object: Object, filters: &[(Filter, Pushdown)], texts: &[String]) ->
 #[derive(Debug, Default)]
 pub struct Starts {
     count: usize,
+    /// What became of each filter, if that was the same in all starts.
+    became: Vec<Option<Pushdown>>,
     /// By filter: in how many starts it was left to Postgres, and why the last time.
     local: BTreeMap<usize, (usize, Reason)>,
 }
@@ -108,6 +110,12 @@ impl Starts {
     /// Adds the result of [`crate::plan::pushdown::pushdowns`] for one start.
     pub fn add(&mut self, pushdowns: &[Pushdown]) {
         self.count += 1;
+        if self.became.is_empty() {
+            self.became = pushdowns.iter().copied().map(Some).collect();
+        }
+        for (became, now) in self.became.iter_mut().zip(pushdowns) {
+            *became = became.filter(|before| before == now);
+        }
         for (filter, pushdown) in pushdowns.iter().enumerate() {
             if let Pushdown::Local(reason) = pushdown {
                 let (times, last) = self.local.entry(filter).or_insert((0, *reason));
@@ -120,15 +128,15 @@ impl Starts {
         self.count > 0
     }
 
-    /// Returns why a filter was never sent, if it never was.
-    pub fn always_local(&self, filter: usize) -> Option<Reason> {
-        self.local.get(&filter).filter(|(times, _)| *times == self.count).map(|(_, reason)| *reason)
+    /// Returns what became of a filter, if that was the same in all starts.
+    pub fn became(&self, filter: usize) -> Option<Pushdown> {
+        self.became.get(filter).copied().flatten()
     }
 
     /// Returns why a filter was not sent, and how often.
     pub fn why_not_sent(&self, filter: usize) -> Option<String> {
         let (times, reason) = self.local.get(&filter)?;
-        Some(if self.always_local(filter).is_some() {
+        Some(if *times == self.count {
             reason.to_string()
         } else {
             format!("{reason}: {times} of {} times", self.count)
@@ -159,6 +167,7 @@ mod tests {
     use crate::paging::verdicts::Sides;
     use crate::plan::filter::Slack;
     use crate::plan::pushdown::pushdowns;
+    use crate::time::Micros;
     use Comparison::*;
     use Filterable::*;
 
@@ -189,7 +198,8 @@ mod tests {
     ) -> Vec<(Filter, Pushdown)> {
         let plan = bind(object, filters, order, known, "1");
         let useful = Sides { above: true, below: true };
-        filters.iter().copied().zip(pushdowns(object, filters, known, &plan, order, useful)).collect()
+        let pushdowns = pushdowns(object, filters, known, &plan, order, useful, Micros(0));
+        filters.iter().copied().zip(pushdowns).collect()
     }
 
     #[test]
@@ -253,11 +263,12 @@ mod tests {
     fn loops_are_counted() {
         let (sent, local) = (Pushdown::Sent, Pushdown::Local(Reason::NoTagId));
         let mut starts = Starts::default();
-        assert!(starts.why_not_sent(0).is_none() && starts.always_local(0).is_none());
+        assert!(starts.why_not_sent(0).is_none() && starts.became(0).is_none());
         starts.add(&[sent, local]);
         assert_eq!(starts.why_not_sent(1).unwrap(), "no tag id");
         starts.add(&[sent, sent]);
         assert_eq!(starts.why_not_sent(1).unwrap(), "no tag id: 1 of 2 times");
-        assert!(starts.always_local(1).is_none() && starts.why_not_sent(0).is_none());
+        assert!(starts.became(1).is_none() && starts.why_not_sent(0).is_none());
+        assert_eq!(starts.became(0), Some(sent));
     }
 }

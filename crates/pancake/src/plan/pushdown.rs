@@ -7,11 +7,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::paging::cursor::is_too_recent;
 use crate::paging::verdicts::Sides;
 use crate::plan::filter::{Comparison, Filter, Filterable, Operand};
 use crate::plan::request::{Chain, MAX_CHAINS, RequestPlan, is_sendable, is_tag_id, values};
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
+use crate::time::Micros;
 
 /// What becomes of a clause. Postgres checks each one again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub enum Reason {
     OtherOrder(Order),
     /// The page does not take such a bound, or lists its rows out of order.
     Detour,
+    /// The scan begins at the newest row: an anchor would be less than a day old.
+    TooRecent,
     PostIdsInstead,
     TooManyStreams,
     OnlyTypes(Object),
@@ -55,6 +59,7 @@ impl fmt::Display for Reason {
                 return write!(f, "the walk goes by {}", order.column().unwrap_or("no time"));
             }
             Self::Detour => "see Pancake Detour",
+            Self::TooRecent => "less than a day ago",
             Self::PostIdsInstead => "post_ids is sent instead",
             Self::TooManyStreams => "too many streams",
             Self::OnlyTypes(Object::Posts) => "only video, photo, text and livestream are sent",
@@ -125,7 +130,7 @@ impl Pushdown {
 }
 
 /// What becomes of each filter of a plan, as far as the values of the operands are known. `useful`:
-/// the sides on which bounds are of use on this page.
+/// the sides on which bounds are of use on this page at this time.
 pub fn pushdowns(
     object: Object,
     filters: &[Filter],
@@ -133,7 +138,13 @@ pub fn pushdowns(
     plan: &RequestPlan,
     order: Order,
     useful: Sides,
+    now: Micros,
 ) -> Vec<Pushdown> {
+    let is_recent = object.paging() == Pagination::Cursor
+        && plan
+            .chains
+            .iter()
+            .any(|chain| chain.window.high.is_some_and(|high| is_too_recent(high, order, now)));
     let is_open = |filter: &Filter| !matches!(operands.get(filter.operand), Some(Some(_)));
     // Then no type is sent beside it.
     let by_post =
@@ -151,7 +162,7 @@ pub fn pushdowns(
             } else if operand.is_some_and(Operand::is_infinite) && !plan.chains.is_empty() {
                 Some(Reason::NoBound)
             } else {
-                return bound(object, filter, useful);
+                return bound(object, filter, useful, is_recent);
             }
         } else if plan.chains.is_empty() {
             None
@@ -166,13 +177,14 @@ pub fn pushdowns(
 }
 
 /// A list that goes by a cursor is read down to its lower bound, which is not sent.
-fn bound(object: Object, filter: &Filter, useful: Sides) -> Pushdown {
+fn bound(object: Object, filter: &Filter, useful: Sides, is_recent: bool) -> Pushdown {
     let by_cursor = object.paging() == Pagination::Cursor;
     let ends = filter.comparison.is_lower() && by_cursor && useful.below;
-    let begins = filter.comparison.is_upper() && useful.above;
+    let begins = filter.comparison.is_upper() && useful.above && !is_recent;
     match (begins || filter.comparison.is_lower() && !by_cursor, ends) {
         (true, _) => Pushdown::Sent,
         (false, true) => Pushdown::EndsScan,
+        (false, false) if is_recent && useful.above => Pushdown::Local(Reason::TooRecent),
         (false, false) => Pushdown::Local(Reason::Detour),
     }
 }
@@ -221,6 +233,7 @@ mod tests {
     use Filterable::*;
 
     const USEFUL: Sides = Sides { above: true, below: true };
+    const NOW: Micros = Micros(1_794_614_400_000_000);
 
     fn text(value: &str) -> Option<Operand> {
         Some(Operand::Text(value.to_owned()))
@@ -244,7 +257,7 @@ mod tests {
         let filters: Vec<_> = clauses.iter().enumerate().map(filter).collect();
         let operands: Vec<_> = clauses.iter().map(|(_, _, operand)| operand.clone()).collect();
         let plan = bind(object, &filters, order, &operands, "1");
-        pushdowns(object, &filters, &operands, &plan, order, useful)[0]
+        pushdowns(object, &filters, &operands, &plan, order, useful, NOW)[0]
     }
 
     /// Why it is left to Postgres.
@@ -291,6 +304,24 @@ mod tests {
         {
             assert_eq!(bound(Messages, InsertedAt, comparison, by_inserted_at, USEFUL), expected);
         }
+    }
+
+    #[test]
+    fn a_bound_of_today_is_not_sent() {
+        let at = |days: i64| Some(Operand::Time(Timestamp::At(NOW.minus_seconds(days * 86_400))));
+        let of = |object, comparison, days, order| {
+            first(object, &[(UpdatedAt, comparison, at(days))], order, USEFUL)
+        };
+        use Object::{Conversations, Customers};
+        let (days, by) = ([0, 1, 2], Order::UpdatedAt);
+        let recent = Pushdown::Local(Reason::TooRecent);
+        // By updated_at a scan begins six hours above its bound.
+        assert_eq!(days.map(|days| of(Conversations, Less, days, by)), [recent, recent, Pushdown::Sent]);
+        assert_eq!(
+            days.map(|days| of(Conversations, Equal, days, by)),
+            [Pushdown::EndsScan, Pushdown::EndsScan, Pushdown::Sent]
+        );
+        assert_eq!(days.map(|days| of(Customers, Less, days, by)), [Pushdown::Sent; 3]);
     }
 
     #[test]

@@ -157,10 +157,10 @@ impl Session {
             self.limiter.verdicts.saw(self.object, order, window, now);
         }
         if found.is_loose {
-            self.limiter.verdicts.saw_disorder(order, now);
+            self.limiter.verdicts.saw_disorder(self.object, order, now);
         }
         if found.has_low_row {
-            self.limiter.verdicts.saw_low_row(order, now);
+            self.limiter.verdicts.saw_low_row(self.object, order, now);
         }
     }
 

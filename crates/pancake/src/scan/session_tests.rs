@@ -16,6 +16,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::scan::canned::{Canned, NOW, reply, session};
 use crate::scan::queue::{BatchQueue, Event};
 use crate::scan::run::Scan;
+use crate::schema::catalogue::Object;
 
 const EMPTY: &str = r#"{"conversations":[]}"#;
 const LATENCY: Duration = Duration::from_millis(100);
@@ -179,6 +180,41 @@ async fn a_scan_whose_windows_are_refused_goes_by_the_head() {
     let log = canned.log.lock().unwrap();
     assert!(log.iter().all(|(_, address)| param(address, "until").is_none()), "{log:?}");
     assert_eq!(log.len() + 1, first);
+}
+
+/// A customer without `inserted_at` shows `updated_at` there, and comes in any slice: too late for
+/// an ordered scan. That fails once, and the planner sorts from then on.
+#[tokio::test(start_paused = true)]
+async fn a_row_without_the_time_of_the_order_ends_the_order_of_slices() {
+    let ago = |seconds: i64| Micros(NOW).minus_seconds(seconds);
+    let canned = Canned::new(LATENCY, move |_, address| {
+        let second = |name| param(address, name).and_then(|second| second.parse().ok()).unwrap_or(0);
+        let (since, until): (i64, i64) = (second("since"), second("until"));
+        if until - since > 27 * 86_400 {
+            return Ok(reply(400, r#"{"success":false,"message":"date range is too wide"}"#));
+        }
+        let holds = |at: Micros| (since..=until).contains(&at.floor_second().0);
+        let mut rows = Vec::new();
+        if holds(ago(7_200)) {
+            rows.push(format!(r#"{{"id":"new","inserted_at":"{}"}}"#, ago(7_200).iso()));
+        }
+        if holds(ago(40 * 86_400)) {
+            rows.push(format!(r#"{{"id":"undated","updated_at":"{}"}}"#, ago(60).iso()));
+        }
+        Ok(reply(200, format!(r#"{{"total":{},"customers":[{}]}}"#, rows.len(), rows.join(","))))
+    });
+    let session = Session { object: Object::Customers, ..session(canned, &[]) };
+    let is_in_order = || session.known(Order::InsertedAt).is_in_order;
+    let plan = |ordered| RequestPlan {
+        chains: vec![Chain::whole(Order::InsertedAt)],
+        ordered,
+        ..RequestPlan::default()
+    };
+    assert!(is_in_order());
+    let error = rows_of(session.clone(), plan(true)).await.unwrap_err();
+    assert_eq!(error.message(), "reply is not in the order that was asked for");
+    assert!(!is_in_order());
+    assert_eq!(rows_of(session.clone(), plan(false)).await.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -114,9 +114,15 @@ impl Object {
         entry(self).paging
     }
 
-    /// Whether rows come newest first, batch by batch.
-    pub fn comes_in_order(self) -> bool {
-        matches!(self.paging(), Pagination::Cursor | Pagination::Offset)
+    /// Whether rows can come newest first by this time.
+    pub fn comes_in_order(self, order: Order) -> bool {
+        self.orders().contains(&order)
+            && match self.paging() {
+                Pagination::Cursor | Pagination::Offset => true,
+                // By `updated_at` its slices go up.
+                Pagination::TimeSlices { .. } => order == Order::InsertedAt,
+                Pagination::Single => false,
+            }
     }
 
     /// The order of a list that has no choice, or the one that never changes.

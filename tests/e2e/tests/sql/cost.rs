@@ -282,6 +282,43 @@ fn an_analyzed_page_is_walked_by_the_time_that_costs_less() {
     }
 }
 
+/// On a page that is known to be out of order an upper bound does not help, and the lower side of
+/// an equality does.
+#[test]
+fn a_day_of_an_analyzed_page_that_is_out_of_order_costs_its_rows() {
+    let shop = Shop::open(Settings::of(3_000).as_seen()).unwrap();
+    let mut session = shop.connect().unwrap();
+    session.execute("SELECT FROM shop.conversations; ANALYZE shop.conversations").unwrap();
+    for (clause, most) in [
+        ("updated_at::date = current_date", 6),
+        ("date_trunc('day', updated_at) = date_trunc('day', now())", 6),
+        ("(updated_at AT TIME ZONE 'Asia/Ho_Chi_Minh')::date = current_date - 1", 8),
+        ("updated_at = now()", 3),
+        ("updated_at BETWEEN now() - interval '3 days' AND now() - interval '2 days'", 8),
+    ] {
+        let query = format!("SELECT id FROM shop.conversations WHERE {clause}");
+        let plan = session.explain(&query).unwrap();
+        assert!(plan.contains("order_by=updated_at"), "{plan}");
+        let (_, log) = shop.watch(|| session.column(&query).unwrap());
+        assert!(log.len() <= most, "{clause}: {} requests\n{plan}", log.len());
+    }
+}
+
+/// What a LIMIT needs of rows that Postgres checks is estimated by how many it leaves.
+#[test]
+fn the_requests_of_a_limit_are_estimated_by_the_rows_that_are_left() {
+    let (_shop, mut session) = open();
+    session.execute("ANALYZE shop.conversations").unwrap();
+    let mut estimate = |rest: &str| -> usize {
+        let plan = session.explain(&format!("SELECT * FROM shop.conversations {rest}")).unwrap();
+        let line = plan.lines().find_map(|line| line.trim().strip_prefix("Pancake Estimate: ")).unwrap();
+        line.split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(estimate("ORDER BY updated_at DESC LIMIT 5"), 1);
+    assert!(estimate("WHERE NOT seen ORDER BY updated_at DESC LIMIT 5") <= 3);
+    assert!(estimate("WHERE NOT seen") > 40);
+}
+
 /// The rows and the total cost that the planner expects of a scan.
 fn expected(session: &mut Session, query: &str) -> (f64, f64) {
     let plan = session.explain_with("COSTS ON", query).unwrap();

@@ -532,6 +532,23 @@ fn explain_of_every_format_can_be_read() {
     shop.assert_no_violations().unwrap();
 }
 
+/// An upper bound of the last day is not sent, which shows once its value is known.
+#[test]
+fn a_bound_that_is_not_sent_is_not_shown_as_sent() {
+    let (shop, mut session) = open(300);
+    for (clause, not_sent) in [
+        ("inserted_at::date = current_date", false),
+        ("inserted_at BETWEEN now() - interval '2 days' AND now() - interval '10 minutes'", true),
+    ] {
+        let query = format!("SELECT count(*) FROM shop.conversations WHERE {clause}");
+        let (plan, log) = shop.watch(|| session.explain_analyze(&query).unwrap());
+        assert!(log.iter().all(|entry| entry.param("until").is_none()), "{log:?}");
+        assert!(!plan.contains("until="), "{plan}");
+        assert!(plan.contains("Pancake Ends: below inserted_at"), "{plan}");
+        assert_eq!(plan.contains("(less than a day ago)"), not_sent, "{plan}");
+    }
+}
+
 #[test]
 fn a_hot_standby_reads_too() {
     let primary = Cluster::start().unwrap();

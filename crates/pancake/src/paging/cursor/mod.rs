@@ -66,9 +66,9 @@ use crate::paging::verdicts::{self, Known};
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, UnixSeconds};
 use reply::OutOfOrder;
-use request::{CURSORS, MOVING_MARGIN_SECONDS, RECENT_SECONDS};
+use request::{CURSORS, above, latest_anchor};
 
-pub use request::{Ask, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS};
+pub use request::{Ask, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS, is_too_recent};
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
@@ -198,7 +198,7 @@ enum Next {
 
 impl CursorPager {
     pub fn on(terms: Terms, window: TimeRange, order: Order, known: Known) -> Self {
-        let latest_until = UnixSeconds(known.now.floor_second().0 - RECENT_SECONDS);
+        let latest_until = latest_anchor(known.now);
         let mut walk = Self {
             terms,
             order,
@@ -249,8 +249,7 @@ impl CursorPager {
         };
         // What shows an older time than its real one may stand any distance above an upper bound.
         if let Some(high) = window.high.filter(|_| known.is_in_order) {
-            let margin = if order == Order::UpdatedAt { MOVING_MARGIN_SECONDS } else { 1 };
-            walk.anchor(UnixSeconds(high.ceil_second().0.saturating_add(margin)), 0);
+            walk.anchor(above(high, order), 0);
         }
         walk
     }

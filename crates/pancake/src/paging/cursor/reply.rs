@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::request::{LIKELY_BATCHES, RECENT_SECONDS, WIDTH_SECONDS};
+use super::request::{LIKELY_BATCHES, WIDTH_SECONDS, latest_anchor};
 use super::{CursorPager, End, Next, State, restless};
 use crate::error::{Error, Kind, Result};
 use crate::schema::keyset::RowKey;
-use crate::time::{Micros, SECOND, UnixSeconds};
+use crate::time::{Micros, SECOND};
 
 /// The last row of a reply that is a row of the trail: its index in each of them.
 type Joint = Option<(usize, usize)>;
@@ -47,7 +47,7 @@ impl CursorPager {
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than
     /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], now: Micros) -> Result<Vec<usize>> {
-        self.latest_until = self.latest_until.max(UnixSeconds(now.floor_second().0 - RECENT_SECONDS));
+        self.latest_until = self.latest_until.max(latest_anchor(now));
         let Some(asked) = self.ask() else { return Ok(Vec::new()) };
         let unique = without_repeats(rows);
         let length = rows.len();
