@@ -11,6 +11,7 @@ use pancake::plan::pushdown::{Pushdown, pushdowns};
 use pancake::plan::request::{RequestPlan, bind, choose_order};
 use pancake::schema::catalogue::{Object, Pagination};
 use pancake::schema::keyset::{Order, TimeRange};
+use pancake::schema::messages::OF_A_CONVERSATION;
 use pancake::time::{Micros, SECOND};
 use pgrx::pg_sys;
 
@@ -22,14 +23,12 @@ use crate::pg::nodes::to_list;
 use crate::pg::settings;
 use crate::pg::shared::{CLOCKS, shared};
 
-/// Half of the rows of a page that was never looked at are taken to be this old, and a third twice
-/// as old.
+/// Half of the rows of a page that was never looked at are taken to be at least this old, and a
+/// third at least twice as old.
 const HALF_MICROS: f64 = 90.0 * 86_400.0 * SECOND as f64;
 /// `timestamptz >= timestamptz` and `<=`, as every Postgres has them.
 const TIMESTAMPTZ_GE: u32 = 1325;
 const TIMESTAMPTZ_LE: u32 = 1323;
-/// Messages of a conversation that the planner assumes before ANALYZE.
-pub const MESSAGES_OF_A_CONVERSATION: f64 = 20.0;
 /// Of the rows of a page that was never looked at, how many have a tag whose value is a parameter.
 /// Tags are a few dozen, and most rows have some; Postgres's guess for an array makes a walk for
 /// each tag look cheaper than one over them all.
@@ -138,12 +137,10 @@ impl Relation<'_> {
         // What `now()` and the like will be is estimated for the costs alone.
         let likely: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| self.likely(filter, *node)).collect();
-        let walked =
-            Some(bind(object, &filters, order, &likely, page_id)).filter(|plan| !plan.chains.is_empty());
-        let walked = stretch(walked.as_ref().unwrap_or(&plan));
+        let estimated = bind(object, &filters, order, &likely, page_id);
         let rows_of_a_request = if object.needs_conversation() {
             // Each conversation is a walk of its own.
-            rows_of_a_request(object).min(MESSAGES_OF_A_CONVERSATION)
+            rows_of_a_request(object).min(OF_A_CONVERSATION)
         } else {
             rows_of_a_request(object)
         };
@@ -159,9 +156,14 @@ impl Relation<'_> {
         let starts_above = detour.is_some() && object.paging() == Pagination::Cursor;
         let useful = Sides { above: !starts_above, below: !starts_above || of_page.ends_by_time };
         let pushdowns = pushdowns(object, &filters, &known, &plan, order, useful, of_page.now);
+        let begins_at_bound = filters
+            .iter()
+            .zip(&pushdowns)
+            .any(|(filter, of)| filter.comparison.is_upper() && *of == Pushdown::Sent);
+        let walked = stretch(&estimated);
         let walked = TimeRange {
             low: walked.low.filter(|_| useful.below),
-            high: walked.high.filter(|_| useful.above),
+            high: walked.high.filter(|_| begins_at_bound),
         };
         let can_estimate = !self.analyzed || self.time_column(order).is_some();
         let is_likely = |filter: &Filter| {
@@ -171,6 +173,7 @@ impl Relation<'_> {
         };
         let requests = match chains {
             0 => 0.0,
+            n if estimated.chains.is_empty() => n as f64,
             n => {
                 let sent = self.sent(clauses, &filters, &pushdowns, is_likely);
                 let rows = self.fetched(&sent, &known, &plan) * self.of_stretch(order, walked);

@@ -17,7 +17,7 @@ use crate::pg::nodes::{list, to_list};
 const COST_OF_A_REQUEST: f64 = 100.0;
 /// Messages of no conversation in particular cannot be had: any other plan is better, and FULL JOIN
 /// has none.
-const COST_OF_THE_IMPOSSIBLE: f64 = 1e10;
+const COST_OF_THE_IMPOSSIBLE: f64 = 1e20;
 
 /// Ordered scans of several pages are merged: read one after another as rows are wanted, and never
 /// together, which the planner does not take into account. So they pay if less than half of the

@@ -6,25 +6,12 @@ use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::cost::{MESSAGES_OF_A_CONVERSATION, Relation, rows_of_a_request};
+use crate::fdw::cost::{Relation, rows_of_a_request};
 use crate::fdw::private::{ScanPrivate, unpack_order};
 use crate::fdw::quals::{self, Clause};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{list, to_list};
 use crate::pg::report::OrRaise;
-
-/// Rows of a table of which nothing is known yet: a shop of middling size. Of messages so many that
-/// a condition on the conversation, which the planner takes for one row in two hundred, leaves
-/// those of one.
-fn unknown_rows(object: Object) -> f64 {
-    match object {
-        Object::Conversations => 6_000.0,
-        Object::Messages => 200.0 * MESSAGES_OF_A_CONVERSATION,
-        Object::Customers => 4_000.0,
-        Object::Posts => 300.0,
-        Object::Tags | Object::Users | Object::Pages => 20.0,
-    }
-}
 
 /// What the planner keeps of a relation from one callback to the next.
 struct PlannedRelation {
@@ -49,7 +36,7 @@ pub unsafe extern "C-unwind" fn get_foreign_rel_size(
     unsafe {
         let analyzed = (*relation).tuples > 0.0;
         if !analyzed {
-            (*relation).tuples = unknown_rows(table.table.object);
+            (*relation).tuples = table.table.object.unknown_rows();
         }
         pg_sys::set_baserel_size_estimates(root, relation);
         if !analyzed && table.table.object == Object::Conversations {
@@ -107,14 +94,19 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let object = planned.table.table.object;
     let pushdowns = of_clauses(&clauses, &way.pushdowns);
     let places = places(&clauses);
-    // Where nothing is sorted here, a LIMIT ends the scan early: after the more rows, the fewer of
-    // them are left by what Postgres checks. SAFETY: the planner's own structures.
-    let (as_it_comes, rows) =
-        unsafe { (ordered.is_some() || (*root).query_pathkeys.is_null(), (*relation).rows) };
-    let requests = if limit > 0.0 && as_it_comes {
-        let of_a_request = rows_of_a_request(object);
-        let read_for_a_row = (way.requests * of_a_request / rows.max(1.0)).max(1.0);
-        way.requests.min((limit * read_for_a_row / of_a_request).ceil().max(way.chains as f64))
+    // A LIMIT ends a scan early that is alone and not sorted here. The fewer rows pass what
+    // Postgres checks, the more are fetched to fill it. SAFETY: the planner's own structures.
+    let (is_alone, as_it_comes, rows) = unsafe {
+        (
+            pg_sys::bms_num_members((*root).all_baserels) == 1,
+            ordered.is_some() || (*root).query_pathkeys.is_null(),
+            (*path).path.rows,
+        )
+    };
+    let of_a_request = rows_of_a_request(object);
+    let requests = if limit > 0.0 && is_alone && as_it_comes && of_a_request.is_finite() {
+        let fetched_for_a_row = (way.requests * of_a_request / rows.max(1.0)).max(1.0);
+        way.requests.min((limit * fetched_for_a_row / of_a_request).ceil().max(way.chains as f64))
     } else {
         way.requests
     };

@@ -38,7 +38,7 @@ use crate::paging::cursor::Ask as CursorAsk;
 use crate::paging::pager::Ask;
 use crate::plan::filter::Filterable;
 use crate::plan::request::Chain;
-use crate::reply::envelope::Reply;
+use crate::reply::envelope::{Listed, Reply};
 use crate::scan::session::Session;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::Order;
@@ -161,15 +161,15 @@ impl Requests<'_> {
             let theirs = reply.date?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
             Some(theirs as i64 - self.now().floor_second().0)
         };
-        let reply = self.session.reply(&self.head(&Chain::whole(Order::UpdatedAt))).await?;
-        reply.read(Object::Conversations, |listed| {
+        let first = |reply: &Reply, listed: &Listed| {
             Ok(FirstLook {
                 rows: known::read(listed)?,
                 bytes: reply.body.len(),
                 passed_over: listed.passed_over,
-                ahead: ahead(&reply),
+                ahead: ahead(reply),
             })
-        })
+        };
+        self.session.read(&self.head(&Chain::whole(Order::UpdatedAt)), first).await
     }
 
     /// Follows the list in both orders over four batches.

@@ -15,8 +15,8 @@ impl Session {
     /// Reads the list of the user's pages, and looks for a page.
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
-        let reply = self.reply(&address(self.object, "", &chain, &Ask::Whole)).await;
-        let found = reply.and_then(|reply| reply.read(self.object, |listed| Ok(verdict(listed, page_id))));
+        let address = address(self.object, "", &chain, &Ask::Whole);
+        let found = self.read(&address, |_, listed| Ok(verdict(listed, page_id))).await;
         let finding = found.unwrap_or_else(|error| Finding { item: ITEM, ..Finding::of_error(&error, ITEM) });
         finding.without(&self.token)
     }

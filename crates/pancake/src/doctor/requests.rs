@@ -14,7 +14,7 @@ use crate::paging::cursor;
 use crate::paging::pager::Ask;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::reply::envelope::Reply;
+use crate::reply::envelope::{Listed, Reply};
 use crate::scan::session::Session;
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -93,18 +93,16 @@ impl<'a> Requests<'a> {
     }
 
     pub async fn look_once(&self, address: &Address) -> Result<Seen> {
-        let seen = match self.session.reply_unless_refused(address).await {
-            Ok(Some(reply)) => self.note(&reply).map(Seen::Rows),
-            Ok(None) => Ok(Seen::Refused),
-            Err(error) => Err(error),
-        };
+        let rows = |reply: &Reply, listed: &Listed| self.note(reply, listed).map(Seen::Rows);
+        let seen = self.session.read_unless_refused(address, 1, rows).await;
+        let seen = seen.map(|seen| seen.unwrap_or(Seen::Refused));
         self.unless_refused(seen, Object::Conversations, Seen::Refused)
     }
 
     /// Asks for conversations like a scan: a failure is tried again as any other, and is an error
     /// in the end.
     pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
-        self.note(&self.session.reply(address).await?)
+        self.session.read(address, |reply, listed| self.note(reply, listed)).await
     }
 
     /// Asks for another list of the page, and once more after a refusal.
@@ -118,19 +116,17 @@ impl<'a> Requests<'a> {
     async fn list_once(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
         let address = address(object, &self.session.page_id, chain, ask);
         let session = Session { object, ..self.session.clone() };
-        let listing = match session.reply_unless_refused(&address).await {
-            Ok(Some(reply)) => reply.read(object, |listed| {
-                let served = spots(object, &listed.rows, chain.order)?;
-                let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
-                    id: served.spot.id,
-                    at: served.spot.at,
-                    fb_id: text(fields, "fb_id"),
-                });
-                Ok(Listing::Rows { rows: rows.collect(), total: listed.total })
-            }),
-            Ok(None) => Ok(Listing::Refused),
-            Err(error) => Err(error),
+        let rows = |_: &Reply, listed: &Listed| {
+            let served = spots(object, &listed.rows, chain.order)?;
+            let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
+                id: served.spot.id,
+                at: served.spot.at,
+                fb_id: text(fields, "fb_id"),
+            });
+            Ok(Listing::Rows { rows: rows.collect(), total: listed.total })
         };
+        let listing = session.read_unless_refused(&address, 1, rows).await;
+        let listing = listing.map(|listing| listing.unwrap_or(Listing::Refused));
         self.unless_refused(listing, object, Listing::Refused)
     }
 
@@ -151,8 +147,8 @@ impl<'a> Requests<'a> {
         left > 0
     }
 
-    fn note(&self, reply: &Reply) -> Result<Vec<Known>> {
-        let rows = reply.read(Object::Conversations, read)?;
+    fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
+        let rows = read(listed)?;
         let (tally, stats) = (&self.session.tally, self.session.limiter.stats);
         tally.rows.add(rows.len());
         tally.bytes.add(reply.body.len());

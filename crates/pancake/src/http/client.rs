@@ -40,11 +40,11 @@ pub trait Transport: Send + Sync {
 
 impl Transport for Client {
     fn ready<'a>(&'a self, server: &'a ServerOptions, turn: Arc<Turn>) -> BoxFuture<'a, Ready> {
-        Box::pin(self.ready(server, turn))
+        Box::pin(self.wait_for_lane(server, turn))
     }
 
     fn get<'a>(&'a self, request: Request<'a>, ready: Ready) -> BoxFuture<'a, Result<Reply, Failure>> {
-        Box::pin(self.get(request, ready))
+        Box::pin(self.send(request, ready))
     }
 }
 
@@ -137,7 +137,7 @@ impl Client {
         Self { idle: Mutex::default(), room: Arc::new(Semaphore::new(lanes)), lanes, trust: Trust::default() }
     }
 
-    async fn ready(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
+    async fn wait_for_lane(&self, server: &ServerOptions, turn: Arc<Turn>) -> Ready {
         let room = self.room.clone().acquire_owned().await.ok();
         let route = Route::of(server);
         if !self.has_idle(&route) {
@@ -151,7 +151,7 @@ impl Client {
 
     /// A connection that was open already may turn out to be dead: then the request is sent over a
     /// new one, with a new grant.
-    async fn get(&self, request: Request<'_>, ready: Ready) -> Result<Reply, Failure> {
+    async fn send(&self, request: Request<'_>, ready: Ready) -> Result<Reply, Failure> {
         let Ready { lane, turn, room: _room } = ready;
         if let Some(lane) = lane {
             match self.get_over(lane, &request, &turn).await {
@@ -313,8 +313,8 @@ impl Lane {
 
     fn broken(&self, error: reqwest::Error, request: &Request<'_>) -> Failure {
         let error = error.without_url();
-        let causes = chain(&error);
-        let causes = format!("{}: {}", request.server.base_url.authority(), request.token.scrub(&causes));
+        let chain = chain(&error);
+        let causes = format!("{}: {}", request.server.base_url.authority(), request.token.scrub(&chain));
         if is_connect_timeout(&error) {
             return timed_out(Phase::Connecting, self.route.connect_timeout);
         }
@@ -326,7 +326,8 @@ impl Lane {
         }
         let unreachable = |message: &str| Error::new(Kind::Unreachable, message).detail(&causes);
         if error.is_connect() {
-            let lower = causes.to_lowercase();
+            // Without the host's own name.
+            let lower = chain.to_lowercase();
             let names = |words: &[&str]| words.iter().any(|word| lower.contains(word));
             return match () {
                 () if names(&["dns"]) => {

@@ -1,80 +1,59 @@
 //! This module builds the address of a chain's next request: path and parameters. What to ask is
 //! decided by [`crate::paging::pager`].
 
-use crate::paging::cursor;
 use crate::paging::pager::Ask;
-use crate::paging::time_slices::Numbered;
 use crate::plan::request::Chain;
 use crate::schema::catalogue::Object;
+use crate::time::UnixSeconds;
 use crate::url::Address;
 
 /// The address of one request, without its token.
 pub fn address(object: Object, page_id: &str, chain: &Chain, ask: &Ask) -> Address {
-    let page = |version| Address::new(version).segment("pages").segment(page_id);
-    let v1 = || page("public_api/v1");
-    match (object, ask) {
-        (Object::Messages, Ask::Skip(rows)) => {
-            let conversation = chain.conversation_id.as_deref().unwrap_or_default();
-            let address = v1().segment("conversations").segment(conversation).segment("messages");
-            address.param("current_count", &rows.to_string())
-        }
-        (Object::Posts, Ask::Numbered(batch)) => {
-            let address = v1().segment("posts");
-            numbered(chain.kind.iter().fold(address, |address, kind| address.param("type", kind)), batch)
-        }
-        (Object::Customers, Ask::Numbered(batch)) => {
-            numbered(ordered(v1().segment("page_customers"), chain), batch)
-        }
-        // The one endpoint of the user API.
-        (Object::Pages, _) => Address::new("v1").segment("pages"),
-        (_, Ask::Cursor(ask)) => conversations(page("public_api/v2"), chain, ask),
-        // Whole lists go by the name of their table.
-        _ => v1().segment(object.name()),
+    let mut segments = object.path().split('/').map(|segment| match segment {
+        "{page_id}" => page_id,
+        "{conversation_id}" => chain.conversation_id.as_deref().unwrap_or_default(),
+        segment => segment,
+    });
+    let address = Address::new(segments.next().unwrap_or_default());
+    let mut address = segments.fold(address, |address, segment| address.segment(segment));
+    let tags = (!chain.tags.is_empty()).then(|| chain.tags.join(","));
+    // since and until act on the order_by column: it is always named where there is a choice.
+    let order = chain.order.column().filter(|_| object.orders().len() > 1);
+    for (name, value) in [
+        ("type", chain.kind.as_deref()),
+        ("tags", tags.as_deref()),
+        ("post_ids", chain.post_id.as_deref()),
+        ("order_by", order),
+    ] {
+        address = value.into_iter().fold(address, |address, value| address.param(name, value));
     }
+    paged(address, ask)
 }
 
-/// since and until act on the order_by column: it is always named.
-fn ordered(address: Address, chain: &Chain) -> Address {
-    chain.order.column().iter().fold(address, |address, column| address.param("order_by", column))
-}
-
-fn numbered(address: Address, batch: &Numbered) -> Address {
-    address
-        .param("since", &batch.since.0.to_string())
-        .param("until", &batch.until.0.to_string())
-        .param("page_number", &batch.number.to_string())
-        .param("page_size", &batch.size.to_string())
-}
-
-fn conversations(page: Address, chain: &Chain, ask: &cursor::Ask) -> Address {
-    let mut address = page.segment("conversations");
-    if let Some(kind) = &chain.kind {
-        address = address.param("type", kind);
-    }
-    if !chain.tags.is_empty() {
-        address = address.param("tags", &chain.tags.join(","));
-    }
-    if let Some(post_id) = &chain.post_id {
-        address = address.param("post_ids", post_id);
-    }
-    address = ordered(address, chain);
-    if let Some(since) = ask.since {
-        address = address.param("since", &since.0.to_string());
-    }
-    if let Some(until) = ask.until {
-        address = address.param("until", &until.0.to_string());
-    }
-    match &ask.cursor {
-        Some(cursor) => address.param("last_conversation_id", cursor),
-        None => address,
+/// The parameters of one batch.
+fn paged(address: Address, ask: &Ask) -> Address {
+    let time = |address: Address, name, time: Option<UnixSeconds>| {
+        time.iter().fold(address, |address, time| address.param(name, &time.0.to_string()))
+    };
+    match ask {
+        Ask::Whole => address,
+        Ask::Skip(rows) => address.param("current_count", &rows.to_string()),
+        Ask::Numbered(batch) => time(time(address, "since", Some(batch.since)), "until", Some(batch.until))
+            .param("page_number", &batch.number.to_string())
+            .param("page_size", &batch.size.to_string()),
+        Ask::Cursor(ask) => {
+            let address = time(time(address, "since", ask.since), "until", ask.until);
+            ask.cursor.iter().fold(address, |address, cursor| address.param("last_conversation_id", cursor))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::paging::cursor;
+    use crate::paging::time_slices::Numbered;
     use crate::schema::keyset::Order;
-    use crate::time::UnixSeconds;
 
     fn path(object: Object, chain: &Chain, ask: Ask) -> String {
         address(object, "a:b", chain, &ask).without_token()

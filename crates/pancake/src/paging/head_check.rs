@@ -47,6 +47,8 @@ pub struct HeadCheck {
     /// New rows that the current look found.
     found: usize,
     replies: u32,
+    /// The last reply was empty.
+    was_empty: bool,
 }
 
 impl HeadCheck {
@@ -62,6 +64,7 @@ impl HeadCheck {
             has_low_row: false,
             found: 0,
             replies: 0,
+            was_empty: false,
         }
     }
 
@@ -108,6 +111,12 @@ impl HeadCheck {
         mut is_new: impl FnMut(&RowKey) -> bool,
     ) -> Result<Vec<usize>> {
         let Some(mut look) = self.current.take() else { return Ok(Vec::new()) };
+        let was_empty = std::mem::replace(&mut self.was_empty, rows.is_empty());
+        if rows.is_empty() && self.replies == 0 && !was_empty {
+            // That the list has no rows any more is believed when it is seen twice.
+            self.current = Some(look);
+            return Ok(Vec::new());
+        }
         look.reply(rows, now)?;
         self.has_low_row |= look.has_low_row();
         self.replies += 1;

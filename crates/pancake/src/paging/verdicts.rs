@@ -34,8 +34,8 @@ pub struct Verdicts {
     low_row_at: [AtomicU64; LISTS],
 }
 
-/// Lists by an order that a page may refuse forms of, or not keep.
-const LISTS: usize = 5;
+/// Each table in each order.
+const LISTS: usize = 2 * Object::ALL.len();
 /// The bits behind the second of a failure.
 const COUNT: u64 = 3;
 
@@ -102,7 +102,7 @@ impl Verdicts {
     /// What is known at this time. `to_try`: the one that asks first after an hour tries what was
     /// refused.
     pub fn known(&self, object: Object, order: Order, now: Micros, to_try: bool) -> Known {
-        let Some(place) = place(object, order) else { return now.into() };
+        let place = place(object, order);
         let second = second_of(now);
         let word = &self.refused[place];
         let known = word.load(SeqCst);
@@ -118,7 +118,7 @@ impl Verdicts {
 
     /// Records what a walk has shown, once for each walk.
     pub fn saw(&self, object: Object, order: Order, window: Window, now: Micros) {
-        let Some(word) = place(object, order).map(|place| &self.refused[place]) else { return };
+        let word = &self.refused[place(object, order)];
         let known = word.load(SeqCst);
         let failures = match window {
             Window::Taken if known == 0 => return,
@@ -134,29 +134,18 @@ impl Verdicts {
 
     /// Records that a list was out of order.
     pub fn saw_disorder(&self, object: Object, order: Order, now: Micros) {
-        if let Some(place) = place(object, order) {
-            self.loose_at[place].store(second_of(now), SeqCst);
-        }
+        self.loose_at[place(object, order)].store(second_of(now), SeqCst);
     }
 
     /// Records that a row of a list stands far below the place of the time that it shows.
     pub fn saw_low_row(&self, object: Object, order: Order, now: Micros) {
-        if let Some(place) = place(object, order) {
-            self.low_row_at[place].store(second_of(now), SeqCst);
-        }
+        self.low_row_at[place(object, order)].store(second_of(now), SeqCst);
     }
 }
 
 /// The place of a list among the words of a page.
-fn place(object: Object, order: Order) -> Option<usize> {
-    match (object, order) {
-        (Object::Conversations, Order::UpdatedAt) => Some(0),
-        (Object::Conversations, _) => Some(1),
-        (Object::Posts, _) => Some(2),
-        (Object::Customers, Order::UpdatedAt) => Some(3),
-        (Object::Customers, _) => Some(4),
-        (Object::Messages | Object::Tags | Object::Users | Object::Pages, _) => None,
-    }
+fn place(object: Object, order: Order) -> usize {
+    2 * object as usize + usize::from(order != Order::UpdatedAt)
 }
 
 /// Whether it was so many seconds ago; also never, or ahead of a clock that was set back since.

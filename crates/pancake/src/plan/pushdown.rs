@@ -62,8 +62,11 @@ impl fmt::Display for Reason {
             Self::TooRecent => "less than a day ago",
             Self::PostIdsInstead => "post_ids is sent instead",
             Self::TooManyStreams => "too many streams",
-            Self::OnlyTypes(Object::Posts) => "only video, photo, text and livestream are sent",
-            Self::OnlyTypes(_) => "only INBOX and COMMENT are sent",
+            Self::OnlyTypes(object) => {
+                let types = object.values_of("type").unwrap_or_default();
+                let (last, others) = types.split_last().unwrap_or((&"none", &[]));
+                return write!(f, "only {} and {last} are sent", others.join(", "));
+            }
             Self::OtherTags => "other tags are sent",
             Self::NotTagIds => "not tag ids",
             Self::NoTagId => "no tag id",
@@ -74,30 +77,25 @@ impl fmt::Display for Reason {
 }
 
 impl Pushdown {
-    /// What can become of such a clause: the one table of what helps. `None` if nothing does.
+    /// What can become of such a clause. `None` if nothing helps.
     pub fn of(object: Object, column: Filterable, comparison: Comparison) -> Option<Self> {
         use Comparison::{AnyOf, Contains, Equal, Has, Overlaps};
-        use Filterable as F;
-        use Object::{Conversations, Customers, Messages, Posts};
+        let name = column.column();
         let is_one_of = matches!(comparison, Equal | AnyOf);
         let is_bound = comparison.is_lower() || comparison.is_upper();
-        match (object, column) {
-            (Conversations, F::Type | F::PostId) | (Posts, F::Type) | (Messages, F::ConversationId)
-                if is_one_of =>
-            {
+        let is_order = object.orders().iter().any(|order| order.column() == Some(name));
+        match object.paging() {
+            _ if is_one_of && object.values_of(name).is_some() => Some(Self::Sent),
+            _ if is_one_of && matches!(column, Filterable::PageId | Filterable::Id) => Some(Self::EndsScan),
+            _ if matches!(comparison, Contains | Has | Overlaps) && object.selects_by_elements(name) => {
                 Some(Self::Sent)
             }
-            (Conversations, F::Tags) if matches!(comparison, Contains | Has | Overlaps) => Some(Self::Sent),
-            (Conversations | Customers, F::UpdatedAt | F::InsertedAt) | (Posts, F::InsertedAt)
-                if is_bound =>
-            {
-                Some(Self::Sent)
-            }
-            // Messages come newest first.
-            (Messages, F::InsertedAt) if comparison.is_lower() => Some(Self::EndsScan),
-            (Messages, F::InsertedAt) if is_bound => Some(Self::Local(Reason::NoServerFilter)),
-            (_, F::PageId | F::Id) if is_one_of => Some(Self::EndsScan),
-            _ => None,
+            _ if !is_bound || !is_order => None,
+            // The newest come first, and no time can be sent.
+            Pagination::Offset if comparison.is_lower() => Some(Self::EndsScan),
+            Pagination::Offset => Some(Self::Local(Reason::NoServerFilter)),
+            Pagination::Cursor | Pagination::TimeSlices { .. } => Some(Self::Sent),
+            Pagination::Single => None,
         }
     }
 

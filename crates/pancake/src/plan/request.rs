@@ -87,19 +87,11 @@ pub struct RequestPlan {
     pub whole: bool,
 }
 
-/// The values of `type` that the parameter is known to share with the rows (docs/api.md).
-fn sendable_types(object: Object) -> &'static [&'static str] {
-    match object {
-        Object::Posts => &["video", "photo", "text", "livestream"],
-        _ => &["INBOX", "COMMENT"],
-    }
-}
-
 /// Beyond this, one chain that Postgres checks is cheaper than many that begin with a request each.
 pub const MAX_CHAINS: usize = 32;
 
 pub(crate) fn is_sendable(object: Object, kind: &str) -> bool {
-    sendable_types(object).contains(&kind)
+    object.values_of("type").is_some_and(|kinds| kinds.contains(&kind))
 }
 
 /// Binds the filters with the values of their operands. A filter whose operand is not known yet is

@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::error::{self, Error, Kind, quote};
+use crate::error::{Error, Kind, quote};
 use crate::json::cell;
 use crate::json::object::{Fields, Key, Objects};
 use crate::json::redact::redacted;
@@ -17,6 +17,7 @@ use crate::memory;
 use crate::reply::refusal::{Refusal, full_stop, token_refused};
 use crate::reply::retry::{Again, Failure};
 use crate::schema::catalogue::Object;
+use crate::schema::table::Shape;
 
 /// A reply as it came, its body read to the end.
 #[derive(Debug, Default)]
@@ -73,16 +74,20 @@ impl<'a> ListEnvelope<'a> {
             None => self.beside.get(object.name()).map(rows),
         };
         let is_empty = own.as_ref().is_none_or(|own| own.as_ref().is_ok_and(|list| list.objects.is_empty()));
-        let mut found = match (object, own, self.beside.get("categorized"), self.beside.get("data")) {
-            (Object::Pages, _, Some(groups), _) if is_empty => grouped(groups)?,
-            (_, None, _, Some(data)) => rows(data)?,
-            (_, own, ..) => own.unwrap_or(Err(NoRows::NoList))?,
+        let (groups, more) = match object.shape() {
+            Shape::List => (None, None),
+            Shape::ListOrGroups(key) => (self.beside.get(key).filter(|_| is_empty), None),
+            Shape::ListAnd(key) => (None, self.beside.get(key)),
         };
-        // Staff who left are users still: conversations name them.
-        if let (Object::Users, Some(left)) = (object, self.beside.get("disabled_users")) {
-            let left = rows(left)?;
-            found.objects.extend(left.objects);
-            found.others += left.others;
+        let mut found = match (groups, own, self.beside.get("data")) {
+            (Some(groups), ..) => grouped(groups)?,
+            (None, None, Some(data)) => rows(data)?,
+            (None, own, _) => own.unwrap_or(Err(NoRows::NoList))?,
+        };
+        if let Some(more) = more {
+            let more = rows(more)?;
+            found.objects.extend(more.objects);
+            found.others += more.others;
         }
         if found.is_foreign() { Err(NoRows::Foreign) } else { Ok(found) }
     }
@@ -160,16 +165,6 @@ impl Reply {
     /// The rows of the list, or what the reply means instead.
     pub fn rows(&self, object: Object) -> Result<Listed<'_>, Failure> {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
-    }
-
-    /// Returns what `read` makes of the rows. Its errors name this reply.
-    pub fn read<T>(
-        &self,
-        object: Object,
-        read: impl FnOnce(&Listed) -> error::Result<T>,
-    ) -> error::Result<T> {
-        let listed = self.rows(object).map_err(|failure| failure.error)?;
-        read(&listed).map_err(|error| self.trace(error))
     }
 
     /// An error about this reply, with the id by which Pancake's side can find it.
@@ -293,16 +288,16 @@ impl Reply {
                      found, check the option page_id.",
                 ))
             }
-            404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_cursor(),
+            404 => Failure::for_good(error(Kind::PageNotFound, "page not found")).maybe_form(),
             // Seen on 2026-09-15: what the web server of the API answers to a path that it does not
             // know, if the client accepts JSON alone.
             406 => Failure::for_good(
                 error(Kind::NotUnderstood, "path is unknown to the API").hint(BASE_URL_HINT),
             ),
             429 => self.throttled("Pancake answered HTTP 429"),
-            500..=599 => Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor(),
+            500..=599 => Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_form(),
             _ => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request"))
-                .maybe_cursor()
+                .maybe_form()
                 .about_times(refusal.is_some_and(Refusal::names_times)),
         })
     }

@@ -72,7 +72,7 @@ impl Refusal {
             }
             Matter::Rate => reply.throttled(&said),
             Matter::Load => {
-                Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_cursor()
+                Failure::transient(error(Kind::ServerFault, "Pancake could not answer")).maybe_form()
             }
             Matter::Unnamed => Failure::new(
                 error(Kind::ServerFault, "Pancake refused the request").hint(
@@ -81,10 +81,10 @@ impl Refusal {
                 ),
                 Again::Refused,
             )
-            .maybe_cursor()
+            .maybe_form()
             .about_times(self.names_times()),
             Matter::UnknownCode => Failure::for_good(error(Kind::NotUnderstood, "Pancake refused the request"))
-                .maybe_cursor()
+                .maybe_form()
                 .about_times(self.names_times()),
         })
     }

@@ -1,6 +1,6 @@
 //! This module decides whether a failed request is sent again, and after which pause.
-//! [`crate::reply::envelope`] and [`crate::http::client`] classify failures; the pager decides how
-//! to ask without cursor.
+//! [`crate::reply::envelope`] and [`crate::http::client`] classify failures; the pager decides in
+//! which other form to ask.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ const REFUSAL_RETRIES: u32 = 2;
 pub struct Failure {
     pub error: Error,
     pub again: Again,
-    /// The failure may be the cursor's: nothing in it speaks of the token, the page or the rate.
-    pub cursor_suspect: bool,
+    /// The failure may be due to the form of the request: nothing in it is about the token, the
+    /// page or the rate.
+    pub may_be_form: bool,
     /// Its words are about the times that were sent.
     pub names_times: bool,
 }
@@ -109,11 +110,11 @@ impl Failure {
     }
 
     pub fn new(error: Error, again: Again) -> Self {
-        Self { error, again, cursor_suspect: false, names_times: false }
+        Self { error, again, may_be_form: false, names_times: false }
     }
 
-    pub fn maybe_cursor(self) -> Self {
-        Self { cursor_suspect: true, ..self }
+    pub fn maybe_form(self) -> Self {
+        Self { may_be_form: true, ..self }
     }
 
     pub fn about_times(self, names_times: bool) -> Self {

@@ -51,7 +51,7 @@ impl Canned {
         })
     }
 
-    /// The seconds at which requests were sent.
+    /// The seconds at which requests were sent, to a tenth.
     pub fn seconds(&self) -> Vec<f64> {
         let log = self.log.lock().unwrap();
         log.iter().map(|(at, _)| (at.as_secs_f64() * 10.0).round() / 10.0).collect()
@@ -100,8 +100,9 @@ pub(crate) fn session(transport: Arc<Canned>, options: &[(&str, &str)]) -> Sessi
         verdicts: vec![Verdicts::default()].leak(),
         clocks,
     };
+    let five = ("requests_per_second", "5");
     let given: Vec<_> =
-        options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        [five].iter().chain(options).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let server = ServerOptions::read(&given).unwrap();
     let limiter = memory.page(&server.base_url, "1", server.requests_per_second).unwrap();
     Session {

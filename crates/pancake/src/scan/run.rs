@@ -16,10 +16,10 @@ use crate::memory;
 use crate::paging::cursor::{End, FULL_BATCH};
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, Wanted, spots};
-use crate::reply::envelope::Reply;
+use crate::reply::envelope::{Listed, Reply};
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, EndGuard, Event};
-use crate::scan::session::{Refused, Session};
+use crate::scan::session::Session;
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
 use crate::stats::Waiting;
@@ -177,19 +177,25 @@ impl Session {
         let address = address(self.object, &self.page_id, chain, ask);
         let mut sending = self.sending(&address, ready);
         let taken = loop {
-            match sending.reply().await {
-                Ok(reply) => break self.take(union, &question, &reply, wanted),
-                Err(Refused::Error(error)) => break Err(error),
-                Err(Refused::Form(failed)) => {
-                    let has_other_form = lock(union).lost(*asker, failed.names_times());
-                    self.remember(union, chain.order);
-                    if has_other_form {
-                        return Ok(());
-                    }
-                    if let Err(error) = sending.retry(failed).await {
-                        break Err(error);
-                    }
+            let reply = match sending.reply().await {
+                Ok(reply) => reply,
+                Err(error) => break Err(error),
+            };
+            let failure = match reply.rows(self.object) {
+                Ok(listed) => {
+                    break sending.take(&reply, self.take(union, &question, &reply, &listed, wanted));
                 }
+                Err(failure) => failure,
+            };
+            if failure.may_be_form {
+                let has_other_form = lock(union).lost(*asker, failure.names_times);
+                self.remember(union, chain.order);
+                if has_other_form {
+                    return Ok(());
+                }
+            }
+            if let Err(error) = sending.pause_before_retry(failure).await {
+                break Err(error);
             }
         };
         // Of a hundred conversations that a query names, which one it was.
@@ -199,36 +205,36 @@ impl Session {
         })
     }
 
+    /// Takes the rows of a reply into the union.
     fn take(
         &self,
         union: &Mutex<Union>,
         question: &Question,
         reply: &Reply,
+        listed: &Listed,
         wanted: &[Wanted],
     ) -> Result<()> {
         let Question { asker, chain, ask } = question;
-        reply.read(self.object, |listed| {
-            let served = spots(self.object, &listed.rows, chain.order)?;
-            let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
-            let now = self.now(reply.date);
-            self.tally.replied_at.set(now.0);
-            let fresh = lock(union).reply(*asker, &spots, listed.total, now);
-            self.remember(union, chain.order);
-            let fresh = fresh?;
-            let is_known = |i: usize, spot: &RowKey| !fresh.contains(&i) && chain.window.holds(spot.at);
-            let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
-            // The row that must come back is no repeat.
-            let repeats = known.saturating_sub(usize::from(ask.overlaps()));
-            self.count(reply, repeats, fresh.len());
-            if chain.order != Order::Served {
-                fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
-            }
-            let context = self.context(chain);
-            memory::probe_decoding(reply.body.len(), wanted.len())?;
-            let rows = fresh.iter().map(|i| served[*i].cells(wanted, &context));
-            lock(union).feed(*asker, rows.collect::<Result<_>>()?);
-            Ok(())
-        })
+        let served = spots(self.object, &listed.rows, chain.order)?;
+        let spots: Vec<_> = served.iter().map(|row| row.spot.clone()).collect();
+        let now = self.now(reply.date);
+        self.tally.replied_at.set(now.0);
+        let fresh = lock(union).reply(*asker, &spots, listed.total, now);
+        self.remember(union, chain.order);
+        let fresh = fresh?;
+        let is_known = |i: usize, spot: &RowKey| !fresh.contains(&i) && chain.window.holds(spot.at);
+        let known = spots.iter().enumerate().filter(|(i, spot)| is_known(*i, spot)).count();
+        // The row that must come back is no repeat.
+        let repeats = known.saturating_sub(usize::from(ask.overlaps()));
+        self.count(reply, repeats, fresh.len());
+        if chain.order != Order::Served {
+            fresh.iter().for_each(|i| self.tally.saw_row_of(spots[*i].at));
+        }
+        let context = self.context(chain);
+        memory::probe_decoding(reply.body.len(), wanted.len())?;
+        let rows = fresh.iter().map(|i| served[*i].cells(wanted, &context));
+        lock(union).feed(*asker, rows.collect::<Result<_>>()?);
+        Ok(())
     }
 
     pub(crate) fn context<'a>(&'a self, chain: &'a Chain) -> Context<'a> {

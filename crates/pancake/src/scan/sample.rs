@@ -12,6 +12,7 @@ use crate::paging::pager::Ask;
 use crate::paging::time_slices::Numbered;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, Wanted, spots};
+use crate::reply::envelope::{Listed, Reply};
 use crate::scan::merge::Union;
 use crate::scan::run::lock;
 use crate::scan::session::Session;
@@ -47,7 +48,8 @@ impl Session {
     pub async fn sample(&self, wanted: &[Wanted]) -> Result<Sample> {
         let chain = Chain::whole(self.object.order());
         let plan = RequestPlan { chains: vec![chain.clone()], ..RequestPlan::default() };
-        let union = Mutex::new(Union::new(self.object, &plan, false, self.known(chain.order)));
+        let known = self.known(chain.order);
+        let union = Mutex::new(Union::new(self.object, &plan, false, known));
         let mut newest = Vec::new();
         let mut requests = 0;
         while requests < WALKED || (requests < BUDGET && newest.len() < COUNTED) {
@@ -69,7 +71,7 @@ impl Session {
         };
         let density = newest.len() as f64 / first.0.saturating_sub(last.0).max(SECOND) as f64;
         let mut probes = Probes { first, last, density, batches: Vec::new(), nothing: None };
-        let probed = if self.known(chain.order).takes_windows { requests..BUDGET } else { 0..0 };
+        let probed = if known.takes_windows { requests..BUDGET } else { 0..0 };
         for _ in probed {
             let until = probes.next();
             match self.at(&chain, until, wanted).await? {
@@ -102,8 +104,9 @@ impl Session {
     /// How many rows a window holds, as its first batch shows; none if the request is refused.
     async fn rows_of(&self, window: Numbered, chain: &Chain) -> Result<u64> {
         let address = address(self.object, &self.page_id, chain, &Ask::Numbered(window));
-        let Some(reply) = self.reply_unless_refused(&address).await? else { return Ok(0) };
-        reply.read(self.object, |listed| Ok(listed.total.unwrap_or_default().max(listed.rows.len() as u64)))
+        let count =
+            |_: &Reply, listed: &Listed| Ok(listed.total.unwrap_or_default().max(listed.rows.len() as u64));
+        Ok(self.read_unless_refused(&address, 2, count).await?.unwrap_or_default())
     }
 
     /// The batch that begins at a time; none on a page that takes no such window.
@@ -111,12 +114,12 @@ impl Session {
         let until = UnixSeconds(until.ceil_second().0.max(1));
         let ask = cursor::Ask::up_to(until);
         let address = address(self.object, &self.page_id, chain, &Ask::Cursor(ask));
-        let Some(reply) = self.reply_unless_refused(&address).await? else { return Ok(None) };
-        reply.read(self.object, |listed| {
+        let rows = |_: &Reply, listed: &Listed| {
             let served = spots(self.object, &listed.rows, chain.order)?;
             let context = self.context(chain);
-            served.iter().map(|row| row.cells(wanted, &context)).collect::<Result<_>>().map(Some)
-        })
+            served.iter().map(|row| row.cells(wanted, &context)).collect()
+        };
+        self.read_unless_refused(&address, 2, rows).await
     }
 }
 

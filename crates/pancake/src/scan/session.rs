@@ -1,18 +1,19 @@
 //! This module is what all requests about one list of a page share, and sends one until there is a
-//! reply: under the limiter, retried where that may help. The caller decides what to ask, and what
-//! to make of the rows.
+//! reply: under the limiter, retried where that may help. The caller decides what to ask, what to
+//! make of the rows, and whether a refusal is due to the form of the request. Requests are sent by
+//! scans (`run`, `probe`), ANALYZE (`sample`) and the doctor.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::client::{Ready, Request, Transport};
 use crate::http::connection::{OneAtATime, Turn};
 use crate::memory;
 use crate::options::table::ServerOptions;
 use crate::paging::verdicts::Known;
 use crate::rate::limiter::PageLimiter;
-use crate::reply::envelope::Reply;
+use crate::reply::envelope::{Listed, Reply};
 use crate::reply::retry::{Again, Attempts, Failure};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -35,34 +36,14 @@ pub struct Session {
     pub opening: OneAtATime,
 }
 
-/// Why a request has no reply that can be used.
-pub(crate) enum Refused {
-    Error(Error),
-    /// The failure may be due to the form of the request: nothing in it is about the token, the
-    /// page or the rate. There may be another form; if not, [`Sending::retry`] makes of it a
-    /// failure like any other.
-    Form(Failed),
-}
-
-/// A request that failed.
-pub(crate) struct Failed {
-    failure: Failure,
-    turn: Arc<Turn>,
-}
-
-impl Failed {
-    /// Whether its words are about the times that were sent.
-    pub fn names_times(&self) -> bool {
-        self.failure.names_times
-    }
-}
-
 /// One request, until it is answered or given up.
 pub(crate) struct Sending<'a> {
     session: &'a Session,
     address: &'a Address,
     /// The next attempt may leave now.
     ready: Option<Ready>,
+    /// That of the last attempt.
+    turn: Option<Arc<Turn>>,
     attempts: Attempts,
 }
 
@@ -87,27 +68,51 @@ impl Session {
 
     /// `ready`: the first attempt may leave now.
     pub(crate) fn sending<'a>(&'a self, address: &'a Address, ready: Option<Ready>) -> Sending<'a> {
-        Sending { session: self, address, ready, attempts: Attempts::default() }
+        Sending { session: self, address, ready, turn: None, attempts: Attempts::default() }
     }
 
-    /// Returns the reply to a request, whatever its form.
-    pub(crate) async fn reply(&self, address: &Address) -> Result<Reply> {
+    /// Sends a request until it is answered, and returns what `read` makes of the rows. A refusal
+    /// of its form is a failure like any other.
+    pub(crate) async fn read<T>(
+        &self,
+        address: &Address,
+        read: impl FnOnce(&Reply, &Listed) -> Result<T>,
+    ) -> Result<T> {
         let mut sending = self.sending(address, None);
         loop {
-            match sending.reply().await {
-                Ok(reply) => return Ok(reply),
-                Err(Refused::Error(error)) => return Err(error),
-                Err(Refused::Form(failed)) => sending.retry(failed).await?,
+            let reply = sending.reply().await?;
+            match reply.rows(self.object) {
+                Ok(listed) => break sending.take(&reply, read(&reply, &listed)),
+                Err(failure) => sending.pause_before_retry(failure).await?,
             }
         }
     }
 
-    /// Returns the reply to a request; none if its form was refused.
-    pub(crate) async fn reply_unless_refused(&self, address: &Address) -> Result<Option<Reply>> {
-        match self.sending(address, None).reply().await {
-            Ok(reply) => Ok(Some(reply)),
-            Err(Refused::Error(error)) => Err(error),
-            Err(Refused::Form(_)) => Ok(None),
+    /// The same; none if the form of the request was refused so many times.
+    pub(crate) async fn read_unless_refused<T>(
+        &self,
+        address: &Address,
+        times: u32,
+        read: impl FnOnce(&Reply, &Listed) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut sending = self.sending(address, None);
+        let mut refusals = 0;
+        loop {
+            let reply = sending.reply().await?;
+            let failure = match reply.rows(self.object) {
+                Ok(listed) => break sending.take(&reply, read(&reply, &listed)).map(Some),
+                Err(failure) => failure,
+            };
+            refusals += u32::from(failure.may_be_form);
+            let is_final = refusals >= times || failure.again == Again::Never;
+            let may_be_form = failure.may_be_form;
+            if may_be_form && is_final {
+                break Ok(None);
+            }
+            match sending.pause_before_retry(failure).await {
+                Err(_) if may_be_form => break Ok(None),
+                paused => paused?,
+            }
         }
     }
 
@@ -137,36 +142,29 @@ impl Session {
 }
 
 impl Sending<'_> {
-    /// Sends the request until there is a reply with a list, which may be empty. Failures that may
-    /// pass are retried after a pause.
-    pub async fn reply(&mut self) -> Result<Reply, Refused> {
+    /// Sends the request until there is a reply, whatever it is. What the network does is retried.
+    pub async fn reply(&mut self) -> Result<Reply> {
         loop {
             let ready = match self.ready.take() {
                 Some(ready) => ready,
                 None => self.session.ready().await,
             };
-            let turn = ready.turn.clone();
-            let checked = self.session.fetch(self.address, ready).await.and_then(|reply| {
-                reply.rows(self.session.object)?;
-                Ok(reply)
-            });
-            let failure = match checked {
-                Ok(reply) => {
-                    self.session.limiter.answered();
-                    return Ok(reply);
-                }
-                Err(failure) => failure,
-            };
-            let failed = Failed { failure, turn };
-            if failed.failure.cursor_suspect {
-                return Err(Refused::Form(failed));
+            self.turn = Some(ready.turn.clone());
+            match self.session.fetch(self.address, ready).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => self.pause_before_retry(failure).await?,
             }
-            self.retry(failed).await.map_err(Refused::Error)?;
         }
     }
 
-    /// Waits before the next attempt. The failure itself where there is none.
-    pub async fn retry(&mut self, Failed { failure, turn }: Failed) -> Result<()> {
+    /// Notes that the reply was one with rows. Errors in what was made of them name it.
+    pub fn take<T>(&self, reply: &Reply, made: Result<T>) -> Result<T> {
+        self.session.limiter.answered();
+        made.map_err(|error| reply.trace(error))
+    }
+
+    /// Pauses after a failure. Returns the failure itself where no attempt is left.
+    pub async fn pause_before_retry(&mut self, failure: Failure) -> Result<()> {
         let Session { limiter, tally, .. } = self.session;
         let failure = match failure.again {
             Again::LaterIfAnswered if !limiter.has_answered_lately() => Failure::for_good(failure.error),
@@ -179,7 +177,8 @@ impl Sending<'_> {
             limiter.stats.throttled.add(1);
             // All sessions that share the page's budget wait, and send their requests further apart
             // from then on.
-            limiter.refused(turn.on_its_way(), shared);
+            let on_its_way = self.turn.as_ref().map(|turn| turn.on_its_way()).unwrap_or_default();
+            limiter.refused(on_its_way, shared);
         }
         let Some(pause) = pause else {
             let error = self.session.token.point_out(failure.error, &self.session.page_id);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::sync::Mutex;
 
 use super::*;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::http::endpoint::address;
 use crate::paging::cursor;
 use crate::paging::pager::Ask;
@@ -34,12 +34,20 @@ fn head(session: &Session) -> Address {
     )
 }
 
+fn count(_: &Reply, listed: &Listed) -> Result<usize> {
+    Ok(listed.rows.len())
+}
+
+async fn rows_at_head(session: &Session) -> Result<usize> {
+    session.read(&head(session), count).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_may_pass_is_retried_at_growing_pauses() {
     let canned =
         Canned::new(LATENCY, |number, _| if number < 3 { Err(unreachable()) } else { Ok(reply(200, EMPTY)) });
     let session = session(canned.clone(), &[]);
-    session.reply(&head(&session)).await.unwrap();
+    rows_at_head(&session).await.unwrap();
     assert_eq!(canned.seconds(), [0.0, 1.1, 3.2, 7.3]);
     assert_eq!((session.tally.requests.get(), session.tally.retried.get()), (4, 3));
 }
@@ -48,7 +56,7 @@ async fn what_may_pass_is_retried_at_growing_pauses() {
 async fn retries_end_with_the_failure_and_their_number() {
     let canned = Canned::new(LATENCY, |_, _| Err(unreachable()));
     let session = session(canned.clone(), &[("max_retries", "2")]);
-    let error = session.reply(&head(&session)).await.unwrap_err();
+    let error = rows_at_head(&session).await.unwrap_err();
     assert_eq!(error.message(), "connection was lost");
     assert!(error.detail_text().unwrap_or_default().ends_with("It was tried 3 times."), "{error:?}");
     assert_eq!(canned.seconds(), [0.0, 1.1, 3.2]);
@@ -59,7 +67,7 @@ async fn a_refused_token_is_asked_for_once() {
     let refusal = r#"{"success":false,"error_code":105,"message":"renewed"}"#;
     let canned = Canned::new(LATENCY, move |_, _| Ok(reply(200, refusal)));
     let session = session(canned.clone(), &[]);
-    let error = session.reply_unless_refused(&head(&session)).await.unwrap_err();
+    let error = session.read_unless_refused(&head(&session), 1, count).await.unwrap_err();
     assert_eq!(error.sqlstate(), "28000");
     assert_eq!(canned.seconds().len(), 1);
 }
@@ -71,33 +79,44 @@ async fn a_refusal_for_the_rate_holds_back_all_sessions_of_the_page() {
         _ => Ok(reply(200, EMPTY)),
     });
     let session = session(canned.clone(), &[]);
-    let address = head(&session);
+    // Another backend has a session of its own, and the same limiter.
+    let other = Session { tally: Arc::default(), ..session.clone() };
     let later = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        session.reply(&address).await
+        rows_at_head(&other).await
     };
-    let (first, second) = tokio::join!(session.reply(&address), later);
+    let (first, second) = tokio::join!(rows_at_head(&session), later);
     first.and(second).unwrap();
     assert!(canned.seconds().iter().skip(1).all(|at| *at >= 7.1), "{:?}", canned.seconds());
     assert_eq!(canned.seconds().len(), 3);
 }
 
-/// A refusal that may be due to the form is returned at once where the caller has another form, and
-/// is a failure like any other where it has none.
+/// A refusal that may be due to the form is no answer where the caller has another form, and a
+/// failure like any other where it has none.
 #[tokio::test(start_paused = true)]
 async fn a_refused_form_is_returned_or_retried() {
     let refusal = r#"{"success":false,"message":"until is required"}"#;
     let canned = Canned::new(LATENCY, move |_, _| Ok(reply(400, refusal)));
     let session = session(canned.clone(), &[]);
     let address = head(&session);
-    assert!(session.reply_unless_refused(&address).await.unwrap().is_none());
+    assert!(session.read_unless_refused(&address, 2, count).await.unwrap().is_none());
     assert_eq!(canned.seconds().len(), 1);
-    let error = session.reply(&address).await.unwrap_err();
+    let error = session.read(&address, count).await.unwrap_err();
     assert!(format!("{error:?}").contains("until is required"), "{error:?}");
+}
 
-    let mut sending = session.sending(&address, None);
-    let Err(Refused::Form(failed)) = sending.reply().await else { panic!("the form was not refused") };
-    assert!(failed.names_times());
+/// HTTP 503 may be due to the form, and may pass.
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_pass_is_asked_once_more() {
+    for (failures, times, expected) in [(1, 1, None), (1, 2, Some(0)), (2, 2, None)] {
+        let canned = Canned::new(LATENCY, move |number, _| {
+            Ok(reply(if number < failures { 503 } else { 200 }, EMPTY))
+        });
+        let session = session(canned.clone(), &[]);
+        let rows = session.read_unless_refused(&head(&session), times, count).await.unwrap();
+        assert_eq!(rows, expected, "{failures} {times}");
+        assert_eq!(rows_at_head(&session).await.unwrap(), 0);
+    }
 }
 
 /// Rows `from..` of a list of `rows` rows, a minute apart.
@@ -159,7 +178,8 @@ async fn a_long_scan_asks_ahead_as_fast_as_the_rate_allows() {
     assert!(*seconds.last().unwrap() < 30.0, "{seconds:?}");
     assert!((4..=16).contains(&most), "{most} at a time");
     // Five in any second: the sixth of them comes a second later.
-    assert!(seconds.windows(6).all(|six| six[5] - six[0] >= 1.0), "{seconds:?}");
+    let log = canned.log.lock().unwrap();
+    assert!(log.windows(6).all(|six| six[5].0 - six[0].0 >= Duration::from_secs(1)), "{log:?}");
 }
 
 /// A page whose windows are refused is read from its head, and all sessions know it from then on.

@@ -1,14 +1,14 @@
-//! This module lists the tables of the API: their names, columns, and how their lists are paged.
-//! One table entry per object; IMPORT FOREIGN SCHEMA, the planner and the tables of
-//! docs/reference.md come from it. What the server can filter by is in [`crate::plan::filter`], how
-//! a request is addressed in [`crate::http::endpoint`].
+//! This module lists the tables of the API. IMPORT FOREIGN SCHEMA, the planner and the tables of
+//! docs/reference.md come from it; the facts of each stand in its own file.
 
 use serde::{Deserialize, Serialize};
 
 use crate::schema::column::Column;
-use crate::schema::conversations;
 use crate::schema::keyset::Order;
-use crate::schema::lists;
+use crate::schema::table::{Shape, Table};
+use crate::schema::{conversations, customers, messages, pages, posts, tags, users};
+
+pub use crate::schema::table::Pagination;
 
 /// What a foreign table holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,44 +22,17 @@ pub enum Object {
     Pages,
 }
 
-/// How a list is read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pagination {
-    /// From the last row on (`last_conversation_id`).
-    Cursor,
-    /// After so many of the newest (`current_count`).
-    Offset,
-    /// By numbered batches of this size, within a window of time.
-    TimeSlices { batch: u64 },
-    /// At once.
-    Single,
-}
-
-struct Entry {
-    name: &'static str,
-    /// One of its rows, as messages name it.
-    row: &'static str,
-    columns: &'static [Column],
-    paging: Pagination,
-    /// The times by which the list can be walked.
-    orders: &'static [Order],
-}
-
-const BOTH: &[Order] = &[Order::InsertedAt, Order::UpdatedAt];
-const INSERTED: &[Order] = &[Order::InsertedAt];
-
-/// The table.
-#[rustfmt::skip]
-fn entry(object: Object) -> Entry {
-    use Pagination::*;
-    match object {
-        Object::Conversations => Entry { name: "conversations", row: "conversation", columns: conversations::COLUMNS, paging: Cursor, orders: BOTH },
-        Object::Messages => Entry { name: "messages", row: "message", columns: lists::MESSAGES, paging: Offset, orders: INSERTED },
-        Object::Tags => Entry { name: "tags", row: "tag", columns: lists::TAGS, paging: Single, orders: &[] },
-        Object::Posts => Entry { name: "posts", row: "post", columns: lists::POSTS, paging: TimeSlices { batch: 30 }, orders: INSERTED },
-        Object::Customers => Entry { name: "customers", row: "customer", columns: lists::CUSTOMERS, paging: TimeSlices { batch: 100 }, orders: BOTH },
-        Object::Users => Entry { name: "users", row: "user", columns: lists::USERS, paging: Single, orders: &[] },
-        Object::Pages => Entry { name: "pages", row: "page", columns: lists::PAGES, paging: Single, orders: &[] },
+impl Object {
+    fn table(self) -> &'static Table {
+        match self {
+            Object::Conversations => &conversations::TABLE,
+            Object::Messages => &messages::TABLE,
+            Object::Tags => &tags::TABLE,
+            Object::Posts => &posts::TABLE,
+            Object::Customers => &customers::TABLE,
+            Object::Users => &users::TABLE,
+            Object::Pages => &pages::TABLE,
+        }
     }
 }
 
@@ -75,26 +48,50 @@ impl Object {
     ];
 
     pub fn name(self) -> &'static str {
-        entry(self).name
+        self.table().name
     }
 
     /// One row, as messages name it.
     pub fn row(self) -> &'static str {
-        entry(self).row
+        self.table().row
     }
 
     pub fn by_name(name: &str) -> Option<Object> {
         Self::ALL.iter().copied().find(|object| object.name() == name)
     }
 
+    pub fn path(self) -> &'static str {
+        self.table().path
+    }
+
     /// The pages are a user's, all the rest is of one page.
     pub fn needs_page(self) -> bool {
-        self != Object::Pages
+        self.path().contains("{page_id}")
     }
 
     /// Whether a request is always for one conversation.
     pub fn needs_conversation(self) -> bool {
-        self.paging() == Pagination::Offset
+        self.path().contains("{conversation_id}")
+    }
+
+    pub fn shape(self) -> Shape {
+        self.table().shape
+    }
+
+    /// Returns the column's values that a parameter is known to select rows by, any if empty. None
+    /// if there is no such parameter.
+    pub fn values_of(self, column: &str) -> Option<&'static [&'static str]> {
+        self.table().by_value.iter().find(|by| by.column == column).map(|by| by.values)
+    }
+
+    /// Whether a parameter selects the rows whose list in this column holds all of some values.
+    pub fn selects_by_elements(self, column: &str) -> bool {
+        self.table().by_elements == Some(column)
+    }
+
+    /// Rows that the planner assumes before ANALYZE.
+    pub fn unknown_rows(self) -> f64 {
+        self.table().unknown_rows
     }
 
     /// The option of a user mapping that holds its token, which is the parameter's name too.
@@ -103,7 +100,7 @@ impl Object {
     }
 
     pub fn columns(self) -> &'static [Column] {
-        entry(self).columns
+        self.table().columns
     }
 
     pub fn column(self, name: &str) -> Option<&'static Column> {
@@ -111,7 +108,7 @@ impl Object {
     }
 
     pub fn paging(self) -> Pagination {
-        entry(self).paging
+        self.table().pagination
     }
 
     /// Whether rows can come newest first by this time.
@@ -131,7 +128,7 @@ impl Object {
     }
 
     pub fn orders(self) -> &'static [Order] {
-        entry(self).orders
+        self.table().orders
     }
 }
 

@@ -1,6 +1,6 @@
-//! This module reads a conversation as the API serves it, in both row shapes, and how each column
-//! is read from it. Any key may be missing, null or of another type tomorrow; only `id` and the two
-//! times are needed.
+//! This module holds the table `conversations` (docs/api.md), and reads a row as the API serves it,
+//! in both row shapes, and how each column is read from it. Any key may be missing, null or of
+//! another type tomorrow; only `id` and the two times are needed.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -11,6 +11,7 @@ use crate::json::cell::{Cell, Raw, is_object, is_same_page, list, phones, text};
 use crate::json::object::{Fields, pick};
 use crate::schema::column::From::{Made, Page, Row};
 use crate::schema::column::columns;
+use crate::schema::table::{BOTH, ByValue, Pagination, Shape, Table};
 use crate::time::Micros;
 
 columns! {
@@ -40,6 +41,22 @@ columns! {
     "participants" Jsonb <- Made(|row| row.participants_cell());
     "raw" Jsonb <- Row;
 }
+
+pub const TABLE: Table = Table {
+    name: "conversations",
+    row: "conversation",
+    columns: COLUMNS,
+    path: "public_api/v2/pages/{page_id}/conversations",
+    shape: Shape::List,
+    pagination: Pagination::Cursor,
+    orders: BOTH,
+    by_value: &[
+        ByValue { column: "type", values: &["INBOX", "COMMENT"] },
+        ByValue { column: "post_id", values: &[] },
+    ],
+    by_elements: Some("tags"),
+    unknown_rows: 6_000.0,
+};
 
 /// A row, and what several columns read of its inside: parsed when the first of them is asked for.
 pub struct Conversation<'r, 'a> {

@@ -121,6 +121,8 @@ pub struct CursorPager {
     more_follows: bool,
     /// The last reply was as long as a reply can be.
     was_full: bool,
+    /// The last reply at the head was empty.
+    was_empty: bool,
     /// The longest reply so far, and whether more was seen behind a shorter one than a reply can
     /// be: then the page's replies are no longer than this, and it is not probed after each whether
     /// more follows.
@@ -227,6 +229,7 @@ impl CursorPager {
             restarts: 0,
             more_follows: false,
             was_full: false,
+            was_empty: false,
             longest: 0,
             has_small_batches: false,
             latest_until,

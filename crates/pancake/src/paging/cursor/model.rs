@@ -25,6 +25,28 @@ impl Dice {
     }
 }
 
+/// Cursors bring nothing for a while, and then the head is empty once, or for good.
+#[test]
+fn an_empty_head_in_mid_walk_is_the_end_when_it_is_seen_twice() {
+    let now = Micros((NOW + 100) * SECOND);
+    let list: Vec<RowKey> = (0..300).map(|i| spot(&i.to_string(), -i)).collect();
+    for (empty_heads, expected) in [(1, 300), (2, 178)] {
+        let mut walk = CursorPager::from_head(TERMS, TimeRange::default(), Order::InsertedAt);
+        let (mut came, mut heads, mut requests) = (0, 0, 0);
+        while let Some(ask) = walk.ask() {
+            requests += 1;
+            let is_out = requests > 3 && heads < empty_heads;
+            heads += usize::from(is_out && ask.cursor.is_none());
+            let place = |id: &String| list.iter().position(|row| row.id == *id).unwrap() + 1;
+            let start = ask.cursor.as_ref().map_or(0, place);
+            let rows = list.iter().skip(start).take(if is_out { 0 } else { 60 });
+            let rows: Vec<_> = rows.cloned().collect();
+            came += walk.reply(&rows, now).unwrap().len();
+        }
+        assert_eq!((came, heads), (expected, empty_heads));
+    }
+}
+
 /// The row that is the cursor vanishes before half of the requests are answered, from the head:
 /// reading the list again costs requests and is no failure, for as long as it leads further down.
 #[test]

@@ -98,10 +98,11 @@ impl CursorPager {
     /// there are any, show how densely they stand; else the next window is asked for.
     pub(super) fn anchor_further_up(&mut self, rows: &[&RowKey]) {
         let State::Anchor { until, tried } = self.state else { return };
-        let up = match (rows.first(), rows.last()) {
-            (Some(first), Some(last)) if rows.len() > 1 => {
-                let gap = first.at.0.saturating_sub(last.at.0).max(0) / (rows.len() as i64 - 1);
-                (16 * gap / SECOND).clamp(60, WIDTH_SECONDS / 2) << (3 * tried)
+        let dated: Vec<_> = rows.iter().filter(|row| row.is_dated).collect();
+        let up = match (dated.first(), dated.last()) {
+            (Some(first), Some(last)) if dated.len() > 1 => {
+                let gap = first.at.0.saturating_sub(last.at.0).max(0) / (dated.len() as i64 - 1);
+                (gap.saturating_mul(16) / SECOND).clamp(60, WIDTH_SECONDS / 2) << (3 * tried)
             }
             _ => (WIDTH_SECONDS - 86_400) << tried,
         };

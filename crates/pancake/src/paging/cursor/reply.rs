@@ -125,6 +125,11 @@ impl CursorPager {
 
     /// `confirming`: whether the place is the last row of the list.
     fn take_head(&mut self, rows: &[&RowKey], joint: Joint, confirming: bool) -> Vec<usize> {
+        let was_empty = std::mem::replace(&mut self.was_empty, rows.is_empty());
+        if rows.is_empty() && self.lowest.is_some() && !was_empty {
+            // That a list which has had rows has none is believed when it is seen twice.
+            return Vec::new();
+        }
         if rows.is_empty() {
             self.state = State::Ended(End::ListEnded);
             return Vec::new();
