@@ -9,7 +9,7 @@
 //!
 //! The life of a query: `fdw::quals` turns clauses into filters, `fdw::private` carries them
 //! through the plan as data, `fdw::scan` evaluates the operands at the first row and binds them
-//! into chains, `pg::worker` walks the chains in its thread, `fdw::slot` turns cells into datums,
+//! into chains, `pg::worker` runs `scan::run` in its thread, `fdw::slot` turns cells into datums,
 //! and Postgres checks every clause again.
 
 mod fdw;

@@ -47,8 +47,8 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     // SAFETY: ANALYZE holds the relation open.
     let (table_id, descriptor) = unsafe { ((*relation).rd_id, (*relation).rd_att) };
     let table = ForeignTable::read(table_id).or_raise();
-    let mut fillers: Vec<ColumnWriter> = table.columns.iter().cloned().map(ColumnWriter::new).collect();
-    let sample = read(&table, &fillers).or_raise();
+    let mut writers: Vec<ColumnWriter> = table.columns.iter().cloned().map(ColumnWriter::new).collect();
+    let sample = read(&table, &writers).or_raise();
     let count = sample.rows.len().min(wanted_rows.max(0) as usize);
     for (place, row) in sample.rows.iter().take(count).enumerate() {
         memory::probe_decoding(row.cells.size(), 1).or_raise();
@@ -57,9 +57,9 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
         unsafe {
             let width = (*descriptor).natts as usize;
             let (mut values, mut nulls) = (vec![pg_sys::Datum::from(0); width], vec![true; width]);
-            for (filler, cell) in fillers.iter_mut().zip(&row.cells) {
-                let at = (filler.column.number - 1) as usize;
-                if let Some(datum) = filler.datum(cell, &row.id).or_raise() {
+            for (writer, cell) in writers.iter_mut().zip(&row.cells) {
+                let at = (writer.column.number - 1) as usize;
+                if let Some(datum) = writer.datum(cell, &row.id).or_raise() {
                     (values[at], nulls[at]) = (datum, false);
                 }
             }
@@ -74,10 +74,10 @@ unsafe extern "C-unwind" fn acquire_sample_rows(
     count as i32
 }
 
-fn read(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Sample> {
+fn read(table: &ForeignTable, writers: &[ColumnWriter]) -> Result<Sample> {
     // SAFETY: reads a variable of the backend.
     let user = unsafe { pg_sys::GetUserId() };
-    let wanted = wanted(table, fillers)?;
+    let wanted = wanted(table, writers)?;
     let session = session(table, user, Arc::default())?;
     Worker::get()?.finish(async move { session.sample(&wanted).await })?
 }

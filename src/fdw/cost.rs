@@ -73,10 +73,8 @@ fn stretch(plan: &RequestPlan) -> TimeRange {
 pub fn known_of(table: &ForeignTable, order: Order) -> Known {
     let (server, now) = (&table.server, Micros((CLOCKS.wall_micros)()));
     let page_id = table.table.page_id.as_deref().unwrap_or_default();
-    let page = shared()
-        .ok()
-        .and_then(|shared| shared.memory.page(&server.base_url, page_id, server.requests_per_second));
-    page.map_or(now.into(), |page| page.verdicts.known(table.table.object, order, now, false))
+    let verdicts = shared().ok().and_then(|shared| shared.memory.verdicts_of(&server.base_url, page_id));
+    verdicts.map_or(now.into(), |verdicts| verdicts.known(table.table.object, order, now, false))
 }
 
 /// One way to scan: by these clauses, walked in this order.
@@ -166,7 +164,7 @@ impl Relation<'_> {
             high: walked.high.filter(|_| begins_at_bound),
         };
         let can_estimate = !self.analyzed || self.time_column(order).is_some();
-        let is_likely = |filter: &Filter| {
+        let has_estimate = |filter: &Filter| {
             can_estimate
                 && Some(filter.column.column()) == order.column()
                 && matches!(likely.get(filter.operand), Some(Some(Operand::Time(_))))
@@ -175,7 +173,7 @@ impl Relation<'_> {
             0 => 0.0,
             n if estimated.chains.is_empty() => n as f64,
             n => {
-                let sent = self.sent(clauses, &filters, &pushdowns, is_likely);
+                let sent = self.sent(clauses, &filters, &pushdowns, has_estimate);
                 let rows = self.fetched(&sent, &known, &plan) * self.of_stretch(order, walked);
                 (self.at_least_a_batch(rows) / rows_of_a_request).ceil().max(n as f64)
             }
@@ -197,19 +195,19 @@ impl Relation<'_> {
         constant(filter, node).or_else(|| constant(filter, filter.is_time().then(estimated)?.cast()))
     }
 
-    /// The clauses for which fewer rows come over the network, but for bounds that are estimated
-    /// otherwise.
+    /// The clauses for which fewer rows come over the network, except bounds whose stretch of time
+    /// is estimated.
     fn sent<'c>(
         &self,
         clauses: &'c [Clause],
         filters: &'c [Filter],
         pushdowns: &[Pushdown],
-        is_likely: impl Fn(&Filter) -> bool,
+        has_estimate: impl Fn(&Filter) -> bool,
     ) -> Vec<(&'c Clause, &'c Filter)> {
         let object = self.object();
         let used = clauses.iter().filter(|clause| clause.filter.is_ok()).zip(filters);
         let sent = used.zip(pushdowns).filter(|((_, filter), of)| of.narrows(object, filter));
-        sent.map(|(clause, _)| clause).filter(|(_, filter)| !is_likely(filter)).collect()
+        sent.map(|(clause, _)| clause).filter(|(_, filter)| !has_estimate(filter)).collect()
     }
 
     /// The column of the order, if it has the type of whose values Postgres has a histogram.
@@ -287,7 +285,7 @@ impl Relation<'_> {
         }
     }
 
-    /// Rows that come over the network for these clauses, before bounds that are estimated.
+    /// Rows that come over the network for these clauses, not yet reduced by a stretch of time.
     fn fetched(&self, sent: &[(&Clause, &Filter)], known: &[Option<Operand>], plan: &RequestPlan) -> f64 {
         let object = self.object();
         let sent = sent.iter().copied();

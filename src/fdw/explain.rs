@@ -31,11 +31,11 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
         (plan, (*node).fdw_state.cast::<ScanState>().as_ref(), (*explain).analyze, (*explain).verbose)
     };
     // SAFETY: the plan is of this scan.
-    let Some(envelope) = ScanPrivate::unpack(unsafe { (*plan).fdw_private }) else { return };
+    let Some(private) = ScanPrivate::unpack(unsafe { (*plan).fdw_private }) else { return };
     let out = Explained { explain };
     let state = state.filter(|_| analyze);
     let starts = state.map(|state| &state.starts);
-    let planned = planned(&envelope, starts, &Deparser::new(plan, explain));
+    let planned = planned(&private, starts, &Deparser::new(plan, explain));
     let spent = state.map(spent).unwrap_or_default();
     let ahead = state.filter(|_| verbose).map(ahead);
     planned.into_iter().chain(spent).chain(ahead).for_each(|line| out.line(&line));
@@ -96,34 +96,34 @@ impl Explained {
 }
 
 /// What the planner decided, and where a run has shown more of the operands, what became of it.
-fn planned(envelope: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser) -> Vec<Line> {
-    let ScanPrivate { object, order, .. } = *envelope;
-    let known = deparser.known(envelope);
+fn planned(private: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser) -> Vec<Line> {
+    let ScanPrivate { object, order, .. } = *private;
+    let known = deparser.known(private);
     // What became of a filter that was open when it was planned.
     let of_starts = |filter: usize| starts.filter(|starts| starts.have_been() && known[filter].is_none());
-    let of_filter = |filter: usize| match (envelope.pushdowns[envelope.places[filter]], of_starts(filter)) {
+    let of_filter = |filter: usize| match (private.pushdowns[private.places[filter]], of_starts(filter)) {
         (_, Some(starts)) if let Some(became) = starts.became(filter) => became,
         (Pushdown::Local(_), Some(_)) => Pushdown::Sent,
         (planned, _) => planned,
     };
-    let asked = (0..envelope.filters.len()).map(|filter| (envelope.filters[filter], of_filter(filter)));
+    let asked = (0..private.filters.len()).map(|filter| (private.filters[filter], of_filter(filter)));
     let asked: Vec<_> = asked.collect();
     let mut lines = Vec::new();
     let mut not_sent = BTreeMap::new();
-    if envelope.chains == 0 {
+    if private.chains == 0 {
         lines.push(Line::text("Pancake Sent", NOTHING));
     } else {
         let sent = sent(object, &asked, order, &known, &deparser.operands());
         lines.push(Line::text("Pancake Sent", sent));
         let ends = ends(object, &asked, &deparser.operands());
         lines.extend(ends.map(|ends| Line::text("Pancake Ends", ends)));
-        for (place, pushdown) in envelope.pushdowns.iter().enumerate() {
-            let filter = envelope.places.iter().position(|of_filter| *of_filter == place);
+        for (place, pushdown) in private.pushdowns.iter().enumerate() {
+            let filter = private.places.iter().position(|of_filter| *of_filter == place);
             let why = match filter.and_then(|filter| Some((filter, of_starts(filter)?))) {
                 Some((filter, starts)) => starts.why_not_sent(filter),
                 None => None,
             };
-            let filter = filter.map(|filter| &envelope.filters[filter]);
+            let filter = filter.map(|filter| &private.filters[filter]);
             let why = why.or_else(|| pushdown.why_not_sent(object, filter));
             not_sent.extend(why.map(|why| (place, why)));
         }
@@ -134,10 +134,10 @@ fn planned(envelope: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser)
     if !not_sent.is_empty() {
         lines.push(Line::text("Pancake Not Sent", not_sent.join(", ")));
     }
-    let (requests, rate) = (envelope.requests, envelope.requests_per_second);
+    let (requests, rate) = (private.requests, private.requests_per_second);
     let seconds = requests as f64 * SPACING_SECONDS / rate;
     let noun = if requests == 1 { "request" } else { "requests" };
-    let streams = match envelope.chains {
+    let streams = match private.chains {
         0 | 1 => String::new(),
         n => format!(" in {n} streams"),
     };
@@ -146,12 +146,12 @@ fn planned(envelope: &ScanPrivate, starts: Option<&Starts>, deparser: &Deparser)
         text: format!("{requests} {noun}{streams}, at least {seconds:.1} s at {rate}/s"),
         numbers: vec![
             ("Pancake Estimated Requests", Number::Count(requests)),
-            ("Pancake Estimated Streams", Number::Count(envelope.chains)),
+            ("Pancake Estimated Streams", Number::Count(private.chains)),
             ("Pancake Estimated Time", Number::Time(Duration::from_secs_f64(seconds))),
         ],
     });
-    lines.extend(envelope.detour.clone().map(|detour| Line::text("Pancake Detour", detour)));
-    if envelope.ordered && envelope.order == Order::UpdatedAt {
+    lines.extend(private.detour.clone().map(|detour| Line::text("Pancake Detour", detour)));
+    if private.ordered && private.order == Order::UpdatedAt {
         lines.push(Line::text("Pancake Order", "updated_at DESC, each batch as of its own request"));
     }
     lines
@@ -269,10 +269,10 @@ impl Deparser {
     }
 
     /// The value of each operand that is a constant.
-    fn known(&self, envelope: &ScanPrivate) -> Vec<Option<Operand>> {
+    fn known(&self, private: &ScanPrivate) -> Vec<Option<Operand>> {
         let nodes = self.expressions();
         let value = |filter: &Filter| constant(filter, nodes.get(filter.operand)?.cast());
-        envelope.filters.iter().map(value).collect()
+        private.filters.iter().map(value).collect()
     }
 
     fn expressions(&self) -> Vec<*mut pg_sys::Node> {

@@ -92,7 +92,7 @@ impl Fetch {
         table: &ForeignTable,
         user: pg_sys::Oid,
         plan: RequestPlan,
-        fillers: &[ColumnWriter],
+        writers: &[ColumnWriter],
         tally: &Arc<ScanStats>,
     ) -> Result<Self> {
         let wake_event = &Worker::get()?.wake_event;
@@ -103,7 +103,7 @@ impl Fetch {
             wake_event.notify();
         }));
         let (limit, whole) = (plan.limit, plan.whole);
-        let wanted = wanted(table, fillers)?;
+        let wanted = wanted(table, writers)?;
         let session = session(table, user, tally.clone())?;
         let trusts_post_ids = table.table.pushdown.trusts(Filterable::PostId);
         let scan = Scan { session, plan, trusts_post_ids, wanted, queue: queue.clone() };
@@ -253,13 +253,13 @@ pub fn session(table: &ForeignTable, user: pg_sys::Oid, tally: Arc<ScanStats>) -
 }
 
 /// The cells that these columns need.
-pub fn wanted(table: &ForeignTable, fillers: &[ColumnWriter]) -> Result<Vec<Wanted>> {
-    fillers.iter().map(|filler| wanted_by(table, filler)).collect()
+pub fn wanted(table: &ForeignTable, writers: &[ColumnWriter]) -> Result<Vec<Wanted>> {
+    writers.iter().map(|writer| wanted_by(table, writer)).collect()
 }
 
-fn wanted_by(table: &ForeignTable, filler: &ColumnWriter) -> Result<Wanted> {
+fn wanted_by(table: &ForeignTable, writer: &ColumnWriter) -> Result<Wanted> {
     let object = table.table.object;
-    let (name, path) = (&filler.column.name, filler.column.path.as_deref());
+    let (name, path) = (&writer.column.name, writer.column.path.as_deref());
     let source = Source::find(object, name, path).ok_or_else(|| {
         let names: Vec<_> = object.columns().iter().map(|column| column.name).collect();
         let perhaps =

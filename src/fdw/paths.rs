@@ -19,9 +19,9 @@ const COST_OF_A_REQUEST: f64 = 100.0;
 /// has none.
 const COST_OF_THE_IMPOSSIBLE: f64 = 1e20;
 
-/// Ordered scans of several pages are merged: read one after another as rows are wanted, and never
-/// together, which the planner does not take into account. So they pay if less than half of the
-/// rows are needed; else all pages are read together and sorted.
+/// Merge Append reads ordered scans one after another as rows are wanted, Append reads all at once,
+/// which the planner does not take into account. Twice the cost, so that merging is chosen if less
+/// than half of the rows are needed.
 const MERGED: f64 = 2.0;
 
 /// What it takes to prove that a chain is at its end: many short walks cost more than their rows.

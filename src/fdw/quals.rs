@@ -220,8 +220,8 @@ fn deterministic(collation: pg_sys::Oid) -> bool {
 }
 
 /// The operand as the column's own type; None if Postgres has no implicit cast. Dates and
-/// timestamps stay what they are: `bound` reads them without an error for those that are out of the
-/// other type's range.
+/// timestamps stay what they are: `params` reads them without an error for those that are out of
+/// the other type's range.
 fn as_type(operand: *mut pg_sys::Node, wanted: pg_sys::Oid) -> Option<*mut pg_sys::Expr> {
     // SAFETY: the operand is a node of the clause.
     let type_id = unsafe { pg_sys::exprType(operand) };

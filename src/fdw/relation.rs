@@ -87,9 +87,9 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let checked: Vec<_> = checked.into_iter().filter(|info| unsafe { !(**info).pseudoconstant }).collect();
     // SAFETY: as above.
     let quals: Vec<_> = checked.iter().map(|info| unsafe { (**info).clause }).collect();
-    let known = planned.relation(root, relation);
-    let clauses = known.classify(&checked);
-    let way = known.way(&clauses, ordered);
+    let planner = planned.relation(root, relation);
+    let clauses = planner.classify(&checked);
+    let way = planner.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
     let object = planned.table.table.object;
     let pushdowns = of_clauses(&clauses, &way.pushdowns);
@@ -110,7 +110,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     } else {
         way.requests
     };
-    let envelope = ScanPrivate {
+    let private = ScanPrivate {
         object,
         order: way.order,
         ordered: ordered.is_some(),
@@ -134,7 +134,7 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
             to_list(&quals),
             relid,
             to_list(&operands),
-            envelope.pack(),
+            private.pack(),
             std::ptr::null_mut(),
             std::ptr::null_mut(),
             outer,

@@ -31,9 +31,9 @@ const KEPT_ROWS: usize = 1_000;
 pub struct ScanState {
     table: ForeignTable,
     user: pg_sys::Oid,
-    envelope: ScanPrivate,
+    private: ScanPrivate,
     operands: Operands,
-    fillers: Vec<ColumnWriter>,
+    writers: Vec<ColumnWriter>,
     /// Holds the datums of one row. A child of the query's memory, which deletes it.
     row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
@@ -103,14 +103,14 @@ impl ScanState {
         };
         let table = ForeignTable::read(relation)?;
         catalog::must_be_utf8()?;
-        let envelope = ScanPrivate::unpack(plan.fdw_private).ok_or_else(|| {
+        let private = ScanPrivate::unpack(plan.fdw_private).ok_or_else(|| {
             Error::new(Kind::NotUnderstood, "the plan was made by another release of pancake_fdw")
         })?;
-        let declared = table.columns.iter().filter(|column| envelope.columns.contains(&column.number));
+        let declared = table.columns.iter().filter(|column| private.columns.contains(&column.number));
         Ok(Self {
             user: compat::scan_user(plan, estate),
             operands: Operands::prepare(node),
-            fillers: declared.cloned().map(ColumnWriter::new).collect(),
+            writers: declared.cloned().map(ColumnWriter::new).collect(),
             row_memory: row_memory(estate),
             fetch: None,
             may_wait: !is_async,
@@ -120,7 +120,7 @@ impl ScanState {
             tally: Arc::default(),
             stopped: Stopped::NeverStarted,
             starts: Starts::default(),
-            envelope,
+            private,
             table,
         })
     }
@@ -183,15 +183,15 @@ impl ScanState {
     /// Evaluates the operands, binds them into chains, and sets the worker to walk them. False
     /// where no row can match.
     fn start(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<bool> {
-        let operands = self.operands.evaluate(node, &self.envelope.filters);
-        let filters = in_this_zone(&self.envelope.filters);
+        let operands = self.operands.evaluate(node, &self.private.filters);
+        let filters = in_this_zone(&self.private.filters);
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
         let object = self.table.table.object;
-        let plan = bind(object, &filters, self.envelope.order, &operands, page_id);
+        let plan = bind(object, &filters, self.private.order, &operands, page_id);
         // SAFETY: the node's own relation, open until End.
         let relation = unsafe { (*(*node).ss.ss_currentRelation).rd_id };
         plan.can_be_asked(object).map_err(|error| error.hint(how_to_name_conversations(relation)))?;
-        let ScanPrivate { order, useful, .. } = self.envelope;
+        let ScanPrivate { order, useful, .. } = self.private;
         let now = Micros((CLOCKS.wall_micros)());
         self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful, now));
         if plan.chains.is_empty() {
@@ -199,9 +199,9 @@ impl ScanState {
             return Ok(false);
         }
         self.stopped = Stopped::EnoughRows;
-        let ScanPrivate { ordered, limit, whole, .. } = self.envelope;
+        let ScanPrivate { ordered, limit, whole, .. } = self.private;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
-        self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.fillers, &self.tally)?);
+        self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.writers, &self.tally)?);
         Ok(true)
     }
 
@@ -215,13 +215,13 @@ impl ScanState {
         };
         nulls.fill(true);
         memory::probe_decoding(row.cells.size(), 1)?;
-        let fillers = &mut self.fillers;
+        let writers = &mut self.writers;
         // SAFETY: the context lives as long as the state.
         unsafe {
             self.row_memory.switch_to(|_| {
-                for (filler, cell) in fillers.iter_mut().zip(&row.cells) {
-                    let place = (filler.column.number - 1) as usize;
-                    if let Some(datum) = filler.datum(cell, &row.id)? {
+                for (writer, cell) in writers.iter_mut().zip(&row.cells) {
+                    let place = (writer.column.number - 1) as usize;
+                    if let Some(datum) = writer.datum(cell, &row.id)? {
                         (values[place], nulls[place]) = (datum, false);
                     }
                 }

@@ -62,7 +62,7 @@ pub fn shared() -> Result<&'static Shared> {
     let shared = unsafe {
         Shared {
             memory: Memory {
-                paces: std::slice::from_raw_parts(limiter.cast(), PAGES),
+                spacings: std::slice::from_raw_parts(limiter.cast(), PAGES),
                 stats: std::slice::from_raw_parts(ledger.cast(), PAGES),
                 verdicts: std::slice::from_raw_parts(verdicts.cast(), PAGES),
                 clocks: CLOCKS,

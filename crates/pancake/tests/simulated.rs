@@ -62,7 +62,7 @@ fn clocks() -> Clocks {
 
 fn memory() -> Memory {
     Memory {
-        paces: vec![Spacing::default()].leak(),
+        spacings: vec![Spacing::default()].leak(),
         stats: vec![PageStats::default()].leak(),
         verdicts: vec![Verdicts::default()].leak(),
         clocks: clocks(),

@@ -299,6 +299,8 @@ mod tests {
             hint.contains("meant the option \"requests_per_second\"") && hint.contains("ca_file"),
             "{hint}"
         );
+        let hint = self::hint(Place::UserMapping, "token");
+        assert!(hint.contains("meant the option \"page_access_token\""), "{hint}");
     }
 
     #[test]

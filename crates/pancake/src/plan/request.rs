@@ -12,9 +12,8 @@ use crate::time::Micros;
 use crate::url::is_dots;
 
 /// By `inserted_at`, which never changes, unless the other order costs less than half of its
-/// requests. The guesses that are made before ANALYZE know no difference between the newest rows
-/// and the oldest: then a lower bound on one column alone decides, for it is seldom far from the
-/// present.
+/// requests. Before ANALYZE the age of the rows is a guess: then a lower bound on one column alone
+/// decides, for it is seldom far from the present.
 pub fn choose_order(filters: &[Filter], analyzed: bool, by_inserted_at: f64, by_updated_at: f64) -> Order {
     let bounded_below = |column| filters.iter().any(|f| f.column == column && f.comparison.is_lower());
     let below = (bounded_below(Filterable::UpdatedAt), bounded_below(Filterable::InsertedAt));
@@ -276,8 +275,8 @@ pub(crate) fn values(operand: &Operand) -> BTreeSet<String> {
     }
 }
 
-/// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off (API
-/// notes, section B).
+/// Text that is no tag id is left to Postgres: sent, it would switch the server's filter off
+/// (docs/api.md).
 pub(crate) fn is_tag_id(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }

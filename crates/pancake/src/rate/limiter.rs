@@ -34,7 +34,7 @@ pub struct Clocks {
 /// The shared memory that the extension provides: the words of all pages.
 #[derive(Clone, Copy)]
 pub struct Memory {
-    pub paces: &'static [Spacing],
+    pub spacings: &'static [Spacing],
     pub stats: &'static [PageStats],
     pub verdicts: &'static [Verdicts],
     pub clocks: Clocks,
@@ -43,7 +43,7 @@ pub struct Memory {
 /// One page's budget, as one server asks for it.
 #[derive(Clone)]
 pub struct PageLimiter {
-    pace: &'static Spacing,
+    spacing: &'static Spacing,
     pub stats: &'static PageStats,
     pub verdicts: &'static Verdicts,
     pub clocks: Clocks,
@@ -55,12 +55,20 @@ impl Memory {
     /// slower pace, never none.
     pub fn page(&self, base_url: &BaseUrl, page_id: &str, requests_per_second: f64) -> Option<PageLimiter> {
         let key = page_key(base_url, page_id);
-        let pace = claim(self.paces, |pace| &pace.key, key)?;
+        let spacing = claim(self.spacings, |spacing| &spacing.key, key)?;
         let stats = claim(self.stats, |stats| &stats.key, key)?;
         let verdicts = claim(self.verdicts, |verdicts| &verdicts.key, key)?;
         stats.name(page_id, (self.clocks.wall_micros)());
         let period_ns = (SPACING_NS / requests_per_second) as u64;
-        Some(PageLimiter { pace, stats, verdicts, clocks: self.clocks, period_ns: period_ns.max(1) })
+        Some(PageLimiter { spacing, stats, verdicts, clocks: self.clocks, period_ns: period_ns.max(1) })
+    }
+
+    /// What is known of a page that has been asked. Claims nothing.
+    pub fn verdicts_of(&self, base_url: &BaseUrl, page_id: &str) -> Option<&'static Verdicts> {
+        let key = page_key(base_url, page_id);
+        let of = |verdicts: &Verdicts| verdicts.key.load(SeqCst);
+        let found = from_place_of(self.verdicts, key)?.find(|verdicts| [0, key].contains(&of(verdicts)));
+        found.or(self.verdicts.last()).filter(|verdicts| of(verdicts) != 0)
     }
 }
 
@@ -77,9 +85,14 @@ fn claim<T>(slots: &[T], word: impl Fn(&T) -> &AtomicU64, key: u64) -> Option<&T
         Ok(_) => true,
         Err(owner) => owner == key,
     };
+    from_place_of(slots, key)?.find(free_or_ours).or(slots.last())
+}
+
+/// The slots in the order in which a key looks for its own.
+fn from_place_of<T>(slots: &[T], key: u64) -> Option<impl Iterator<Item = &T>> {
     let start = (key % slots.len().max(1) as u64) as usize;
     let (tail, head) = slots.split_at_checked(start)?;
-    head.iter().chain(tail).find(free_or_ours).or(slots.last())
+    Some(head.iter().chain(tail))
 }
 
 impl PageLimiter {
@@ -88,18 +101,18 @@ impl PageLimiter {
     }
 
     fn spacing_ns(&self, now: u64) -> u64 {
-        self.pace.spacing_ns(self.period_ns, now)
+        self.spacing.spacing_ns(self.period_ns, now)
     }
 
     /// How long until a grant could be had, if no other request came meanwhile. Spends nothing.
     pub fn ready_in(&self) -> Duration {
         let now = self.now();
-        Duration::from_nanos(ready_at(self.pace, self.spacing_ns(now), now) - now)
+        Duration::from_nanos(ready_at(self.spacing, self.spacing_ns(now), now) - now)
     }
 
     /// Registers a request that waits for its turn.
     fn waiter(&self) -> Waiter {
-        Waiter::new(self.pace, self.now())
+        Waiter::new(self.spacing, self.now())
     }
 
     /// Spends one request, or returns how long to wait before the next try.
@@ -135,12 +148,12 @@ impl PageLimiter {
 
     /// Records that the page has just sent a proper answer.
     pub fn answered(&self) {
-        self.pace.answered_at.store(self.now().max(1), SeqCst);
+        self.spacing.answered_at.store(self.now().max(1), SeqCst);
     }
 
     /// Whether the page has sent a proper answer to some session within the last ten minutes.
     pub fn has_answered_lately(&self) -> bool {
-        let answered_at = self.pace.answered_at.load(SeqCst);
+        let answered_at = self.spacing.answered_at.load(SeqCst);
         answered_at != 0 && self.now().saturating_sub(answered_at) <= LATELY_NS
     }
 
@@ -149,7 +162,7 @@ impl PageLimiter {
     pub fn refused(&self, granted_ago: Duration, pause: Duration) {
         let now = self.now();
         let granted = now.saturating_sub(granted_ago.as_nanos() as u64);
-        self.pace.refused(granted, pause, self.period_ns, now);
+        self.spacing.refused(granted, pause, self.period_ns, now);
         self.show_rate();
     }
 
@@ -164,14 +177,14 @@ impl PageLimiter {
 
     /// Whether `post_ids` filters on this page, as some session found out within the last day.
     pub fn post_ids_filter(&self) -> Option<bool> {
-        let word = self.pace.post_ids.load(SeqCst);
+        let word = self.spacing.post_ids.load(SeqCst);
         let age = (self.now() / 1_000_000_000).saturating_sub(word >> 1);
         (word != 0 && age < PROOF_SECONDS).then_some(word & 1 == 1)
     }
 
     pub fn remember_post_ids(&self, filter: bool) {
         let seconds = self.now() / 1_000_000_000;
-        self.pace.post_ids.store((seconds.max(1) << 1) | u64::from(filter), SeqCst);
+        self.spacing.post_ids.store((seconds.max(1) << 1) | u64::from(filter), SeqCst);
     }
 }
 
@@ -196,10 +209,10 @@ mod tests {
 
     pub(super) fn memory(slots: usize) -> Memory {
         let clocks = Clocks { monotonic_ns: now, wall_micros: || 0 };
-        let paces = (0..slots).map(|_| Spacing::default()).collect::<Vec<_>>().leak();
+        let spacings = (0..slots).map(|_| Spacing::default()).collect::<Vec<_>>().leak();
         let stats = (0..slots).map(|_| PageStats::default()).collect::<Vec<_>>().leak();
         let verdicts = (0..slots).map(|_| Verdicts::default()).collect::<Vec<_>>().leak();
-        Memory { paces, stats, verdicts, clocks }
+        Memory { spacings, stats, verdicts, clocks }
     }
 
     impl Memory {
@@ -210,6 +223,19 @@ mod tests {
 
     const MS: u64 = 1_000_000;
     const FIVE: u64 = 205 * MS;
+
+    #[test]
+    fn looking_a_page_up_claims_nothing() {
+        let memory = memory(2);
+        let base_url = BaseUrl::parse("https://pages.fm/api").unwrap();
+        let is_known = |page_id| memory.verdicts_of(&base_url, page_id).is_some();
+        assert!(!is_known("1") && !is_known("2") && !is_known("1"));
+        memory.of("1", 4.0);
+        assert!(is_known("1") && !is_known("2"));
+        memory.of("2", 4.0);
+        // Those that find no room share the last one.
+        assert!(is_known("1") && is_known("2") && is_known("3"));
+    }
 
     /// Whether a request that comes now leaves at once.
     fn leaves(limiter: &PageLimiter) -> bool {

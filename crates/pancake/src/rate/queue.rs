@@ -59,15 +59,15 @@ impl Entry {
 /// A request that waits for its turn. Dropped, it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    pace: &'static Spacing,
+    spacing: &'static Spacing,
     arrival: u64,
     entry: Option<&'static Entry>,
 }
 
 impl Waiter {
-    pub fn new(pace: &'static Spacing, now: u64) -> Self {
-        let arrival = pace.arrivals.fetch_add(1, SeqCst) + 1;
-        let mut waiter = Self { pace, arrival, entry: None };
+    pub fn new(spacing: &'static Spacing, now: u64) -> Self {
+        let arrival = spacing.arrivals.fetch_add(1, SeqCst) + 1;
+        let mut waiter = Self { spacing, arrival, entry: None };
         waiter.renew(now);
         waiter
     }
@@ -79,11 +79,11 @@ impl Waiter {
         let grace = (spacing_ns / 8).min(LONGEST_GRACE_NS);
         let delay = grace * self.ahead(now);
         let wait_until = |time: u64| Duration::from_nanos(time.saturating_sub(now).clamp(1, RENEWAL_NS));
-        let due = self.pace.due.load(SeqCst).max(self.pace.paused_until()) + delay;
+        let due = self.spacing.due.load(SeqCst).max(self.spacing.paused_until()) + delay;
         if now < due {
             return Err(wait_until(due));
         }
-        check(&self.pace.due, spacing_ns, now).map_err(|due| wait_until(due + delay))
+        check(&self.spacing.due, spacing_ns, now).map_err(|due| wait_until(due + delay))
     }
 
     /// Extends the lease of the entry, or claims a free one.
@@ -96,7 +96,7 @@ impl Waiter {
     }
 
     fn claim(&self, now: u64) -> Option<&'static Entry> {
-        let entries = || self.pace.waiters.iter();
+        let entries = || self.spacing.waiters.iter();
         let take = |entry: &Entry, former| {
             entry.arrival.compare_exchange(former, self.arrival, SeqCst, SeqCst).is_ok()
         };
@@ -115,7 +115,7 @@ impl Waiter {
     /// itself.
     fn ahead(&self, now: u64) -> u64 {
         let goes_before = |arrival: u64| self.entry.is_none() || arrival < self.arrival;
-        let live = self.pace.waiters.iter().filter_map(|entry| entry.live(now));
+        let live = self.spacing.waiters.iter().filter_map(|entry| entry.live(now));
         live.filter(|arrival| goes_before(*arrival)).count() as u64
     }
 }
@@ -130,9 +130,9 @@ impl Drop for Waiter {
 
 /// When a request that comes now could leave, in nanoseconds of the clock, if all that wait go
 /// before it.
-pub(crate) fn ready_at(pace: &Spacing, spacing_ns: u64, now: u64) -> u64 {
-    let waiting = pace.waiters.iter().filter(|entry| entry.live(now).is_some()).count() as u64;
-    pace.due.load(SeqCst).max(pace.paused_until()).max(now) + waiting * spacing_ns
+pub(crate) fn ready_at(spacing: &Spacing, spacing_ns: u64, now: u64) -> u64 {
+    let waiting = spacing.waiters.iter().filter(|entry| entry.live(now).is_some()).count() as u64;
+    spacing.due.load(SeqCst).max(spacing.paused_until()).max(now) + waiting * spacing_ns
 }
 
 /// Asks governor for a request at this time. An error is the time from which there can be one.

@@ -95,7 +95,7 @@ pub(crate) fn session(transport: Arc<Canned>, options: &[(&str, &str)]) -> Sessi
     }
     let clocks = Clocks { monotonic_ns: monotonic, wall_micros: || NOW };
     let memory = Memory {
-        paces: vec![Spacing::default()].leak(),
+        spacings: vec![Spacing::default()].leak(),
         stats: vec![PageStats::default()].leak(),
         verdicts: vec![Verdicts::default()].leak(),
         clocks,

@@ -71,11 +71,10 @@ impl Scan {
         }
         let order =
             |plan: &RequestPlan| plan.chains.first().map_or(self.session.object.order(), |chain| chain.order);
-        let mut known = self.session.known(order(&plan));
-        if !known.ends_by_time {
+        if !self.session.known(order(&plan)).ends_by_time {
             plan = plan.to_the_end();
-            known = self.session.known(order(&plan));
         }
+        let known = self.session.known_to_try(order(&plan));
         let union = Mutex::new(Union::new(self.session.object, &plan, self.may_move(&plan), known));
         let mut asked = FuturesUnordered::new();
         let (mut put, mut answered) = (0, 0);

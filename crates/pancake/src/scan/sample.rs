@@ -48,7 +48,7 @@ impl Session {
     pub async fn sample(&self, wanted: &[Wanted]) -> Result<Sample> {
         let chain = Chain::whole(self.object.order());
         let plan = RequestPlan { chains: vec![chain.clone()], ..RequestPlan::default() };
-        let known = self.known(chain.order);
+        let known = self.known_to_try(chain.order);
         let union = Mutex::new(Union::new(self.object, &plan, false, known));
         let mut newest = Vec::new();
         let mut requests = 0;

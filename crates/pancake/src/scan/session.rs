@@ -50,6 +50,11 @@ pub(crate) struct Sending<'a> {
 impl Session {
     /// What is known of the page by all sessions.
     pub(crate) fn known(&self, order: Order) -> Known {
+        self.limiter.verdicts.known(self.object, order, self.now(None), false)
+    }
+
+    /// The same for one that asks: the first one after an hour tries again what was refused.
+    pub(crate) fn known_to_try(&self, order: Order) -> Known {
         self.limiter.verdicts.known(self.object, order, self.now(None), true)
     }
 

@@ -5,8 +5,8 @@
 //! The list goes by the real time of its rows, newest first; a batch is an unbroken piece of it.
 //! While the walk goes on, rows get messages (and jump to the head if the order is `updated_at`),
 //! vanish, and surface up to 60 s late. Some rows show an older time than their real one, and so
-//! stand too high by any distance; rows that show a newer one stand at most seven rows too low (API
-//! notes, section I).
+//! stand too high by any distance; rows that show a newer one stand at most seven rows too low
+//! (docs/api.md).
 //!
 //! **Forms of requests.** The walk depends on three, all of them in daily use by others:
 //!
@@ -89,9 +89,9 @@ pub struct CursorPager {
     /// Rows from its beginning down to the place, and the most that there have been.
     taken: usize,
     most_taken: usize,
-    /// The request whose reply had the place as its last row, and whether no row was repeated
-    /// behind it.
+    /// The request whose reply had the place as its last row.
     brought_by: Option<Ask>,
+    /// No row was repeated behind it in that reply.
     is_at_end: bool,
     handed: Handed,
     /// The oldest time of a row so far.
@@ -138,8 +138,9 @@ pub struct CursorPager {
     has_left_out: bool,
     /// What rows show decides where the walk ends.
     ends_by_time: bool,
-    /// A row stands lower than that takes for granted, and the error that this is.
+    /// A row stands lower than that takes for granted.
     has_low_row: bool,
+    /// Such a row, until it is taken as an error.
     disorder: Option<OutOfOrder>,
     /// One reply held the whole list.
     is_snapshot: bool,
