@@ -178,6 +178,7 @@ impl Session {
         let taken = loop {
             let reply = match sending.reply().await {
                 Ok(reply) => reply,
+                Err(_) if lock(union).does_without(*asker) => return Ok(()),
                 Err(error) => break Err(error),
             };
             let failure = match reply.rows(self.object) {
@@ -186,6 +187,9 @@ impl Session {
                 }
                 Err(failure) => failure,
             };
+            if lock(union).does_without(*asker) {
+                return Ok(());
+            }
             if failure.may_be_form {
                 let has_other_form = lock(union).lost(*asker, failure.names_times);
                 self.remember(union, chain.order);

@@ -412,6 +412,18 @@ impl Union {
         }
     }
 
+    /// Whether the union does without the reply to this request by now: what asked has ended, or
+    /// was replaced.
+    pub fn does_without(&mut self, asker: Asker) -> bool {
+        match asker {
+            Asker::Look => self.looks.is_none(),
+            Asker::Segment(number) => {
+                let segment = self.segment(number);
+                segment.is_none_or(|segment| segment.walk.ended().is_some()) && self.lost(asker, false)
+            }
+        }
+    }
+
     fn walks_may_be_over(&mut self) {
         let over = self.segments.iter().all(|segment| segment.walk.ended().is_some() && !segment.busy);
         let Some(looks) = self.looks.as_mut().filter(|_| over) else { return };

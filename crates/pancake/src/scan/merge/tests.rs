@@ -46,6 +46,20 @@ fn ordered_chains_come_newest_first() {
     assert_eq!(run(&plan(2, true, None), lists), ["a", "d", "b", "e", "f", "c"]);
 }
 
+/// A request of a part that was replaced, or that another part has ended, is no failure of the
+/// scan.
+#[test]
+fn a_failure_is_one_only_where_the_reply_is_needed() {
+    let mut union = Union::new(Object::Conversations, &plan(1, false, None), true, NOW);
+    let Question { asker, .. } = union.next(false).unwrap();
+    assert!(!union.does_without(asker));
+    assert!(union.does_without(Asker::Segment(7)));
+    assert!(!union.does_without(Asker::Look));
+    assert!(union.reply(asker, &[], None, NOW).unwrap().is_empty());
+    assert!(union.does_without(asker) && union.does_without(Asker::Look));
+    assert!(union.is_over());
+}
+
 #[test]
 fn a_row_of_several_chains_comes_once() {
     let lists: &[&[(&str, i64)]] = &[&[("a", 9), ("b", 5)], &[("a", 9), ("c", 4)]];
