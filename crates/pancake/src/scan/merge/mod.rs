@@ -1,6 +1,7 @@
 //! This module merges the chains of a union into one stream: what a reply brings, and what comes
 //! out, each row once, newest first where that is promised. Which piece is asked next is left to
-//! `choice`. Pure: when a request may leave, and how it is made, is [`crate::scan::run`]'s matter.
+//! `choice`, where pieces are cut and meet to `cuts`, what replies show of the list to `order`.
+//! Pure: when a request may leave, and how it is made, is [`crate::scan::run`]'s matter.
 //!
 //! A chain begins as one *segment*. Where every segment waits for its reply and the page's budget
 //! would allow another request, one of them is cut in two by time, and both are walked at once: a
@@ -8,6 +9,8 @@
 //! chain.
 
 mod choice;
+mod cuts;
+mod order;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,14 +21,15 @@ use crate::paging::head_check::{HeadCheck, LATE_SECONDS, newest};
 use crate::paging::id_set::IdSet;
 use crate::paging::pager::{Ask, Pager};
 use crate::paging::time_slices::Numbered;
-use crate::paging::verdicts::{self, Known};
+use crate::paging::verdicts::Known;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::Row;
 use crate::scan::segment::Segment;
 use crate::schema::catalogue::{Object, Pagination};
-use crate::schema::keyset::{Order, RowKey};
+use crate::schema::keyset::RowKey;
 use crate::time::Micros;
 use choice::Choice;
+pub use order::Findings;
 
 /// As many rows, or fewer, cost a request for each batch and no more: in an order their chain is
 /// not cut, and of several pages each is asked ahead only once it has proved long.
@@ -69,18 +73,6 @@ pub struct Union {
     found: Findings,
     /// What of it has been returned.
     returned: Findings,
-}
-
-/// What walks have shown of a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub struct Findings {
-    /// Whether it takes the form of request that it may refuse.
-    pub window: Option<verdicts::Window>,
-    /// Its list is out of order.
-    pub is_loose: bool,
-    /// A row stands far below the place of the time that it shows.
-    pub has_low_row: bool,
 }
 
 /// The part of the union that a request is for.
@@ -173,18 +165,6 @@ impl Union {
         Some(Question { asker, chain: self.chains[segment.chain].clone(), ask })
     }
 
-    /// Leaves what is older than `low` to a segment of its own.
-    fn divide(&mut self, at: usize, low: Micros) -> Option<()> {
-        // By `updated_at` the parts overlap.
-        if self.chains[self.segments[at].chain].order == Order::UpdatedAt {
-            self.keep_ids();
-        }
-        let older = self.segments[at].cut(low, self.segments_made)?;
-        self.segments_made += 1;
-        self.segments.insert(at + 1, older);
-        Some(())
-    }
-
     /// From now on a row may come by two ways.
     fn keep_ids(&mut self) {
         let ids = || self.segments.iter().filter_map(|segment| segment.walk.ids());
@@ -249,145 +229,6 @@ impl Union {
         self.look_at_cuts(number, !fresh.is_empty());
         self.walks_may_be_over();
         Ok(fresh)
-    }
-
-    /// What a reply to this segment shows of the order of the list. `disorder`: a row stands lower
-    /// than walks take for granted.
-    fn look_at_order(&mut self, number: usize, disorder: Option<Error>) -> Result<()> {
-        let Some(segment) = self.segments.iter().find(|segment| segment.number == number) else {
-            return Ok(());
-        };
-        let Findings { is_loose, has_low_row, .. } = self.found;
-        let Chain { order, window, .. } = &self.chains[segment.chain];
-        let is_by_ids = *order == Order::UpdatedAt;
-        if is_by_ids && !self.ordered && has_low_row && window.low.is_some() {
-            self.go_by_inserted_at(Some(number));
-            return Ok(());
-        }
-        if is_loose {
-            for chain in std::mem::take(&mut self.from_anchor) {
-                let first = self.segments.iter().find(|segment| segment.number == chain);
-                if first.is_some_and(|segment| segment.walk.begins_at_head()) {
-                    continue;
-                }
-                if is_by_ids {
-                    // What shows an older time than its real one may stand above where they began.
-                    self.start_over(chain, Some(number));
-                } else {
-                    self.look_for_undated(chain);
-                }
-            }
-        }
-        // Without an order a list that is read to its end by ids may stand in any.
-        disorder.filter(|_| self.ordered || !is_by_ids).map_or(Ok(()), Err)
-    }
-
-    /// Reads all chains to the end of the list by the time that no message changes: no bound on
-    /// `updated_at` is proven, nor what moved since.
-    fn go_by_inserted_at(&mut self, replied: Option<usize>) {
-        for chain in 0..self.chains.len() {
-            self.chains[chain] = self.chains[chain].clone().to_the_end();
-            self.start_over(chain, replied);
-        }
-        self.from_anchor.clear();
-        self.looks = None;
-    }
-
-    /// Reads what stands above an upper bound on `inserted_at`: rows that lack it may be wanted.
-    fn look_for_undated(&mut self, chain: usize) {
-        let at = self.segments.iter().position(|segment| segment.chain >= chain);
-        let walk = Pager::above(self.terms, &self.chains[chain]);
-        let segment = Segment::new(self.segments_made, chain, walk);
-        self.segments_made += 1;
-        self.segments.insert(at.unwrap_or(self.segments.len()), segment);
-    }
-
-    /// Reads a chain again from its newest row on. Which of its rows have come is known. `replied`:
-    /// the segment whose reply is taken in; its rows are still to be fed.
-    fn start_over(&mut self, chain: usize, replied: Option<usize>) {
-        self.keep_ids();
-        let is_of_chain = |segment: &Segment| segment.chain == chain;
-        let at = self.segments.iter().position(|segment| segment.chain >= chain);
-        let at = at.unwrap_or(self.segments.len());
-        let (old, others): (Vec<_>, Vec<_>) = self.segments.drain(..).partition(is_of_chain);
-        self.segments = others;
-        let of_reply = old.iter().map(|segment| segment.number).find(|number| Some(*number) == replied);
-        let number = of_reply.unwrap_or(self.segments_made);
-        self.segments_made += 1;
-        let known = Known { is_in_order: false, ..self.known };
-        let walk = Pager::on(self.terms, self.object, &self.chains[chain], self.looks.is_some(), known);
-        let mut segment = Segment::new(number, chain, walk);
-        segment.feed(old.into_iter().flat_map(|segment| segment.rows));
-        self.segments.insert(at, segment);
-    }
-
-    /// What a reply to this segment means at its cuts.
-    fn look_at_cuts(&mut self, number: usize, has_rows_to_feed: bool) {
-        let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
-        for newer in at.checked_sub(1).into_iter().chain([at]) {
-            self.meet(newer);
-            self.fold(newer, number, has_rows_to_feed);
-        }
-        self.end_older_parts(number);
-        let is_over = |segment: &Segment| segment.walk.ended().is_some() && !segment.walk.is_snapshot();
-        self.took_a_while |= self.segments.iter().any(is_over);
-    }
-
-    /// Where a segment has come to the end of the list, nothing is left to those below it.
-    fn end_older_parts(&mut self, number: usize) {
-        let at = self.segments.iter().position(|segment| segment.number == number);
-        let Some([newer, older @ ..]) = at.map(|at| &mut self.segments[at..]) else { return };
-        for older in older.iter_mut().take_while(|older| older.chain == newer.chain) {
-            older.walk.ends_with(&newer.walk);
-        }
-    }
-
-    /// A segment may end where it has come into the older one.
-    fn meet(&mut self, newer: usize) {
-        if let [newer, older, ..] = &mut self.segments[newer..]
-            && newer.chain == older.chain
-        {
-            newer.walk.meet(&older.walk);
-        }
-    }
-
-    /// A segment that was cut off and finds no row to begin from, beyond the end of the list or on
-    /// a page that takes no window, is given back to the newer one, which walks on. So is one that
-    /// the newer one has overtaken.
-    fn fold(&mut self, at: usize, replied: usize, has_rows_to_feed: bool) {
-        let [newer, older, ..] = &mut self.segments[at..] else { return };
-        let has_replied = older.number == replied;
-        let is_in_vain = has_replied && older.walk.has_no_beginning() || older.walk.is_behind(&newer.walk);
-        let is_awaited = older.busy || has_replied && has_rows_to_feed;
-        if !is_in_vain || is_awaited || !newer.can_replace(older) {
-            return;
-        }
-        // Counted whether or not it can be given back: a page where cuts find no beginning is not
-        // cut for ever.
-        self.folded += u32::from(!std::mem::replace(&mut older.is_in_vain, true));
-        if newer.walk.can_take_back() {
-            let older = self.segments.remove(at + 1);
-            self.segments[at].take_back(older);
-        }
-    }
-
-    /// Notes what a segment has shown of the page.
-    fn note(&mut self, number: usize) {
-        let segment = self.segments.iter().find(|segment| segment.number == number);
-        let (Some(Segment { walk, .. }), found) = (segment, &mut self.found) else { return };
-        found.window = walk.verdict().or(found.window);
-        found.is_loose |= walk.is_loose();
-        found.has_low_row |= walk.has_low_row();
-    }
-
-    /// Returns what the walks have shown of the page since the last call.
-    pub fn findings(&mut self) -> Findings {
-        let (found, before) = (self.found, std::mem::replace(&mut self.returned, self.found));
-        Findings {
-            window: found.window.filter(|_| found.window != before.window),
-            is_loose: found.is_loose && !before.is_loose,
-            has_low_row: found.has_low_row && !before.has_low_row,
-        }
     }
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False
