@@ -155,19 +155,19 @@ COMMENT ON TYPE sync_result IS 'internal: what a step brought';
 -- What only the library knows
 -- ---------------------------------------------------------------------------------------------------------------
 CREATE FUNCTION sync_may_commit() RETURNS boolean
-    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_may_commit';
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_may_commit_wrapper';
 COMMENT ON FUNCTION sync_may_commit() IS 'internal: whether the procedure that asks may commit';
 
 CREATE FUNCTION sync_requests() RETURNS bigint
-    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests';
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests_wrapper';
 COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';
 
 CREATE FUNCTION sync_server_time() RETURNS timestamptz
-    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time';
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time_wrapper';
 COMMENT ON FUNCTION sync_server_time() IS 'internal: when the last reply left Pancake; a row of a later time is dated ahead';
 
 CREATE FUNCTION sync_is_dated(list regclass) RETURNS boolean
-    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pancake_fdw_is_dated';
+    LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'pancake_fdw_is_dated_wrapper';
 COMMENT ON FUNCTION sync_is_dated(regclass) IS
     'internal: whether no row of a list was seen far below the place of the inserted_at that it shows';
 

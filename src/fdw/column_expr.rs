@@ -12,7 +12,7 @@ use crate::pg::nodes::{cast, list};
 
 /// A side of a clause that follows from one column.
 #[derive(Clone, Copy)]
-pub struct Derived {
+pub struct DerivedColumn {
     pub column: Filterable,
     /// The type of the side.
     pub of: pg_sys::Oid,
@@ -37,7 +37,7 @@ pub struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    pub fn find(&self, node: *mut pg_sys::Node) -> Option<Derived> {
+    pub fn find(&self, node: *mut pg_sys::Node) -> Option<DerivedColumn> {
         if let Some(var) = cast::<pg_sys::Var>(node, pg_sys::NodeTag::T_Var) {
             return self.column(var);
         }
@@ -59,11 +59,15 @@ impl Columns<'_> {
         };
         let inside = self.find(inside)?;
         let is_time = matches!(inside.column, Filterable::UpdatedAt | Filterable::InsertedAt);
-        is_time.then_some(Derived { of: function.funcresulttype, slack: inside.slack.and(slack), ..inside })
+        is_time.then_some(DerivedColumn {
+            of: function.funcresulttype,
+            slack: inside.slack.and(slack),
+            ..inside
+        })
     }
 
     /// A column that filters, declared with the documented type and without a path of its own.
-    fn column(&self, var: *mut pg_sys::Var) -> Option<Derived> {
+    fn column(&self, var: *mut pg_sys::Var) -> Option<DerivedColumn> {
         // SAFETY: the caller has looked at the node's tag.
         let var = unsafe { &*var };
         if var.varno as u32 != self.relid || var.varlevelsup != 0 {
@@ -74,7 +78,7 @@ impl Columns<'_> {
         // A timestamptz(0) shows other times than are served.
         let documented = declared.type_id == of && declared.type_modifier == -1 && declared.path.is_none();
         let column = Filterable::by_column(&declared.name)?;
-        documented.then_some(Derived { column, of, slack: Slack::NONE })
+        documented.then_some(DerivedColumn { column, of, slack: Slack::NONE })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use pancake::paging::cursor::WIDTH_SECONDS;
 use pancake::paging::time_slices::FLOOR;
-use pancake::paging::verdicts::{Known, Sides};
+use pancake::paging::verdicts::{Assumptions, Sides};
 use pancake::plan::filter::{Filter, Filterable, Operand};
 use pancake::plan::pushdown::{Pushdown, pushdowns};
 use pancake::plan::request::{RequestPlan, bind, choose_order};
@@ -45,6 +45,12 @@ pub fn rows_of_a_request(object: Object) -> f64 {
     }
 }
 
+/// The same, at most the rows of one walk: each conversation is a walk of its own.
+fn rows_of_a_walk(object: Object) -> f64 {
+    let most = if object.needs_conversation() { OF_A_CONVERSATION } else { f64::INFINITY };
+    rows_of_a_request(object).min(most)
+}
+
 /// On which sides a clause bounds the time of the order.
 fn sides(filter: &Filter, order: Order) -> Sides {
     let is_of_order = Some(filter.column.column()) == order.column();
@@ -70,7 +76,7 @@ fn stretch(plan: &RequestPlan) -> TimeRange {
 }
 
 /// What is known of the page of a table by all sessions.
-pub fn known_of(table: &ForeignTable, order: Order) -> Known {
+pub fn known_of(table: &ForeignTable, order: Order) -> Assumptions {
     let (server, now) = (&table.server, Micros((CLOCKS.wall_micros)()));
     let page_id = table.table.page_id.as_deref().unwrap_or_default();
     let verdicts = shared().ok().and_then(|shared| shared.memory.verdicts_of(&server.base_url, page_id));
@@ -136,12 +142,6 @@ impl Relation<'_> {
         let likely: Vec<_> =
             filters.iter().zip(&operands).map(|(filter, node)| self.likely(filter, *node)).collect();
         let estimated = bind(object, &filters, order, &likely, page_id);
-        let rows_of_a_request = if object.needs_conversation() {
-            // Each conversation is a walk of its own.
-            rows_of_a_request(object).min(OF_A_CONVERSATION)
-        } else {
-            rows_of_a_request(object)
-        };
         let bounds = filters.iter().map(|filter| sides(filter, order));
         let is_bounded = bounds.fold(Sides { above: false, below: false }, |all, one| Sides {
             above: all.above || one.above,
@@ -175,7 +175,7 @@ impl Relation<'_> {
             n => {
                 let sent = self.sent(clauses, &filters, &pushdowns, has_estimate);
                 let rows = self.fetched(&sent, &known, &plan) * self.of_stretch(order, walked);
-                (self.at_least_a_batch(rows) / rows_of_a_request).ceil().max(n as f64)
+                (self.at_least_a_batch(rows) / rows_of_a_walk(object)).ceil().max(n as f64)
             }
         };
         let requests = match detour {

@@ -1,15 +1,16 @@
 //! This module implements `pancake.doctor(server)`: what keeps the page from being asked, or what
-//! the examination in `pancake::doctor` found, as JSON. Only that there is no such server is an
+//! the examination in `pancake::doctor` found. Only that there is no such server is an
 //! error.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use pancake::doctor::{Examination, Finding, PAGES, prescribe};
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::schema::catalogue::Object;
-use pgrx::{FromDatum, IntoDatum, pg_guard, pg_sys};
-use serde_json::{Value, json};
+use pgrx::iter::TableIterator;
+use pgrx::{name, pg_extern, pg_sys};
 
 use crate::fdw::fetch::session;
 use crate::pg::catalog::{ForeignTable, given, role_name};
@@ -17,31 +18,23 @@ use crate::pg::compat::may_use_server;
 use crate::pg::nodes::{c_string, identifier, text};
 use crate::pg::report::OrRaise;
 use crate::pg::worker::Worker;
-use crate::sql_function;
 
-sql_function!(pg_finfo_pancake_fdw_doctor);
-
-/// Behind the function `pancake.doctor`.
-#[unsafe(no_mangle)]
-#[pg_guard]
-pub extern "C-unwind" fn pancake_fdw_doctor(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: the function is strict and takes a name and a text[].
-    let (name, pages) = unsafe {
-        let arguments = (*call).args.as_slice(2);
-        let name = text(arguments[0].value.cast_mut_ptr::<pg_sys::NameData>().cast());
-        (name, Vec::<String>::from_datum(arguments[1].value, false).unwrap_or_default())
-    };
-    let findings: Value = examine(&name, &pages).or_raise().iter().map(line).collect();
-    findings.to_string().into_datum().unwrap_or(pg_sys::Datum::from(0))
-}
-
-fn line(finding: &Finding) -> Value {
-    json!({
-        "item": finding.item,
-        "status": finding.status.text(),
-        "detail": finding.detail,
-        "hint": finding.hint,
-    })
+/// `pancake.doctor`, given the pages that tables of the server name.
+#[pg_extern(sql = false)]
+fn pancake_fdw_doctor(
+    server: &CStr,
+    pages: Vec<String>,
+) -> TableIterator<
+    'static,
+    (
+        name!(item, &'static str),
+        name!(status, &'static str),
+        name!(detail, String),
+        name!(hint, Option<String>),
+    ),
+> {
+    let findings = examine(&server.to_string_lossy(), &pages).or_raise();
+    TableIterator::new(findings.into_iter().map(|f| (f.item, f.status.text(), f.detail, f.hint)))
 }
 
 fn examine(name: &str, pages: &[String]) -> Result<Vec<Finding>> {

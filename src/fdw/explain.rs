@@ -11,7 +11,7 @@ use pancake::plan::pushdown::Pushdown;
 use pancake::schema::keyset::Order;
 use pgrx::{pg_guard, pg_sys};
 
-use crate::fdw::fetch::Stopped;
+use crate::fdw::fetch::StopReason;
 use crate::fdw::params::constant;
 use crate::fdw::private::ScanPrivate;
 use crate::fdw::scan::ScanState;
@@ -32,7 +32,7 @@ pub unsafe extern "C-unwind" fn explain_foreign_scan(
     };
     // SAFETY: the plan is of this scan.
     let Some(private) = ScanPrivate::unpack(unsafe { (*plan).fdw_private }) else { return };
-    let out = Explained { explain };
+    let out = ExplainOutput { explain };
     let state = state.filter(|_| analyze);
     let starts = state.map(|state| &state.starts);
     let planned = planned(&private, starts, &Deparser::new(plan, explain));
@@ -61,11 +61,11 @@ enum Number {
     Time(Duration),
 }
 
-struct Explained {
+struct ExplainOutput {
     explain: *mut pg_sys::ExplainState,
 }
 
-impl Explained {
+impl ExplainOutput {
     fn line(&self, line: &Line) {
         // SAFETY: EXPLAIN's own state.
         let is_text = unsafe { (*self.explain).format == pg_sys::ExplainFormat::EXPLAIN_FORMAT_TEXT };
@@ -205,14 +205,14 @@ fn ahead(state: &ScanState) -> Line {
     Line { label: "Pancake Ahead", text: format!("at most {rows} rows"), numbers }
 }
 
-fn stopped(stopped: Stopped) -> &'static str {
+fn stopped(stopped: StopReason) -> &'static str {
     match stopped {
-        Stopped::EnoughRows => "no more rows were wanted",
-        Stopped::NeverStarted => "never started",
-        Stopped::NothingCanMatch => "no row can match",
-        Stopped::Ended(End::PassedBound) => "passed the lower bound",
-        Stopped::Ended(End::ListEnded) => "end of the list",
-        Stopped::Ended(End::FoundAll) => "found all ids",
+        StopReason::EnoughRows => "no more rows were wanted",
+        StopReason::NeverStarted => "never started",
+        StopReason::NothingCanMatch => "no row can match",
+        StopReason::Ended(End::PassedBound) => "passed the lower bound",
+        StopReason::Ended(End::ListEnded) => "end of the list",
+        StopReason::Ended(End::FoundAll) => "found all ids",
     }
 }
 

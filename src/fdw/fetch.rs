@@ -11,7 +11,7 @@ use pancake::options::suggest::closest;
 use pancake::paging::cursor::End;
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
-use pancake::reply::decode::{Row, Source, Wanted};
+use pancake::reply::decode::{Row, Source, WantedCell};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::session::Session;
@@ -24,7 +24,7 @@ use crate::pg::report::notice;
 use crate::pg::settings;
 use crate::pg::shared::{CLOCKS, Progress, shared};
 use crate::pg::wait::WakeEvent;
-use crate::pg::worker::{Running, Worker};
+use crate::pg::worker::{RunningTask, Worker};
 
 /// How often a waiting backend shows how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub static REPLIED_AT: AtomicI64 = AtomicI64::new(0);
 
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopReason {
     /// No further row was needed.
     EnoughRows,
     NeverStarted,
@@ -56,7 +56,7 @@ pub struct Fetch {
     page_id: String,
     /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
     counted: u64,
-    _running: Running,
+    _running: RunningTask,
     rows: std::vec::IntoIter<Row>,
     batches: usize,
     batch_size: usize,
@@ -66,7 +66,7 @@ pub struct Fetch {
     whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
-    over: Option<Stopped>,
+    over: Option<StopReason>,
     progress: Option<&'static Progress>,
     last_notice: Instant,
     started: Instant,
@@ -79,9 +79,9 @@ impl Drop for Fetch {
 }
 
 /// What a fetch has to give.
-pub enum Next {
+pub enum NextRow {
     Row(Row),
-    Over(Stopped),
+    Over(StopReason),
     /// Nothing yet, for a caller that may not wait.
     Later,
 }
@@ -131,7 +131,7 @@ impl Fetch {
 
     /// The next row. Waits for it, if need be and if it may; raises where the statement is
     /// cancelled meanwhile.
-    pub fn next(&mut self, may_wait: bool) -> Result<Next> {
+    pub fn next(&mut self, may_wait: bool) -> Result<NextRow> {
         if let Some(row) = self.rows.next() {
             // A long scan orders ahead, if it may; where it may be a short one, the first batch
             // alone must do.
@@ -140,11 +140,11 @@ impl Fetch {
             if is_long && !enough && self.rows.len() <= self.batch_size / 2 {
                 self.order();
             }
-            return Ok(Next::Row(row));
+            return Ok(NextRow::Row(row));
         }
         loop {
             if let Some(over) = self.over {
-                return Ok(Next::Over(over));
+                return Ok(NextRow::Over(over));
             }
             self.order();
             self.news.store(false, SeqCst);
@@ -158,12 +158,12 @@ impl Fetch {
                     self.rows = rows.into_iter();
                     self.show();
                     if let Some(first) = self.rows.next() {
-                        return Ok(Next::Row(first));
+                        return Ok(NextRow::Row(first));
                     }
                 }
                 Some(Event::Ended(end)) => {
                     self.note_reply();
-                    self.over = Some(end.map_or(Stopped::NothingCanMatch, Stopped::Ended));
+                    self.over = Some(end.map_or(StopReason::NothingCanMatch, StopReason::Ended));
                     self.finish();
                 }
                 Some(Event::Failed(error)) => {
@@ -172,7 +172,7 @@ impl Fetch {
                 }
                 None if !may_wait => {
                     self.show();
-                    return Ok(Next::Later);
+                    return Ok(NextRow::Later);
                 }
                 None => {
                     self.show();
@@ -253,11 +253,11 @@ pub fn session(table: &ForeignTable, user: pg_sys::Oid, tally: Arc<ScanStats>) -
 }
 
 /// The cells that these columns need.
-pub fn wanted(table: &ForeignTable, writers: &[ColumnWriter]) -> Result<Vec<Wanted>> {
+pub fn wanted(table: &ForeignTable, writers: &[ColumnWriter]) -> Result<Vec<WantedCell>> {
     writers.iter().map(|writer| wanted_by(table, writer)).collect()
 }
 
-fn wanted_by(table: &ForeignTable, writer: &ColumnWriter) -> Result<Wanted> {
+fn wanted_by(table: &ForeignTable, writer: &ColumnWriter) -> Result<WantedCell> {
     let object = table.table.object;
     let (name, path) = (&writer.column.name, writer.column.path.as_deref());
     let source = Source::find(object, name, path).ok_or_else(|| {
@@ -271,7 +271,7 @@ fn wanted_by(table: &ForeignTable, writer: &ColumnWriter) -> Result<Wanted> {
                  such as OPTIONS (path '/page_customer/gender')."
             ))
     })?;
-    Ok(Wanted { name: name.clone(), source })
+    Ok(WantedCell { name: name.clone(), source })
 }
 
 fn show_progress(table: &ForeignTable, tally: &ScanStats) -> Result<Option<&'static Progress>> {

@@ -1,31 +1,14 @@
-//! This module fills the table of callbacks that Postgres asks for, and the C entry points of SQL
-//! functions. What is left null Postgres refuses or does itself: writing, direct modification,
-//! parallel scans. (A scan that may run in parallel is never driven together with others by an
-//! Append.)
+//! This module fills the table of callbacks that Postgres asks for. What is left null Postgres
+//! refuses or does itself: writing, direct modification, parallel scans. (A scan that may run in
+//! parallel is never driven together with others by an Append.)
 
-use pgrx::{PgBox, pg_guard, pg_sys};
+use pgrx::{Internal, PgBox, pg_extern, pg_sys};
 
 use crate::fdw::{analyze, append, explain, import, relation, scan};
 
-/// Registers a C function for `LANGUAGE c`: Postgres looks for `pg_finfo_` beside it.
-#[macro_export]
-macro_rules! sql_function {
-    ($info:ident) => {
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
-            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
-            &V1
-        }
-    };
-}
-
-sql_function!(pg_finfo_pancake_fdw_handler);
-
 /// `pancake.pancake_fdw_handler()`.
-#[unsafe(no_mangle)]
-#[pg_guard]
-pub extern "C-unwind" fn pancake_fdw_handler(_call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+#[pg_extern(sql = false)]
+fn pancake_fdw_handler() -> Internal {
     // SAFETY: the tag is that of the type.
     let mut routine = unsafe { PgBox::<pg_sys::FdwRoutine>::alloc_node(pg_sys::NodeTag::T_FdwRoutine) };
     routine.GetForeignRelSize = Some(relation::get_foreign_rel_size);
@@ -42,5 +25,5 @@ pub extern "C-unwind" fn pancake_fdw_handler(_call: pg_sys::FunctionCallInfo) ->
     routine.ExplainForeignScan = Some(explain::explain_foreign_scan);
     routine.ImportForeignSchema = Some(import::import_foreign_schema);
     routine.AnalyzeForeignTable = Some(analyze::analyze_foreign_table);
-    pg_sys::Datum::from(routine.into_pg())
+    Internal::from(Some(pg_sys::Datum::from(routine.into_pg())))
 }

@@ -7,7 +7,7 @@ use pancake::options::table::{self, Place};
 use pancake::schema::catalogue::Object;
 use pgrx::{pg_guard, pg_sys};
 
-use crate::pg::catalog::{Given, given};
+use crate::pg::catalog::{OptionList, given};
 use crate::pg::nodes::{c_string, identifier, list, text, to_list};
 use crate::pg::report::OrRaise;
 
@@ -45,7 +45,7 @@ enum Limit {
     Except(Vec<String>),
 }
 
-fn commands(schema: &str, server: &str, limit: &Limit, given: &Given) -> Result<Vec<String>> {
+fn commands(schema: &str, server: &str, limit: &Limit, given: &OptionList) -> Result<Vec<String>> {
     if schema != SCHEMA {
         return Err(Error::new(Kind::PageNotFound, format!("no foreign schema \"{schema}\"")).hint(format!(
             "The one schema of a Pancake server is \"{SCHEMA}\": IMPORT FOREIGN SCHEMA {SCHEMA} FROM SERVER … INTO …;"
@@ -81,7 +81,7 @@ fn known(name: &str) -> Result<()> {
         .hint(format!("{closest}The tables are: {}.", names.join(", "))))
 }
 
-fn create(object: Object, server: &str, given: &Given) -> String {
+fn create(object: Object, server: &str, given: &OptionList) -> String {
     let column = |column: &pancake::schema::column::Column| {
         let not_null = if column.not_null { " NOT NULL" } else { "" };
         format!("{} {}{not_null}", identifier(column.name), column.of.sql())

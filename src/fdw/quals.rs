@@ -6,19 +6,19 @@ use pancake::plan::filter::{Comparison, Filter, Filterable, Slack};
 use pancake::plan::pushdown::{Pushdown, Reason};
 use pgrx::pg_sys;
 
-use crate::fdw::column_expr::{Columns, Derived};
+use crate::fdw::column_expr::{Columns, DerivedColumn};
 use crate::pg::catalog::ForeignTable;
 use crate::pg::nodes::{cast, list, to_list};
 
 /// A clause of the planner, as a filter or with the reason why it is none.
 pub struct Clause {
     pub info: *mut pg_sys::RestrictInfo,
-    pub filter: Result<Understood, Reason>,
+    pub filter: Result<ClauseFilter, Reason>,
 }
 
 /// A clause that compares a column with something that does not depend on the table.
 #[derive(Clone, Copy)]
-pub struct Understood {
+pub struct ClauseFilter {
     pub column: Filterable,
     pub comparison: Comparison,
     pub operand: *mut pg_sys::Expr,
@@ -62,8 +62,8 @@ pub fn base_clauses(relation: *mut pg_sys::RelOptInfo) -> Vec<*mut pg_sys::Restr
 /// The filters of a plan in the order of their operands.
 pub fn filters(clauses: &[Clause]) -> (Vec<Filter>, Vec<*mut pg_sys::Expr>) {
     let found = clauses.iter().filter_map(|clause| clause.filter.as_ref().ok());
-    let filter = |(operand, found): (usize, &Understood)| {
-        let Understood { column, comparison, slack, without_zone, .. } = *found;
+    let filter = |(operand, found): (usize, &ClauseFilter)| {
+        let ClauseFilter { column, comparison, slack, without_zone, .. } = *found;
         (Filter { column, comparison, operand, slack, without_zone }, found.operand)
     };
     found.enumerate().map(filter).unzip()
@@ -74,7 +74,7 @@ fn understand(
     clause: *mut pg_sys::Node,
     table: &ForeignTable,
     relation: *mut pg_sys::RelOptInfo,
-) -> Option<Understood> {
+) -> Option<ClauseFilter> {
     // SAFETY: the planner's relation, alive while it plans.
     let relid = unsafe { (*relation).relid };
     let columns = Columns { declared: &table.columns, object: table.table.object, relid };
@@ -86,7 +86,11 @@ fn understand(
     (independent && is_useful).then_some(found)
 }
 
-fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::Node) -> Option<Understood> {
+fn read(
+    root: *mut pg_sys::PlannerInfo,
+    columns: &Columns,
+    clause: *mut pg_sys::Node,
+) -> Option<ClauseFilter> {
     if let Some(op) = cast(clause, pg_sys::NodeTag::T_OpExpr) {
         return operator(columns, op);
     }
@@ -97,15 +101,16 @@ fn read(root: *mut pg_sys::PlannerInfo, columns: &Columns, clause: *mut pg_sys::
 }
 
 /// `column operator operand`, or the other way round.
-fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
+fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<ClauseFilter> {
     // SAFETY: the node's tag is T_OpExpr.
     let op = unsafe { &*op };
     let [left, right] = list::<pg_sys::Node>(op.args)[..] else { return None };
-    let (Derived { column, of, slack }, operand, swapped) = match (columns.find(left), columns.find(right)) {
-        (Some(column), None) => (column, right, false),
-        (None, Some(column)) => (column, left, true),
-        _ => return None,
-    };
+    let (DerivedColumn { column, of, slack }, operand, swapped) =
+        match (columns.find(left), columns.find(right)) {
+            (Some(column), None) => (column, right, false),
+            (None, Some(column)) => (column, left, true),
+            _ => return None,
+        };
     let comparison = match column {
         Filterable::UpdatedAt | Filterable::InsertedAt => ordering(op.opno)?,
         Filterable::Type
@@ -117,11 +122,11 @@ fn operator(columns: &Columns, op: *mut pg_sys::OpExpr) -> Option<Understood> {
     };
     let comparison = if swapped { comparison.commuted() } else { comparison };
     let without_zone = matches!(of, pg_sys::DATEOID | pg_sys::TIMESTAMPOID);
-    Some(Understood { column, comparison, operand: as_type(operand, of)?, slack, without_zone })
+    Some(ClauseFilter { column, comparison, operand: as_type(operand, of)?, slack, without_zone })
 }
 
 /// `column = ANY (operand)`, or `operand = ANY (tags)`.
-fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Understood> {
+fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<ClauseFilter> {
     // SAFETY: the node's tag is T_ScalarArrayOpExpr.
     let op = unsafe { &*op };
     let [scalar, array] = list::<pg_sys::Node>(op.args)[..] else { return None };
@@ -129,15 +134,15 @@ fn any_of(columns: &Columns, op: *mut pg_sys::ScalarArrayOpExpr) -> Option<Under
         return None;
     }
     let (column, comparison, operand) = match (columns.find(scalar), columns.find(array)) {
-        (Some(Derived { column, of: pg_sys::TEXTOID, .. }), None) => {
+        (Some(DerivedColumn { column, of: pg_sys::TEXTOID, .. }), None) => {
             (column, Comparison::AnyOf, as_type(array, pg_sys::TEXTARRAYOID)?)
         }
-        (None, Some(Derived { column: Filterable::Tags, .. })) => {
+        (None, Some(DerivedColumn { column: Filterable::Tags, .. })) => {
             (Filterable::Tags, Comparison::Has, as_type(scalar, pg_sys::TEXTOID)?)
         }
         _ => return None,
     };
-    Some(Understood { column, comparison, operand, slack: Slack::NONE, without_zone: false })
+    Some(ClauseFilter { column, comparison, operand, slack: Slack::NONE, without_zone: false })
 }
 
 /// `column = a OR column = b` is `column = ANY (ARRAY[a, b])`; of tags, `tags && ARRAY[a, b]`.
@@ -145,14 +150,14 @@ fn alternatives(
     root: *mut pg_sys::PlannerInfo,
     columns: &Columns,
     either: *mut pg_sys::BoolExpr,
-) -> Option<Understood> {
+) -> Option<ClauseFilter> {
     // SAFETY: the node's tag is T_BoolExpr.
     let either = unsafe { &*either };
     if either.boolop != pg_sys::BoolExprType::OR_EXPR {
         return None;
     }
     let arms = list::<pg_sys::Node>(either.args).into_iter().map(|arm| read(root, columns, arm));
-    let arms: Vec<Understood> = arms.collect::<Option<_>>()?;
+    let arms: Vec<ClauseFilter> = arms.collect::<Option<_>>()?;
     let first = *arms.first()?;
     let comparison = match first.comparison {
         Comparison::Equal if first.slack == Slack::NONE => Comparison::AnyOf,
@@ -163,7 +168,7 @@ fn alternatives(
     let alike = arms.iter().all(|arm| arm.column == first.column && arm.comparison == first.comparison);
     let operands: Vec<_> = arms.iter().map(|arm| arm.operand).collect();
     let operand = (alike && !is_time).then(|| array_of(root, &operands))?;
-    Some(Understood { comparison, operand, ..first })
+    Some(ClauseFilter { comparison, operand, ..first })
 }
 
 /// A text[] of text expressions; of constants, a constant.

@@ -6,7 +6,7 @@ use pancake::scan::merge::SMALL_LIMIT;
 use pancake::schema::catalogue::Object;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::cost::{Relation, rows_of_a_request};
+use crate::fdw::cost::{Relation, ScanCost, rows_of_a_request};
 use crate::fdw::private::{ScanPrivate, unpack_order};
 use crate::fdw::quals::{self, Clause};
 use crate::pg::catalog::ForeignTable;
@@ -71,15 +71,9 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     outer: *mut pg_sys::Plan,
 ) -> *mut pg_sys::ForeignScan {
     // SAFETY: get_foreign_rel_size left its result there, and the planner's structures are alive.
-    let (planned, relid, limit, fraction, ordered) = unsafe {
+    let (planned, limit, fraction, ordered) = unsafe {
         let planned = &*(*relation).fdw_private.cast::<PlannedRelation>();
-        (
-            planned,
-            (*relation).relid,
-            (*root).limit_tuples,
-            (*root).tuple_fraction,
-            unpack_order((*path).fdw_private),
-        )
+        (planned, (*root).limit_tuples, (*root).tuple_fraction, unpack_order((*path).fdw_private))
     };
     let checked: Vec<*mut pg_sys::RestrictInfo> = list(clauses);
     // SAFETY: the list holds RestrictInfo nodes. Constant clauses are checked once, in a node
@@ -92,33 +86,15 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
     let way = planner.way(&clauses, ordered);
     let (filters, operands) = quals::filters(&clauses);
     let object = planned.table.table.object;
-    let pushdowns = of_clauses(&clauses, &way.pushdowns);
-    let places = places(&clauses);
-    // A LIMIT ends a scan early that is alone and not sorted here. The fewer rows pass what
-    // Postgres checks, the more are fetched to fill it. SAFETY: the planner's own structures.
-    let (is_alone, as_it_comes, rows) = unsafe {
-        (
-            pg_sys::bms_num_members((*root).all_baserels) == 1,
-            ordered.is_some() || (*root).query_pathkeys.is_null(),
-            (*path).path.rows,
-        )
-    };
-    let of_a_request = rows_of_a_request(object);
-    let requests = if limit > 0.0 && is_alone && as_it_comes && of_a_request.is_finite() {
-        let fetched_for_a_row = (way.requests * of_a_request / rows.max(1.0)).max(1.0);
-        way.requests.min((limit * fetched_for_a_row / of_a_request).ceil().max(way.chains as f64))
-    } else {
-        way.requests
-    };
     let private = ScanPrivate {
         object,
         order: way.order,
         ordered: ordered.is_some(),
-        pushdowns,
-        places,
+        pushdowns: of_clauses(&clauses, &way.pushdowns),
+        places: places(&clauses),
         useful: way.useful,
         columns: needed(relation, &planned.table, &checked),
-        requests: requests as u64,
+        requests: up_to_limit(root, path, &way, object, ordered.is_some()) as u64,
         chains: way.chains as u64,
         detour: way.detour.map(str::to_owned),
         requests_per_second: planned.table.server.requests_per_second,
@@ -132,13 +108,40 @@ pub unsafe extern "C-unwind" fn get_foreign_plan(
         pg_sys::make_foreignscan(
             target,
             to_list(&quals),
-            relid,
+            (*relation).relid,
             to_list(&operands),
             private.pack(),
             std::ptr::null_mut(),
             std::ptr::null_mut(),
             outer,
         )
+    }
+}
+
+/// Requests of a scan: a LIMIT ends one early that is alone and not sorted here. The fewer rows
+/// pass what Postgres checks, the more are fetched to fill it.
+fn up_to_limit(
+    root: *const pg_sys::PlannerInfo,
+    path: *const pg_sys::ForeignPath,
+    way: &ScanCost,
+    object: Object,
+    is_ordered: bool,
+) -> f64 {
+    // SAFETY: the planner's own structures.
+    let (limit, is_alone, as_it_comes, rows) = unsafe {
+        (
+            (*root).limit_tuples,
+            pg_sys::bms_num_members((*root).all_baserels) == 1,
+            is_ordered || (*root).query_pathkeys.is_null(),
+            (*path).path.rows,
+        )
+    };
+    let of_a_request = rows_of_a_request(object);
+    if limit > 0.0 && is_alone && as_it_comes && of_a_request.is_finite() {
+        let fetched_for_a_row = (way.requests * of_a_request / rows.max(1.0)).max(1.0);
+        way.requests.min((limit * fetched_for_a_row / of_a_request).ceil().max(way.chains as f64))
+    } else {
+        way.requests
     }
 }
 

@@ -15,7 +15,7 @@ use pancake::stats::ScanStats;
 use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::fetch::{Fetch, Next, Stopped};
+use crate::fdw::fetch::{Fetch, NextRow, StopReason};
 use crate::fdw::params::{Operands, in_this_zone};
 use crate::fdw::private::ScanPrivate;
 use crate::fdw::slot::ColumnWriter;
@@ -47,7 +47,7 @@ pub struct ScanState {
     /// The next of the kept rows to hand out again.
     again: Option<usize>,
     pub tally: Arc<ScanStats>,
-    pub stopped: Stopped,
+    pub stopped: StopReason,
     /// What became of the filters, by the values of their operands.
     pub starts: Starts,
 }
@@ -118,7 +118,7 @@ impl ScanState {
             kept: may_rewind.then(Vec::new),
             again: None,
             tally: Arc::default(),
-            stopped: Stopped::NeverStarted,
+            stopped: StopReason::NeverStarted,
             starts: Starts::default(),
             private,
             table,
@@ -128,12 +128,12 @@ impl ScanState {
     /// With new parameters a read of its own: operands are evaluated anew at the next row. With the
     /// same ones, a small result that was read to its end is handed out again.
     fn rescan(&mut self, changed: bool) {
-        let finished = matches!(self.stopped, Stopped::Ended(_) | Stopped::NothingCanMatch);
+        let finished = matches!(self.stopped, StopReason::Ended(_) | StopReason::NothingCanMatch);
         self.fetch = None;
         if changed || !finished || self.kept.is_none() {
             self.again = None;
             self.kept = self.kept.take().map(|_| Vec::new());
-            self.stopped = Stopped::NeverStarted;
+            self.stopped = StopReason::NeverStarted;
         } else {
             self.again = Some(0);
         }
@@ -168,12 +168,12 @@ impl ScanState {
         }
         let Some(fetch) = &mut self.fetch else { return Ok(None) };
         match fetch.next(self.may_wait)? {
-            Next::Row(row) => Ok(Some(row)),
-            Next::Over(why) => {
+            NextRow::Row(row) => Ok(Some(row)),
+            NextRow::Over(why) => {
                 self.stopped = why;
                 Ok(None)
             }
-            Next::Later => {
+            NextRow::Later => {
                 self.is_pending = true;
                 Ok(None)
             }
@@ -195,10 +195,10 @@ impl ScanState {
         let now = Micros((CLOCKS.wall_micros)());
         self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful, now));
         if plan.chains.is_empty() {
-            self.stopped = Stopped::NothingCanMatch;
+            self.stopped = StopReason::NothingCanMatch;
             return Ok(false);
         }
-        self.stopped = Stopped::EnoughRows;
+        self.stopped = StopReason::EnoughRows;
         let ScanPrivate { ordered, limit, whole, .. } = self.private;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
         self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.writers, &self.tally)?);

@@ -4,28 +4,18 @@
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{self, Permission, Place};
 use pancake::url::BaseUrl;
-use pgrx::{pg_guard, pg_sys};
+use pgrx::{AnyArray, pg_extern, pg_sys};
 
-use crate::pg::catalog::{Given, given_array, may_read_server_files};
+use crate::pg::catalog::{OptionList, given_array, may_read_server_files};
 use crate::pg::report::OrRaise;
-use crate::sql_function;
-
-sql_function!(pg_finfo_pancake_fdw_validator);
 
 /// `pancake.pancake_fdw_validator(text[], oid)`: the whole list of options as it will be, and the
 /// catalog it is for.
-#[unsafe(no_mangle)]
-#[pg_guard]
-pub extern "C-unwind" fn pancake_fdw_validator(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    // SAFETY: Postgres calls a validator with its two declared arguments, neither null.
-    let (options, catalog) = unsafe {
-        let arguments = (*call).args.as_slice(2);
-        (given_array(arguments[0].value), arguments[1].value)
-    };
-    if let Some(place) = place(catalog.value() as u32) {
-        validate(place, &options).or_raise();
+#[pg_extern(sql = false)]
+fn pancake_fdw_validator(options: AnyArray, catalog: pg_sys::Oid) {
+    if let Some(place) = place(catalog.to_u32()) {
+        validate(place, &given_array(options.datum())).or_raise();
     }
-    pg_sys::Datum::from(0)
 }
 
 fn place(catalog: u32) -> Option<Place> {
@@ -39,7 +29,7 @@ fn place(catalog: u32) -> Option<Place> {
     })
 }
 
-fn validate(place: Place, given: &Given) -> Result<()> {
+fn validate(place: Place, given: &OptionList) -> Result<()> {
     for (name, value) in given {
         let option = table::validate(place, name, value)?;
         let default_url = name == "base_url" && BaseUrl::parse(value).is_ok_and(|url| url.is_default());

@@ -11,10 +11,10 @@ use pgrx::{PgRelation, PgTupleDesc, pg_sys};
 use crate::pg::nodes::{c_string, identifier, list, text};
 
 /// Options as the catalog holds them.
-pub type Given = Vec<(String, String)>;
+pub type OptionList = Vec<(String, String)>;
 
 /// Names and values of a list of DefElem.
-pub fn given(options: *mut pg_sys::List) -> Given {
+pub fn given(options: *mut pg_sys::List) -> OptionList {
     let pair = |option: *mut pg_sys::DefElem| {
         // SAFETY: the list holds DefElem nodes, and option values are strings.
         unsafe { (text((*option).defname), text(pg_sys::defGetString(option))) }
@@ -23,7 +23,7 @@ pub fn given(options: *mut pg_sys::List) -> Given {
 }
 
 /// A text[] of options, as catalogs and validators hold them.
-pub fn given_array(options: pg_sys::Datum) -> Given {
+pub fn given_array(options: pg_sys::Datum) -> OptionList {
     // SAFETY: the datum is a text[] of name=value pairs, or null, which untransformRelOptions
     // allows.
     given(unsafe { pg_sys::untransformRelOptions(options) })
@@ -201,7 +201,7 @@ fn read_file(path: &str) -> std::io::Result<String> {
 }
 
 /// The options of the role's mapping, or of the one for PUBLIC; and whether it is the role's own.
-fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<(Given, bool)> {
+fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<(OptionList, bool)> {
     let find = |user: pg_sys::Oid| {
         // SAFETY: the cache is keyed by these two oids; a tuple found is released below, after its
         // last use.
@@ -225,7 +225,7 @@ fn mapping(user: pg_sys::Oid, server: pg_sys::Oid) -> Option<(Given, bool)> {
                 &mut is_null,
             )
         };
-        let options = if is_null { Given::new() } else { given_array(options) };
+        let options = if is_null { OptionList::new() } else { given_array(options) };
         // SAFETY: the one release of the tuple found above.
         unsafe { pg_sys::ReleaseSysCache(tuple) };
         Some(options)

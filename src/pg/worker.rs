@@ -22,9 +22,9 @@ pub struct Worker {
 }
 
 /// A task that ends when this is dropped.
-pub struct Running(JoinHandle<()>);
+pub struct RunningTask(JoinHandle<()>);
 
-impl Drop for Running {
+impl Drop for RunningTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -100,8 +100,8 @@ impl Worker {
         }
     }
 
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Running {
-        Running(self.handle.spawn(task))
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> RunningTask {
+        RunningTask(self.handle.spawn(task))
     }
 }
 

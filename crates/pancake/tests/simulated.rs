@@ -16,7 +16,7 @@ use pancake::options::table::ServerOptions;
 use pancake::paging::verdicts::Verdicts;
 use pancake::plan::request::{Chain, RequestPlan};
 use pancake::rate::limiter::{Clocks, Memory, Spacing};
-use pancake::reply::decode::{Source, Wanted};
+use pancake::reply::decode::{Source, WantedCell};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::session::Session;
@@ -83,7 +83,7 @@ fn scan(
     let server = ServerOptions::read(&given).unwrap();
     let limiter = memory.page(&server.base_url, page.id(), server.requests_per_second).unwrap();
     let wanted = ["id", "raw"]
-        .map(|name| Wanted { name: name.to_owned(), source: Source::find(object, name, None).unwrap() });
+        .map(|name| WantedCell { name: name.to_owned(), source: Source::find(object, name, None).unwrap() });
     let session = Session {
         server,
         object,

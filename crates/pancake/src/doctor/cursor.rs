@@ -2,7 +2,7 @@
 //! batch, in both orders.
 
 use super::finding::Finding;
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 use super::places::in_place;
 use crate::schema::keyset::Order;
 
@@ -35,15 +35,15 @@ pub enum Lead {
 
 impl Lead {
     /// `rows`: the list in that order; `seen`: the answer to the cursor `rows[at]`.
-    pub fn of(rows: &[Known], at: usize, seen: &Seen, order: Order) -> Self {
-        let Seen::Rows(came) = seen else { return Lead::Refused };
+    pub fn of(rows: &[KnownRow], at: usize, seen: &Answer, order: Order) -> Self {
+        let Answer::Rows(came) = seen else { return Lead::Refused };
         let next = rows.get(at + 1);
         let Some(first) = came.first() else {
             return if next.is_some() { Lead::Nothing } else { Lead::Unknown };
         };
-        let time = |row: &Known| row.time(order);
+        let time = |row: &KnownRow| row.time(order);
         let below = rows[at..].iter().find(|row| time(row) < time(&rows[at]));
-        let is = |row: Option<&Known>| row.is_some_and(|row| row.id == first.id);
+        let is = |row: Option<&KnownRow>| row.is_some_and(|row| row.id == first.id);
         let tied = next.is_some_and(|next| time(next) == time(&rows[at]));
         let place = rows.iter().position(|row| row.id == first.id);
         match place {
@@ -80,7 +80,7 @@ impl Lead {
 /// The row to go on from: one that shares its time with the next if there is one, because that
 /// shows more, else the middle one; never one so near the top that the list's beginning might be
 /// taken for what follows, nor one that shows another time than that of its place.
-pub fn row(rows: &[Known], order: Order) -> Option<usize> {
+pub fn row(rows: &[KnownRow], order: Order) -> Option<usize> {
     let times: Vec<_> = rows.iter().map(|row| row.time(order)).collect();
     let in_place = in_place(&times);
     let fits = |at: &usize| *at > 1 && at + 1 < rows.len() && in_place[*at] && rows[*at].is_dated(order);
@@ -155,8 +155,8 @@ pub fn steps(steps: &Steps) -> Finding {
 
 /// Adds the rows of a reply that are not in the list yet, each behind the row above it in the
 /// reply: some may have come since the rows around them were read.
-pub fn append(list: &mut Vec<Known>, seen: &Seen) {
-    let Seen::Rows(rows) = seen else { return };
+pub fn append(list: &mut Vec<KnownRow>, seen: &Answer) {
+    let Answer::Rows(rows) = seen else { return };
     let mut behind = None;
     for row in rows {
         match list.iter().position(|known| known.id == row.id) {
@@ -178,12 +178,12 @@ mod tests {
 
     const ORDER: Order = Order::InsertedAt;
 
-    fn rows() -> Vec<Known> {
+    fn rows() -> Vec<KnownRow> {
         (0..10).rev().map(|n| known(n, "INBOX", "-", "-")).collect()
     }
 
-    fn lead(page: &[Known], at: usize, first: usize) -> Lead {
-        Lead::of(page, at, &Seen::Rows(page[first..].to_vec()), ORDER)
+    fn lead(page: &[KnownRow], at: usize, first: usize) -> Lead {
+        Lead::of(page, at, &Answer::Rows(page[first..].to_vec()), ORDER)
     }
 
     #[test]
@@ -192,13 +192,13 @@ mod tests {
         assert_eq!(row(&page, ORDER), Some(5));
         let leads = [5, 6, 0, 8].map(|first| lead(&page, 5, first));
         assert_eq!(leads, [Lead::Same, Lead::Next, Lead::Beginning, Lead::Beyond]);
-        assert_eq!(Lead::of(&page, 5, &Seen::Refused, ORDER), Lead::Refused);
+        assert_eq!(Lead::of(&page, 5, &Answer::Refused, ORDER), Lead::Refused);
         assert_eq!(Lead::of(&page, 5, &seen(&page, |_| false), ORDER), Lead::Nothing);
         // Nothing is known of what follows the last row.
         assert_eq!(Lead::of(&page, 9, &seen(&page, |_| false), ORDER), Lead::Unknown);
-        let later = Seen::Rows(vec![known(99, "INBOX", "-", "-")]);
+        let later = Answer::Rows(vec![known(99, "INBOX", "-", "-")]);
         assert_eq!(Lead::of(&page, 9, &later, ORDER), Lead::Beginning);
-        let older = Seen::Rows(vec![known(-1, "INBOX", "-", "-")]);
+        let older = Answer::Rows(vec![known(-1, "INBOX", "-", "-")]);
         assert_eq!(Lead::of(&page, 9, &older, ORDER), Lead::Older);
         assert_eq!(Lead::of(&page, 5, &older, ORDER), Lead::Unknown);
         for n in [3, 4] {
@@ -223,10 +223,10 @@ mod tests {
         let page = rows();
         let mut list = page[..6].to_vec();
         list.remove(3);
-        append(&mut list, &Seen::Rows(page[2..8].to_vec()));
+        append(&mut list, &Answer::Rows(page[2..8].to_vec()));
         assert_eq!(list, page[..8]);
-        append(&mut list, &Seen::Refused);
-        append(&mut list, &Seen::Rows(page[8..].to_vec()));
+        append(&mut list, &Answer::Refused);
+        append(&mut list, &Answer::Rows(page[8..].to_vec()));
         assert_eq!(list, page);
     }
 

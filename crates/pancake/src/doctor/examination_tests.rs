@@ -15,7 +15,7 @@ async fn examine(
 ) -> (Examination, Vec<String>, usize) {
     let canned = Canned::new(Duration::from_millis(100), answer);
     let session = session(canned.clone(), &[("max_retries", "1")]);
-    let examination = session.examine(&Pushdown::parse("all").unwrap()).await;
+    let examination = session.examine(&PushdownOption::parse("all").unwrap()).await;
     let texts = examination.findings.iter().map(|finding| format!("{finding:?}")).collect();
     (examination, texts, canned.seconds().len())
 }

@@ -2,7 +2,7 @@
 //! being sent.
 
 use crate::error::{Error, Kind};
-use crate::options::pushdown::Pushdown;
+use crate::options::pushdown::PushdownOption;
 use crate::plan::filter::Filterable;
 use crate::secret::Secret;
 
@@ -90,7 +90,7 @@ impl Finding {
 
 /// Names, beside every finding that distrusts a filter, the one statement that keeps all distrusted
 /// ones back.
-pub fn prescribe(findings: &mut [Finding], server: &str, pushdown: &Pushdown, is_set: bool) {
+pub fn prescribe(findings: &mut [Finding], server: &str, pushdown: &PushdownOption, is_set: bool) {
     let mut distrusted: Vec<Filterable> =
         findings.iter().flat_map(|finding| finding.distrust.clone()).collect();
     // A list that names post_id trusts it without proof, so it is proposed only if the list names
@@ -113,7 +113,7 @@ mod tests {
 
     fn prescribed(pushdown: &str, is_set: bool, distrust: &[Filterable]) -> Option<String> {
         let mut findings = [Finding::ok("token", "t"), Finding::fail("tags", "d").distrust(distrust)];
-        prescribe(&mut findings, "shop", &Pushdown::parse(pushdown).unwrap(), is_set);
+        prescribe(&mut findings, "shop", &PushdownOption::parse(pushdown).unwrap(), is_set);
         assert_eq!(findings[0].hint, None);
         findings[1].hint.clone()
     }

@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 
 use super::finding::Finding;
-use super::known::Known;
-use super::requests::{Listing, Row};
+use super::known::KnownRow;
+use super::requests::{ListRow, Listing};
 
 pub const USERS: &str = "users.id";
 
 /// `posts.id = conversations.post_id`. `whole`: there are no posts but these.
-pub fn posts(posts: &[Row], whole: bool, known: &[Known]) -> Finding {
+pub fn posts(posts: &[ListRow], whole: bool, known: &[KnownRow]) -> Finding {
     const ITEM: &str = "posts.id";
     let commented = known.iter().filter(|row| row.kind.as_deref() == Some("COMMENT"));
     let named: BTreeSet<_> = commented.filter_map(|row| row.post_id.as_deref()).collect();
     let found = posts.iter().filter(|post| named.contains(post.id.as_str())).count();
-    let tail = |post: &Row| named.iter().any(|id| id.ends_with(&format!("_{}", post.id)));
+    let tail = |post: &ListRow| named.iter().any(|id| id.ends_with(&format!("_{}", post.id)));
     match found {
         _ if named.is_empty() => Finding::untried(ITEM, "no comment among the newest conversations"),
         _ if posts.is_empty() => Finding::untried(ITEM, "no post"),
@@ -36,7 +36,7 @@ pub fn posts(posts: &[Row], whole: bool, known: &[Known]) -> Finding {
 }
 
 /// `users.id` = `last_staff_id`, `from_staff_id`, `assignee_ids`.
-pub fn users(users: &Listing, known: &[Known]) -> Finding {
+pub fn users(users: &Listing, known: &[KnownRow]) -> Finding {
     const ITEM: &str = USERS;
     let Listing::Rows { rows: users, .. } = users else {
         return Finding::fail(ITEM, "the list of users is refused: a scan of it ends in an error")
@@ -72,8 +72,8 @@ mod tests {
     use super::*;
     use crate::time::Micros;
 
-    fn keyed(ids: &[&str]) -> Vec<Row> {
-        let row = |id: &&str| Row { id: (*id).into(), at: Micros(0), fb_id: Some(format!("fb-{id}")) };
+    fn keyed(ids: &[&str]) -> Vec<ListRow> {
+        let row = |id: &&str| ListRow { id: (*id).into(), at: Micros(0), fb_id: Some(format!("fb-{id}")) };
         ids.iter().map(row).collect()
     }
 
@@ -92,7 +92,7 @@ mod tests {
     fn users_join_by_their_id_or_by_the_platforms() {
         let mut known = [row(1, "INBOX", "-", "-")];
         let users =
-            |ids: &[&str], known: &[Known]| users(&Listing::Rows { rows: keyed(ids), total: None }, known);
+            |ids: &[&str], known: &[KnownRow]| users(&Listing::Rows { rows: keyed(ids), total: None }, known);
         assert!(users(&["a"], &known).detail.starts_with("could not be tried"));
         known[0].staff.insert("a".into());
         assert_eq!(users(&["a", "b"], &known).status, Status::Ok);

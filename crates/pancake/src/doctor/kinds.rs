@@ -2,30 +2,30 @@
 //! that no document lists.
 
 use super::finding::Finding;
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 use super::reading::{Pair, Reading};
 use crate::plan::filter::Filterable;
 
 pub const ITEM: &str = "type";
 
 pub struct Answers {
-    pub inbox: Seen,
-    pub comment: Seen,
+    pub inbox: Answer,
+    pub comment: Answer,
     /// `type=INBOX,COMMENT`
-    pub listed: Seen,
+    pub listed: Answer,
     /// `type=INBOX&type=COMMENT`
-    pub repeated: Seen,
+    pub repeated: Answer,
     /// A value of the rows that is neither of the two.
-    pub unlisted: Option<(String, Seen)>,
+    pub unlisted: Option<(String, Answer)>,
 }
 
 /// A value of `type` that rows have and no document lists as one of the parameter's.
-pub fn unlisted(known: &[Known]) -> Option<String> {
+pub fn unlisted(known: &[KnownRow]) -> Option<String> {
     let values = known.iter().filter_map(|row| row.kind.as_deref());
     values.filter(|kind| !["INBOX", "COMMENT"].contains(kind)).map(str::to_owned).next()
 }
 
-pub fn verdict(answers: &Answers, known: &[Known]) -> Finding {
+pub fn verdict(answers: &Answers, known: &[KnownRow]) -> Finding {
     let single = |kind: &str, seen| Reading::plain(seen, known, |row| row.kind.as_deref() == Some(kind));
     let readings =
         [("INBOX", single("INBOX", &answers.inbox)), ("COMMENT", single("COMMENT", &answers.comment))];
@@ -88,12 +88,12 @@ mod tests {
     use super::super::reading::tests::{row, seen};
     use super::*;
 
-    fn page() -> Vec<Known> {
+    fn page() -> Vec<KnownRow> {
         let kinds = ["INBOX", "COMMENT", "INBOX", "RATING"];
         (0..20).rev().map(|n| row(n, kinds[n as usize % 4], "-", "-")).collect()
     }
 
-    fn told(inbox: impl Fn(&Known) -> bool, listed: impl Fn(&Known) -> bool) -> Finding {
+    fn told(inbox: impl Fn(&KnownRow) -> bool, listed: impl Fn(&KnownRow) -> bool) -> Finding {
         let page = page();
         let kind = unlisted(&page).unwrap();
         assert_eq!(kind, "RATING");
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn one_value_decides_and_two_at_once_are_told() {
-        let inbox = |row: &Known| row.kind.as_deref() == Some("INBOX");
+        let inbox = |row: &KnownRow| row.kind.as_deref() == Some("INBOX");
         let fine = told(inbox, |_| false);
         assert_eq!(fine.status, Status::Ok, "{fine:?}");
         assert!(fine.detail.contains("type=INBOX,COMMENT gives no rows"), "{fine:?}");

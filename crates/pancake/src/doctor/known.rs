@@ -8,8 +8,8 @@ use super::rows::{self, Oddity};
 use crate::error::Result;
 use crate::json::cell::Cell;
 use crate::json::object::Fields;
-use crate::reply::decode::{Served, Source, Wanted, spots};
-use crate::reply::envelope::Listed;
+use crate::reply::decode::{ServedRow, Source, WantedCell, spots};
+use crate::reply::envelope::RowList;
 use crate::schema::catalogue::Object;
 use crate::schema::column::Context;
 use crate::schema::keyset::Order;
@@ -17,7 +17,7 @@ use crate::time::Micros;
 
 /// A conversation as far as the experiments look at it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known {
+pub struct KnownRow {
     pub id: String,
     pub page_id: Option<String>,
     pub kind: Option<String>,
@@ -34,7 +34,7 @@ pub struct Known {
     pub oddities: Vec<Oddity>,
 }
 
-impl Known {
+impl KnownRow {
     pub fn time(&self, order: Order) -> Micros {
         if order == Order::UpdatedAt { self.updated_at } else { self.inserted_at }
     }
@@ -45,8 +45,8 @@ impl Known {
 
     /// Whether nothing that a filter compares has changed; a message that came since changes none
     /// of it.
-    pub fn is_still(&self, now: &Known) -> bool {
-        let then = Known {
+    pub fn is_still(&self, now: &KnownRow) -> bool {
+        let then = KnownRow {
             updated_at: now.updated_at,
             has_updated_at: now.has_updated_at,
             messages: now.messages,
@@ -59,8 +59,8 @@ impl Known {
 
 /// How an experiment was answered.
 #[derive(Clone, Debug)]
-pub enum Seen {
-    Rows(Vec<Known>),
+pub enum Answer {
+    Rows(Vec<KnownRow>),
     /// By an error that is about neither the token nor the page nor the rate.
     Refused,
 }
@@ -77,24 +77,24 @@ const CELLS: [(&str, Option<&str>); 8] = [
 ];
 
 /// Reads the rows of a list of conversations.
-pub fn read(listed: &Listed) -> Result<Vec<Known>> {
+pub fn read(listed: &RowList) -> Result<Vec<KnownRow>> {
     const CONVERSATIONS: Object = Object::Conversations;
     let wanted: Vec<_> = CELLS
         .iter()
         .filter_map(|(name, path)| {
             let source = Source::find(CONVERSATIONS, name, *path)?;
-            Some(Wanted { name: (*name).to_owned(), source })
+            Some(WantedCell { name: (*name).to_owned(), source })
         })
         .collect();
     let by = |order| spots(CONVERSATIONS, &listed.rows, order);
-    let row = |((served, updated), fields): ((Served, Served), &Fields)| {
+    let row = |((served, updated), fields): ((ServedRow, ServedRow), &Fields)| {
         let row = served.cells(&wanted, &Context { page_id: "", conversation_id: None })?;
         let mut cells = row.cells.into_iter().map(texts);
         let mut next = || cells.next().unwrap_or_default();
         let (page_id, page_uid) = (next(), next());
         let (kind, post_id, tags, assignees, staff) = (next(), next(), next(), next(), next());
         let messages = next();
-        Ok(Known {
+        Ok(KnownRow {
             id: row.id,
             page_id: page_id.into_iter().chain(page_uid).next(),
             kind: kind.into_iter().next(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::known::Known;
+use super::known::KnownRow;
 use super::places::{Disorder, undated};
 use crate::json::cell::is_same_page;
 use crate::paging::cursor::FULL_BATCH;
@@ -18,7 +18,7 @@ pub const ORDER: &str = "order";
 const SKEW: Duration = Duration::from_secs(10);
 
 /// Whether the rows hold the id of their page.
-pub fn page(known: &[Known], page_id: &str) -> Finding {
+pub fn page(known: &[KnownRow], page_id: &str) -> Finding {
     const ITEM: &str = "page";
     match known.iter().filter_map(|row| row.page_id.as_deref()).find(|id| !is_same_page(id, page_id)) {
         Some(other) => Finding::warn(ITEM, format!("rows say that they are of page {other}, not {page_id}"))
@@ -28,7 +28,7 @@ pub fn page(known: &[Known], page_id: &str) -> Finding {
     }
 }
 
-pub fn reply(known: &[Known], bytes: usize) -> Finding {
+pub fn reply(known: &[KnownRow], bytes: usize) -> Finding {
     let kinds = known.iter().all(|row| row.kind.is_none());
     match known.len() {
         0 => Finding::warn(REPLY, "a list without rows: nothing else could be tried"),
@@ -60,9 +60,9 @@ pub fn clock(ahead: Option<i64>) -> Finding {
     }
 }
 
-pub fn order(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
-    let descends = |rows: &[Known], order| Disorder::of(rows, order).is_none();
-    let is_loose = |rows: &[Known], order| Disorder::of(rows, order).is_too_low(order);
+pub fn order(by_updated: &[KnownRow], by_inserted: &[KnownRow]) -> Finding {
+    let descends = |rows: &[KnownRow], order| Disorder::of(rows, order).is_none();
+    let is_loose = |rows: &[KnownRow], order| Disorder::of(rows, order).is_too_low(order);
     let ends = "A scan in that order ends in an error rather than miss rows; please report it.";
     let [updated, inserted] = [(by_updated, Order::UpdatedAt), (by_inserted, Order::InsertedAt)];
     match () {
@@ -91,7 +91,7 @@ mod tests {
     use super::super::reading::tests::row;
     use super::*;
 
-    fn rows() -> Vec<Known> {
+    fn rows() -> Vec<KnownRow> {
         (0..10).rev().map(|n| row(n, "INBOX", "-", "-")).collect()
     }
 
@@ -126,7 +126,7 @@ mod tests {
         assert!(reply(&rows(), 1_001).detail.contains("10 rows in 2 kB"));
     }
 
-    fn page_of(id: &str) -> Vec<Known> {
-        rows().into_iter().map(|row| Known { page_id: Some(id.into()), ..row }).collect()
+    fn page_of(id: &str) -> Vec<KnownRow> {
+        rows().into_iter().map(|row| KnownRow { page_id: Some(id.into()), ..row }).collect()
     }
 }

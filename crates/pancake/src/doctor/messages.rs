@@ -2,8 +2,8 @@
 //! as scans ask for, or is rounded to whole batches.
 
 use super::finding::Finding;
-use super::known::Known;
-use super::requests::{Listing, Row};
+use super::known::KnownRow;
+use super::requests::{ListRow, Listing};
 
 pub const ITEM: &str = "messages";
 
@@ -12,12 +12,12 @@ const BATCH: i64 = 30;
 
 /// The conversation with the most messages. If rows do not show how many they have, the last one,
 /// because it is the least likely to get a message.
-pub fn choose(known: &[Known]) -> Option<&Known> {
+pub fn choose(known: &[KnownRow]) -> Option<&KnownRow> {
     known.iter().rev().filter(|row| row.messages.is_some()).max_by_key(|row| row.messages).or(known.last())
 }
 
 /// The ids of a batch, newest first.
-fn newest_first(rows: &[Row]) -> Vec<&str> {
+fn newest_first(rows: &[ListRow]) -> Vec<&str> {
     let ascends = rows.first().map(|row| row.at) <= rows.last().map(|row| row.at);
     let ids = rows.iter().map(|row| row.id.as_str());
     if ascends { ids.rev().collect() } else { ids.collect() }
@@ -33,7 +33,7 @@ pub fn skip(newest: &Listing) -> Option<u64> {
 }
 
 /// `newest`: the first batch of this conversation; `next`: what came for [`skip`] rows.
-pub fn verdict(conversation: &Known, newest: &Listing, next: Option<&Listing>) -> Finding {
+pub fn verdict(conversation: &KnownRow, newest: &Listing, next: Option<&Listing>) -> Finding {
     let refused = |what: &str| {
         Finding::fail(ITEM, format!("{what} is refused, for conversation {}", conversation.id))
             .hint("A query of that conversation ends in an error. Ask again; please report it if it lasts.")
@@ -80,12 +80,12 @@ mod tests {
 
     /// The messages with these numbers, as served.
     fn batch(numbers: impl IntoIterator<Item = i64>) -> Listing {
-        let row = |number: i64| Row { id: format!("m{number}"), at: Micros(number), fb_id: None };
+        let row = |number: i64| ListRow { id: format!("m{number}"), at: Micros(number), fb_id: None };
         Listing::Rows { rows: numbers.into_iter().map(row).collect(), total: None }
     }
 
-    fn conversation(messages: i64) -> Known {
-        Known { messages: Some(messages), ..row(1, "INBOX", "-", "-") }
+    fn conversation(messages: i64) -> KnownRow {
+        KnownRow { messages: Some(messages), ..row(1, "INBOX", "-", "-") }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 use super::finding::Finding;
 use crate::http::endpoint::address;
 use crate::json::cell::{is_same_page, text};
-use crate::paging::pager::Ask;
+use crate::paging::pager::BatchParams;
 use crate::plan::request::Chain;
-use crate::reply::envelope::Listed;
+use crate::reply::envelope::RowList;
 use crate::scan::session::Session;
 
 pub const ITEM: &str = "pages";
@@ -15,14 +15,14 @@ impl Session {
     /// Reads the list of the user's pages, and looks for a page.
     pub async fn examine_pages(&self, page_id: &str) -> Finding {
         let chain = Chain::whole(self.object.order());
-        let address = address(self.object, "", &chain, &Ask::Whole);
+        let address = address(self.object, "", &chain, &BatchParams::Whole);
         let found = self.read(&address, |_, listed| Ok(verdict(listed, page_id))).await;
         let finding = found.unwrap_or_else(|error| Finding { item: ITEM, ..Finding::of_error(&error, ITEM) });
         finding.without(&self.token)
     }
 }
 
-fn verdict(listed: &Listed, page_id: &str) -> Finding {
+fn verdict(listed: &RowList, page_id: &str) -> Finding {
     let count = listed.rows.len();
     let is_page = |id: &str| is_same_page(id, page_id);
     let page = listed.rows.iter().find(|row| text(row.get("id")).is_some_and(|id| is_page(&id)));
@@ -49,7 +49,7 @@ mod tests {
         let pages =
             [r#"{"id":"zl_1","is_activated":true}"#, r#"{"id":"2","is_activated":false}"#, r#"{"id":3}"#];
         let rows = pages.iter().map(|page| Fields::read(page).unwrap()).collect();
-        let listed = Listed { rows, ..Listed::default() };
+        let listed = RowList { rows, ..RowList::default() };
         for (page_id, status) in
             [("1", Status::Ok), ("2", Status::Warn), ("3", Status::Ok), ("4", Status::Warn)]
         {

@@ -6,7 +6,7 @@
 
 use super::Status;
 use super::finding::Finding;
-use super::known::Known;
+use super::known::KnownRow;
 use crate::paging::cursor::TERMS;
 use crate::schema::keyset::Order;
 use crate::time::Micros;
@@ -26,7 +26,7 @@ pub struct Disorder {
 }
 
 impl Disorder {
-    pub fn of(rows: &[Known], order: Order) -> Self {
+    pub fn of(rows: &[KnownRow], order: Order) -> Self {
         let times: Vec<_> =
             rows.iter().filter(|row| row.is_dated(order)).map(|row| row.time(order)).collect();
         let kept = in_place(&times);
@@ -80,14 +80,14 @@ pub fn in_place(times: &[Micros]) -> Vec<bool> {
 }
 
 /// Returns the rows that show a time of their own and stand in their place.
-pub fn sound(rows: &[Known], order: Order) -> Vec<Known> {
+pub fn sound(rows: &[KnownRow], order: Order) -> Vec<KnownRow> {
     let dated: Vec<_> = rows.iter().filter(|row| row.is_dated(order)).collect();
     let times: Vec<_> = dated.iter().map(|row| row.time(order)).collect();
     dated.into_iter().zip(in_place(&times)).filter(|(_, kept)| *kept).map(|(row, _)| row.clone()).collect()
 }
 
 /// `by_updated`, `by_inserted`: the rows of some batches in a row.
-pub fn verdict(by_updated: &[Known], by_inserted: &[Known]) -> Finding {
+pub fn verdict(by_updated: &[KnownRow], by_inserted: &[KnownRow]) -> Finding {
     let both = [(by_updated, Order::UpdatedAt), (by_inserted, Order::InsertedAt)];
     let [updated, inserted] = both.map(|(rows, order)| (Disorder::of(rows, order), order));
     let detail = [updated, inserted].map(|(disorder, order)| in_words(disorder, order)).join("; ");
@@ -117,7 +117,7 @@ pub fn with_low_rows(places: Finding) -> Finding {
 }
 
 /// How many rows lack the time of the order.
-pub fn undated(rows: &[Known], order: Order) -> usize {
+pub fn undated(rows: &[KnownRow], order: Order) -> usize {
     rows.iter().filter(|row| !row.is_dated(order)).count()
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::super::reading::tests::row;
     use super::*;
 
-    fn rows(seconds: &[i64]) -> Vec<Known> {
+    fn rows(seconds: &[i64]) -> Vec<KnownRow> {
         seconds.iter().map(|second| row(*second, "INBOX", "-", "-")).collect()
     }
 

@@ -2,7 +2,7 @@
 //! in which spelling, and whether it gives rows of a post that are not comments.
 
 use super::finding::Finding;
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 use super::reading::{Pair, Reading};
 use crate::plan::filter::Filterable;
 
@@ -13,15 +13,15 @@ pub const ITEM: &str = "post_ids";
 pub struct Choice {
     pub post: String,
     pub other: Option<String>,
-    pub no_comment: Option<Known>,
+    pub no_comment: Option<KnownRow>,
 }
 
-fn is_comment(row: &Known) -> bool {
+fn is_comment(row: &KnownRow) -> bool {
     row.kind.as_deref() == Some("COMMENT")
 }
 
 /// Rows that are known, and more comments.
-pub fn choose(known: &[Known], comments: &[Known]) -> Option<Choice> {
+pub fn choose(known: &[KnownRow], comments: &[KnownRow]) -> Option<Choice> {
     let mut posts: Vec<&String> = Vec::new();
     let rows = known.iter().filter(|row| is_comment(row)).chain(comments);
     for post in rows.filter_map(|row| row.post_id.as_ref()) {
@@ -35,58 +35,31 @@ pub fn choose(known: &[Known], comments: &[Known]) -> Option<Choice> {
 }
 
 /// Comments of the post must come; rows of other posts may not.
-pub fn reads(seen: &Seen, known: &[Known], post: &str) -> Reading {
-    let mine = |row: &Known| row.post_id.as_deref() == Some(post);
+pub fn reads(seen: &Answer, known: &[KnownRow], post: &str) -> Reading {
+    let mine = |row: &KnownRow| row.post_id.as_deref() == Some(post);
     Reading::of(seen, known, |row| mine(row) && is_comment(row), mine)
 }
 
 pub struct Answers {
     pub choice: Choice,
     /// `post_ids` with no type beside it.
-    pub bare: Seen,
+    pub bare: Answer,
     /// Beside a type, where it is not obeyed alone.
-    pub beside: Vec<(&'static str, Seen)>,
+    pub beside: Vec<(&'static str, Answer)>,
     /// The first and the second post at once.
-    pub list: Option<Seen>,
+    pub list: Option<Answer>,
     /// The post of the row that is no comment.
-    pub others: Option<Seen>,
+    pub others: Option<Answer>,
 }
 
-pub fn verdict(answers: &Answers, known: &[Known], trusted: bool) -> Finding {
+pub fn verdict(answers: &Answers, known: &[KnownRow], trusted: bool) -> Finding {
     let Choice { post, other, no_comment } = &answers.choice;
-    let picked_out = "clauses on post_id are checked here, and cost what they would without";
     let bare = reads(&answers.bare, known, post);
     if bare == Reading::Untold {
         return Finding::untried(ITEM, "no rows of different posts");
     }
     if bare != Reading::Obeyed {
-        let alone = match &bare {
-            Reading::TooMany => "gives other rows too",
-            Reading::Refused => "is refused",
-            _ => "loses comments of that post",
-        };
-        let finding = match (trusted, &bare) {
-            // Believed without proof, so it is asked for although it does not help.
-            (true, Reading::TooMany) => Finding::warn(
-                ITEM,
-                format!(
-                    "post_ids={post} {alone}, and the option pushdown trusts it: clauses on post_id are sent, and each \
-                     post costs a walk of its own over the whole page"
-                ),
-            )
-            .distrust(&[Filterable::PostId]),
-            (true, _) => {
-                Finding::fail(ITEM, format!("post_ids={post} {alone}, and the option pushdown trusts it"))
-                    .distrust(&[Filterable::PostId])
-            }
-            (false, _) => Finding::warn(ITEM, format!("post_ids={post} {alone}; {picked_out}")),
-        };
-        // Scans send no type beside post_ids: this is reported for programs that do.
-        let beside = answers.beside.iter().find(|(_, seen)| reads(seen, known, post) == Reading::Obeyed);
-        return match beside {
-            Some((kind, _)) => finding.also(format!("beside type={kind} it is obeyed")),
-            None => finding.also("nor is it obeyed beside type=COMMENT or type=POST"),
-        };
+        return unless_obeyed(answers, known, trusted, &bare);
     }
     let mut finding = Finding::ok(
         ITEM,
@@ -118,6 +91,39 @@ pub fn verdict(answers: &Answers, known: &[Known], trusted: bool) -> Finding {
     }
 }
 
+/// What it means that rows of other posts come, or none.
+fn unless_obeyed(answers: &Answers, known: &[KnownRow], trusted: bool, bare: &Reading) -> Finding {
+    let post = &answers.choice.post;
+    let picked_out = "clauses on post_id are checked here, and cost what they would without";
+    let alone = match bare {
+        Reading::TooMany => "gives other rows too",
+        Reading::Refused => "is refused",
+        _ => "loses comments of that post",
+    };
+    let finding = match (trusted, bare) {
+        // Believed without proof, so it is asked for although it does not help.
+        (true, Reading::TooMany) => Finding::warn(
+            ITEM,
+            format!(
+                "post_ids={post} {alone}, and the option pushdown trusts it: clauses on post_id are sent, and each \
+                 post costs a walk of its own over the whole page"
+            ),
+        )
+        .distrust(&[Filterable::PostId]),
+        (true, _) => {
+            Finding::fail(ITEM, format!("post_ids={post} {alone}, and the option pushdown trusts it"))
+                .distrust(&[Filterable::PostId])
+        }
+        (false, _) => Finding::warn(ITEM, format!("post_ids={post} {alone}; {picked_out}")),
+    };
+    // Scans send no type beside post_ids: this is reported for programs that do.
+    let beside = answers.beside.iter().find(|(_, seen)| reads(seen, known, post) == Reading::Obeyed);
+    match beside {
+        Some((kind, _)) => finding.also(format!("beside type={kind} it is obeyed")),
+        None => finding.also("nor is it obeyed beside type=COMMENT or type=POST"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Status;
@@ -125,7 +131,7 @@ mod tests {
     use super::*;
 
     /// Comments of two posts, and a live chat of the first.
-    fn page() -> Vec<Known> {
+    fn page() -> Vec<KnownRow> {
         let kinds = [("INBOX", "-"), ("COMMENT", "a"), ("LIVESTREAM", "a"), ("COMMENT", "b"), ("INBOX", "-")];
         (0..20)
             .rev()
@@ -134,11 +140,11 @@ mod tests {
             .collect()
     }
 
-    fn told(others: impl Fn(&Known) -> bool, trusted: bool, bare: impl Fn(&Known) -> bool) -> Finding {
+    fn told(others: impl Fn(&KnownRow) -> bool, trusted: bool, bare: impl Fn(&KnownRow) -> bool) -> Finding {
         let page = page();
         let choice = choose(&page, &[]).unwrap();
         assert_eq!((choice.post.as_str(), choice.other.as_deref()), ("b", Some("a")));
-        let of_both = |row: &Known| row.post_id.is_some();
+        let of_both = |row: &KnownRow| row.post_id.is_some();
         let answers = Answers {
             bare: seen(&page, bare),
             beside: vec![("COMMENT", seen(&page, |row| row.post_id.as_deref() == Some("b")))],
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_no_comment_of_a_post_comes_or_not() {
-        let of = |post: &'static str| move |row: &Known| row.post_id.as_deref() == Some(post);
+        let of = |post: &'static str| move |row: &KnownRow| row.post_id.as_deref() == Some(post);
         assert_eq!(told(of("a"), false, of("b")).status, Status::Ok);
         let strict = told(|row| of("a")(row) && is_comment(row), false, of("b"));
         assert_eq!((strict.status, strict.distrust), (Status::Warn, vec![Filterable::PostId]));

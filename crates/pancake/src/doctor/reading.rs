@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 
 /// How a filter is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +22,16 @@ pub enum Reading {
 impl Reading {
     /// `must` come, `may` come. A batch shows nothing about rows older than its last.
     pub fn of(
-        seen: &Seen,
-        known: &[Known],
-        must: impl Fn(&Known) -> bool,
-        may: impl Fn(&Known) -> bool,
+        seen: &Answer,
+        known: &[KnownRow],
+        must: impl Fn(&KnownRow) -> bool,
+        may: impl Fn(&KnownRow) -> bool,
     ) -> Self {
-        let Seen::Rows(rows) = seen else { return Reading::Refused };
+        let Answer::Rows(rows) = seen else { return Reading::Refused };
         let oldest = rows.iter().map(|row| row.inserted_at).min();
-        let reached = |row: &&Known| oldest.is_none_or(|oldest| row.inserted_at > oldest);
-        let missing = |row: &&Known| must(row) && reached(row) && !rows.iter().any(|came| came.id == row.id);
+        let reached = |row: &&KnownRow| oldest.is_none_or(|oldest| row.inserted_at > oldest);
+        let missing =
+            |row: &&KnownRow| must(row) && reached(row) && !rows.iter().any(|came| came.id == row.id);
         if rows.iter().any(|row| !may(row)) {
             return Reading::TooMany;
         }
@@ -42,7 +43,7 @@ impl Reading {
     }
 
     /// A filter that asks for one thing.
-    pub fn plain(seen: &Seen, known: &[Known], wanted: impl Fn(&Known) -> bool) -> Self {
+    pub fn plain(seen: &Answer, known: &[KnownRow], wanted: impl Fn(&KnownRow) -> bool) -> Self {
         Self::of(seen, known, &wanted, &wanted)
     }
 }
@@ -63,16 +64,16 @@ pub enum Pair {
 impl Pair {
     /// `of`: which of the values a row has.
     pub fn of(
-        seen: &Seen,
-        known: &[Known],
+        seen: &Answer,
+        known: &[KnownRow],
         values: [&str; 2],
-        of: impl Fn(&Known) -> Option<String>,
+        of: impl Fn(&KnownRow) -> Option<String>,
     ) -> Self {
-        let Seen::Rows(rows) = seen else { return Pair::Refused };
+        let Answer::Rows(rows) = seen else { return Pair::Refused };
         let came: BTreeSet<_> = rows.iter().map(&of).collect();
         let oldest = rows.iter().map(|row| row.inserted_at).min();
         let there = |value: &str| {
-            let reached = |row: &Known| oldest.is_none_or(|oldest| row.inserted_at > oldest);
+            let reached = |row: &KnownRow| oldest.is_none_or(|oldest| row.inserted_at > oldest);
             known.iter().any(|row| reached(row) && of(row).as_deref() == Some(value))
         };
         let has = |value: &str| came.contains(&Some(value.to_owned()));
@@ -104,11 +105,11 @@ pub(super) mod tests {
     use crate::time::{Micros, SECOND};
 
     /// The row of that second: `kind post tags`, a dash for none.
-    pub fn row(second: i64, kind: &str, post: &str, tags: &str) -> Known {
+    pub fn row(second: i64, kind: &str, post: &str, tags: &str) -> KnownRow {
         let some = |text: &str| Some(text.to_owned()).filter(|text| text != "-");
         let set =
             |text: &str| some(text).map(|t| t.split(',').map(str::to_owned).collect()).unwrap_or_default();
-        Known {
+        KnownRow {
             id: format!("r{second}"),
             page_id: some("1"),
             kind: some(kind),
@@ -124,27 +125,27 @@ pub(super) mod tests {
         }
     }
 
-    pub fn seen(known: &[Known], wanted: impl Fn(&Known) -> bool) -> Seen {
-        Seen::Rows(known.iter().filter(|row| wanted(row)).cloned().collect())
+    pub fn seen(known: &[KnownRow], wanted: impl Fn(&KnownRow) -> bool) -> Answer {
+        Answer::Rows(known.iter().filter(|row| wanted(row)).cloned().collect())
     }
 
-    fn page() -> Vec<Known> {
+    fn page() -> Vec<KnownRow> {
         (1..10).rev().map(|n| row(n, if n % 3 == 0 { "COMMENT" } else { "INBOX" }, "-", "-")).collect()
     }
 
-    fn is(kind: &'static str) -> impl Fn(&Known) -> bool {
+    fn is(kind: &'static str) -> impl Fn(&KnownRow) -> bool {
         move |row| row.kind.as_deref() == Some(kind)
     }
 
     #[test]
     fn a_filter_is_obeyed_ignored_lossy_refused_or_untold() {
         let page = page();
-        let read = |seen: &Seen| Reading::plain(seen, &page, is("COMMENT"));
+        let read = |seen: &Answer| Reading::plain(seen, &page, is("COMMENT"));
         assert_eq!(read(&seen(&page, is("COMMENT"))), Reading::Obeyed);
         assert_eq!(read(&seen(&page, |_| true)), Reading::TooMany);
         assert_eq!(read(&seen(&page, |row| row.id == "r3")), Reading::Loses("r9".into()));
-        assert_eq!(read(&Seen::Rows(vec![])), Reading::Loses("r9".into()));
-        assert_eq!(read(&Seen::Refused), Reading::Refused);
+        assert_eq!(read(&Answer::Rows(vec![])), Reading::Loses("r9".into()));
+        assert_eq!(read(&Answer::Refused), Reading::Refused);
         // A batch that ends early shows nothing of the rows behind it.
         assert_eq!(read(&seen(&page, |row| row.id == "r9")), Reading::Untold);
         let one_kind: Vec<_> = page.iter().filter(|row| is("INBOX")(row)).cloned().collect();
@@ -156,13 +157,13 @@ pub(super) mod tests {
     fn two_values_give_both_one_none_or_more() {
         let mut page = page();
         page.push(row(0, "RATING", "-", "-"));
-        let read = |seen: &Seen| Pair::of(seen, &page, ["INBOX", "COMMENT"], |row| row.kind.clone());
+        let read = |seen: &Answer| Pair::of(seen, &page, ["INBOX", "COMMENT"], |row| row.kind.clone());
         assert_eq!(read(&seen(&page, |row| !is("RATING")(row))), Pair::Both);
         assert_eq!(read(&seen(&page, is("COMMENT"))), Pair::Only("COMMENT".into()));
-        assert_eq!(read(&Seen::Rows(vec![])), Pair::Nothing);
+        assert_eq!(read(&Answer::Rows(vec![])), Pair::Nothing);
         assert_eq!(read(&seen(&page, |_| true)), Pair::TooMany);
         assert_eq!(read(&seen(&page, |row| row.id == "r8")), Pair::Only("INBOX".into()));
         assert_eq!(read(&seen(&page, |row| row.id == "r9")), Pair::Untold);
-        assert_eq!(read(&Seen::Refused), Pair::Refused);
+        assert_eq!(read(&Answer::Refused), Pair::Refused);
     }
 }

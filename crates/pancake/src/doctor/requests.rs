@@ -5,16 +5,16 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::known::{Known, Seen, read};
+use super::known::{Answer, KnownRow, read};
 use crate::error::{Error, Kind, Result};
 use crate::http::endpoint::address;
 use crate::json::cell;
 use crate::json::object::Fields;
 use crate::paging::cursor;
-use crate::paging::pager::Ask;
+use crate::paging::pager::BatchParams;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::envelope::{Reply, RowList};
 use crate::scan::session::Session;
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -28,7 +28,7 @@ const SPARE: u32 = 4;
 
 /// A row of another list than the conversations.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct ListRow {
     pub id: String,
     pub at: Micros,
     /// The id at the platform.
@@ -38,7 +38,7 @@ pub struct Row {
 /// How a request for another list was answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Listing {
-    Rows { rows: Vec<Row>, total: Option<u64> },
+    Rows { rows: Vec<ListRow>, total: Option<u64> },
     Refused,
 }
 
@@ -56,69 +56,69 @@ impl<'a> Requests<'a> {
 
     /// The address of a chain's first batch.
     pub fn head(&self, chain: &Chain) -> Address {
-        self.page(chain, cursor::Ask::HEAD)
+        self.page(chain, cursor::CursorParams::HEAD)
     }
 
     pub fn window(&self, chain: &Chain, since: Micros, until: Micros) -> Address {
         let (since, until) = (Some(since.floor_second()), Some(until.floor_second()));
-        self.page(chain, cursor::Ask { cursor: None, since, until })
+        self.page(chain, cursor::CursorParams { cursor: None, since, until })
     }
 
-    pub fn page(&self, chain: &Chain, ask: cursor::Ask) -> Address {
-        address(Object::Conversations, &self.session.page_id, chain, &Ask::Cursor(ask))
+    pub fn page(&self, chain: &Chain, ask: cursor::CursorParams) -> Address {
+        address(Object::Conversations, &self.session.page_id, chain, &BatchParams::Cursor(ask))
     }
 
     /// Asks for conversations, and once more after a refusal.
-    pub async fn look(&self, address: &Address) -> Result<Seen> {
+    pub async fn look(&self, address: &Address) -> Result<Answer> {
         match self.look_once(address).await? {
-            Seen::Refused if self.may_repeat() => self.look_once(address).await,
+            Answer::Refused if self.may_repeat() => self.look_once(address).await,
             seen => Ok(seen),
         }
     }
 
     /// Asks for conversations in both orders, first by `inserted_at`. Two refusals confirm each
     /// other; after a single one that request is sent again.
-    pub async fn look_in_both(&self, address: impl Fn(Order) -> Address) -> Result<[Seen; 2]> {
+    pub async fn look_in_both(&self, address: impl Fn(Order) -> Address) -> Result<[Answer; 2]> {
         let [inserted, updated] = [Order::InsertedAt, Order::UpdatedAt].map(address);
         let seen = [self.look_once(&inserted).await?, self.look_once(&updated).await?];
         Ok(match seen {
-            [Seen::Refused, by_updated @ Seen::Rows(_)] if self.may_repeat() => {
+            [Answer::Refused, by_updated @ Answer::Rows(_)] if self.may_repeat() => {
                 [self.look_once(&inserted).await?, by_updated]
             }
-            [by_inserted @ Seen::Rows(_), Seen::Refused] if self.may_repeat() => {
+            [by_inserted @ Answer::Rows(_), Answer::Refused] if self.may_repeat() => {
                 [by_inserted, self.look_once(&updated).await?]
             }
             seen => seen,
         })
     }
 
-    pub async fn look_once(&self, address: &Address) -> Result<Seen> {
-        let rows = |reply: &Reply, listed: &Listed| self.note(reply, listed).map(Seen::Rows);
+    pub async fn look_once(&self, address: &Address) -> Result<Answer> {
+        let rows = |reply: &Reply, listed: &RowList| self.note(reply, listed).map(Answer::Rows);
         let seen = self.session.read_unless_refused(address, 1, rows).await;
-        let seen = seen.map(|seen| seen.unwrap_or(Seen::Refused));
-        self.unless_refused(seen, Object::Conversations, Seen::Refused)
+        let seen = seen.map(|seen| seen.unwrap_or(Answer::Refused));
+        self.unless_refused(seen, Object::Conversations, Answer::Refused)
     }
 
     /// Asks for conversations like a scan: a failure is tried again as any other, and is an error
     /// in the end.
-    pub async fn must_look(&self, address: &Address) -> Result<Vec<Known>> {
+    pub async fn must_look(&self, address: &Address) -> Result<Vec<KnownRow>> {
         self.session.read(address, |reply, listed| self.note(reply, listed)).await
     }
 
     /// Asks for another list of the page, and once more after a refusal.
-    pub async fn list(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
+    pub async fn list(&self, object: Object, chain: &Chain, ask: &BatchParams) -> Result<Listing> {
         match self.list_once(object, chain, ask).await? {
             Listing::Refused if self.may_repeat() => self.list_once(object, chain, ask).await,
             listing => Ok(listing),
         }
     }
 
-    async fn list_once(&self, object: Object, chain: &Chain, ask: &Ask) -> Result<Listing> {
+    async fn list_once(&self, object: Object, chain: &Chain, ask: &BatchParams) -> Result<Listing> {
         let address = address(object, &self.session.page_id, chain, ask);
         let session = Session { object, ..self.session.clone() };
-        let rows = |_: &Reply, listed: &Listed| {
+        let rows = |_: &Reply, listed: &RowList| {
             let served = spots(object, &listed.rows, chain.order)?;
-            let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| Row {
+            let rows = served.into_iter().zip(&listed.rows).map(|(served, fields)| ListRow {
                 id: served.spot.id,
                 at: served.spot.at,
                 fb_id: text(fields, "fb_id"),
@@ -147,7 +147,7 @@ impl<'a> Requests<'a> {
         left > 0
     }
 
-    fn note(&self, reply: &Reply, listed: &Listed) -> Result<Vec<Known>> {
+    fn note(&self, reply: &Reply, listed: &RowList) -> Result<Vec<KnownRow>> {
         let rows = read(listed)?;
         let (tally, stats) = (&self.session.tally, self.session.limiter.stats);
         tally.rows.add(rows.len());

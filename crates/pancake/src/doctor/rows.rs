@@ -5,7 +5,7 @@
 use serde_json::value::RawValue;
 
 use super::finding::Finding;
-use super::known::Known;
+use super::known::KnownRow;
 use crate::json::cell::{Cell, Raw};
 use crate::json::object::Fields;
 use crate::time::Micros;
@@ -52,8 +52,8 @@ pub fn oddities(row: &Fields) -> Vec<Oddity> {
 }
 
 /// `passed_over`: elements of a list that are no objects. `now`: by Pancake's clock.
-pub fn verdict(known: &[&Known], passed_over: u64, now: Micros) -> Finding {
-    let count = |is_odd: &dyn Fn(&Known) -> bool| known.iter().filter(|row| is_odd(row)).count();
+pub fn verdict(known: &[&KnownRow], passed_over: u64, now: Micros) -> Finding {
+    let count = |is_odd: &dyn Fn(&KnownRow) -> bool| known.iter().filter(|row| is_odd(row)).count();
     let latest = now.minus_seconds(-AHEAD_SECONDS);
     let ahead = count(&|row| row.inserted_at.max(row.updated_at) > latest);
     let mut unusual = Vec::new();
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn unusual_rows_are_counted() {
         let now = row(1_000, "-", "-", "-").updated_at;
-        let with = |second, json| Known {
+        let with = |second, json| KnownRow {
             oddities: oddities(&Fields::read(json).unwrap()),
             ..row(second, "INBOX", "-", "-")
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::finding::Finding;
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 use super::reading::Reading;
 use crate::plan::filter::Filterable;
 use crate::plan::request::is_tag_id;
@@ -12,7 +12,7 @@ pub const ITEM: &str = "tags";
 
 /// The tags to ask for: one that some rows lack, and another that, if possible, stands beside it on
 /// some row.
-pub fn choose(known: &[Known]) -> Option<(String, Option<String>)> {
+pub fn choose(known: &[KnownRow]) -> Option<(String, Option<String>)> {
     let mut rows_of: BTreeMap<&String, usize> = BTreeMap::new();
     let mut rows_of_pair: BTreeMap<(&String, &String), usize> = BTreeMap::new();
     for row in known {
@@ -37,12 +37,12 @@ pub fn choose(known: &[Known]) -> Option<(String, Option<String>)> {
 
 pub struct Answers {
     pub tag: String,
-    pub one: Seen,
+    pub one: Answer,
     /// A second tag, and the rows of both at once.
-    pub two: Option<(String, Seen)>,
+    pub two: Option<(String, Answer)>,
 }
 
-pub fn verdict(answers: &Answers, known: &[Known]) -> Finding {
+pub fn verdict(answers: &Answers, known: &[KnownRow]) -> Finding {
     let tag = &answers.tag;
     let bad = |finding: Finding| finding.distrust(&[Filterable::Tags]);
     match Reading::plain(&answers.one, known, |row| row.tags.contains(tag)) {
@@ -66,11 +66,11 @@ pub fn verdict(answers: &Answers, known: &[Known]) -> Finding {
         return Finding { status: super::Status::Warn, ..finding }
             .also("several could not be tried: no row of another tag");
     };
-    let count = |row: &Known| [tag, other].into_iter().filter(|tag| row.tags.contains(*tag)).count();
+    let count = |row: &KnownRow| [tag, other].into_iter().filter(|tag| row.tags.contains(*tag)).count();
     let all = Reading::plain(seen, known, |row| count(row) == 2);
     let any = Reading::plain(seen, known, |row| count(row) > 0);
     let pair = format!("tags={tag},{other}");
-    let gives_nothing = matches!(seen, Seen::Rows(rows) if rows.is_empty());
+    let gives_nothing = matches!(seen, Answer::Rows(rows) if rows.is_empty());
     match (all, any) {
         (Reading::Obeyed, _) => finding.also(format!("{pair} means ALL of them")),
         (_, Reading::Obeyed) => finding
@@ -97,7 +97,7 @@ mod tests {
     use super::super::reading::tests::{row, seen};
     use super::*;
 
-    fn page(tags: &[&str]) -> Vec<Known> {
+    fn page(tags: &[&str]) -> Vec<KnownRow> {
         (0..20).rev().map(|n| row(n, "INBOX", "-", tags[n as usize % tags.len()])).collect()
     }
 
@@ -113,13 +113,13 @@ mod tests {
     #[test]
     fn all_any_and_neither_are_told() {
         let page = page(&["1,2", "1", "2", "-"]);
-        let has = |row: &Known, tag: &str| row.tags.contains(tag);
-        let told = |one: &dyn Fn(&Known) -> bool, two: &dyn Fn(&Known) -> bool| {
+        let has = |row: &KnownRow, tag: &str| row.tags.contains(tag);
+        let told = |one: &dyn Fn(&KnownRow) -> bool, two: &dyn Fn(&KnownRow) -> bool| {
             let answers =
                 Answers { tag: "1".into(), one: seen(&page, one), two: Some(("2".into(), seen(&page, two))) };
             verdict(&answers, &page)
         };
-        let of_one = |row: &Known| has(row, "1");
+        let of_one = |row: &KnownRow| has(row, "1");
         let all = told(&of_one, &|row| has(row, "1") && has(row, "2"));
         assert!(all.status == Status::Ok && all.detail.ends_with("means ALL of them"), "{all:?}");
         let any = told(&of_one, &|row| has(row, "1") || has(row, "2"));

@@ -2,7 +2,7 @@
 //! name, how finely, and on which column.
 
 use super::finding::{Finding, Status};
-use super::known::{Known, Seen};
+use super::known::{Answer, KnownRow};
 use super::places::sound;
 use crate::paging::cursor::WIDTH_SECONDS;
 use crate::plan::filter::Filterable;
@@ -18,8 +18,8 @@ const BOTH: [Filterable; 2] = [Filterable::UpdatedAt, Filterable::InsertedAt];
 /// beyond both ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    pub newest: Known,
-    pub oldest: Known,
+    pub newest: KnownRow,
+    pub oldest: KnownRow,
 }
 
 fn is_whole(time: Micros) -> bool {
@@ -30,30 +30,30 @@ impl Window {
     /// The smallest one whose ends are as wanted: a time of a whole second, or one with a fraction.
     /// Rows newest first, of at most 27 days.
     fn between(
-        rows: &[Known],
+        rows: &[KnownRow],
         order: Order,
         newest: impl Fn(Micros) -> bool,
         oldest: impl Fn(Micros) -> bool,
     ) -> Option<Self> {
-        let time = |row: &Known| row.time(order);
-        let second = |row: &Known| time(row).floor_second().0;
+        let time = |row: &KnownRow| row.time(order);
+        let second = |row: &KnownRow| time(row).floor_second().0;
         rows.iter().enumerate().skip(1).filter(|(_, row)| newest(time(row))).find_map(|(at, top)| {
             let newer = rows[..at].iter().any(|row| second(row) > second(top));
             let bottom = rows[at..].iter().find(|row| {
-                let inside = |other: &&Known| second(other) < second(top) && second(other) > second(row);
+                let inside = |other: &&KnownRow| second(other) < second(top) && second(other) > second(row);
                 let older = rows.iter().any(|other| second(other) < second(row));
                 // Wider ones are refused by some pages, and not sent by scans.
                 let is_narrow = second(top) - second(row) <= WIDTH_SECONDS;
                 oldest(time(row)) && older && is_narrow && rows.iter().any(|other| inside(&other))
             });
-            let window = |bottom: &Known| Self { newest: top.clone(), oldest: bottom.clone() };
+            let window = |bottom: &KnownRow| Self { newest: top.clone(), oldest: bottom.clone() };
             bottom.filter(|_| newer).map(window)
         })
     }
 
     /// Two windows by `inserted_at`: each end once at a whole second and once at a fraction, where
     /// there are both.
-    pub fn by_inserted_at(rows: &[Known]) -> Vec<Self> {
+    pub fn by_inserted_at(rows: &[KnownRow]) -> Vec<Self> {
         let rows = sound(rows, Order::InsertedAt);
         let between = |newest: &dyn Fn(Micros) -> bool, oldest: &dyn Fn(Micros) -> bool| {
             Self::between(&rows, Order::InsertedAt, newest, oldest)
@@ -67,7 +67,7 @@ impl Window {
         }
     }
 
-    pub fn by_updated_at(rows: &[Known]) -> Option<Self> {
+    pub fn by_updated_at(rows: &[KnownRow]) -> Option<Self> {
         Self::between(&sound(rows, Order::UpdatedAt), Order::UpdatedAt, |_| true, |_| true)
     }
 
@@ -78,7 +78,7 @@ impl Window {
 
 /// What one window's answer shows. `None`: it does not show.
 #[derive(Debug, Default, PartialEq)]
-struct Shown {
+struct WindowReading {
     since_ignored: bool,
     until_ignored: bool,
     refused: bool,
@@ -88,18 +88,18 @@ struct Shown {
     until_holds: Option<bool>,
 }
 
-fn shown(window: &Window, order: Order, seen: &Seen, known: &[Known]) -> Shown {
-    let Seen::Rows(rows) = seen else { return Shown { refused: true, ..Shown::default() } };
-    let second = |row: &Known| row.time(order).floor_second().0;
+fn shown(window: &Window, order: Order, seen: &Answer, known: &[KnownRow]) -> WindowReading {
+    let Answer::Rows(rows) = seen else { return WindowReading { refused: true, ..WindowReading::default() } };
+    let second = |row: &KnownRow| row.time(order).floor_second().0;
     let (since, until) = (second(&window.oldest), second(&window.newest));
-    let came = |row: &Known| rows.iter().any(|came| came.id == row.id);
+    let came = |row: &KnownRow| rows.iter().any(|came| came.id == row.id);
     let oldest = rows.iter().map(|row| row.time(order)).min();
-    let reached = |row: &Known| oldest.is_none_or(|oldest| row.time(order) > oldest);
+    let reached = |row: &KnownRow| oldest.is_none_or(|oldest| row.time(order) > oldest);
     let inside: Vec<_> = known.iter().filter(|row| second(row) > since && second(row) < until).collect();
-    let still = |row: &Known| known.iter().any(|k| k == row);
+    let still = |row: &KnownRow| known.iter().any(|k| k == row);
     // Down there is nothing of what was cut off.
     let to_the_bottom = inside.iter().min_by_key(|row| row.time(order)).is_some_and(|row| came(row));
-    Shown {
+    WindowReading {
         since_ignored: rows.iter().any(|row| second(row) < since),
         until_ignored: rows.iter().any(|row| second(row) > until),
         refused: false,
@@ -110,7 +110,7 @@ fn shown(window: &Window, order: Order, seen: &Seen, known: &[Known]) -> Shown {
 }
 
 /// By `inserted_at`, which never changes.
-pub fn verdicts(windows: &[(Window, Seen)], known: &[Known]) -> [Finding; 2] {
+pub fn verdicts(windows: &[(Window, Answer)], known: &[KnownRow]) -> [Finding; 2] {
     const ORDER: Order = Order::InsertedAt;
     if windows.is_empty() {
         return [SINCE, UNTIL].map(|item| Finding::untried(item, "too few rows of different times"));
@@ -165,7 +165,7 @@ pub fn verdicts(windows: &[(Window, Seen)], known: &[Known]) -> [Finding; 2] {
 /// Whether the bounds act on the column that `order_by` names: asked for by `updated_at`, where
 /// rows move, so some of them may be missing, but not most. A batch shows nothing about rows older
 /// than its last.
-pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
+pub fn column(window: Option<&(Window, Answer)>, known: &[KnownRow]) -> Finding {
     const ORDER: Order = Order::UpdatedAt;
     let Some((window, seen)) = window else {
         return Finding::untried(COLUMN, "too few rows of different times");
@@ -173,11 +173,11 @@ pub fn column(window: Option<&(Window, Seen)>, known: &[Known]) -> Finding {
     let (low, high) = window.bounds(ORDER);
     let (low, high) = (low.floor_second(), high.floor_second());
     let inside = |time: Micros| (low.0..=high.0).contains(&time.floor_second().0);
-    let Seen::Rows(rows) = seen else {
+    let Answer::Rows(rows) = seen else {
         return Finding::fail(COLUMN, "a window by updated_at is refused").distrust(&[Filterable::UpdatedAt]);
     };
     let oldest = rows.iter().map(|row| row.updated_at).min();
-    let reached = |row: &Known| oldest.is_none_or(|oldest| row.updated_at >= oldest);
+    let reached = |row: &KnownRow| oldest.is_none_or(|oldest| row.updated_at >= oldest);
     // Whether the seconds of the bounds themselves belong to the window is another question.
     let between = |time: Micros| (low.0 + 1..high.0).contains(&time.floor_second().0);
     let expected: Vec<_> = known.iter().filter(|row| between(row.updated_at) && reached(row)).collect();
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     /// Ten rows, every other one with a fraction of a second.
-    fn page() -> Vec<Known> {
+    fn page() -> Vec<KnownRow> {
         let at = |n: i64| {
             let mut row = row(1000 + 10 * n, "INBOX", "-", "-");
             row.inserted_at.0 += if n % 2 == 0 { 0 } else { 250_000 };
@@ -280,15 +280,15 @@ mod tests {
         let window = Window::by_updated_at(&page).unwrap();
         let (low, high) = window.bounds(Order::UpdatedAt);
         let told =
-            |wanted: &dyn Fn(&Known) -> bool| column(Some(&(window.clone(), seen(&page, wanted))), &page);
+            |wanted: &dyn Fn(&KnownRow) -> bool| column(Some(&(window.clone(), seen(&page, wanted))), &page);
         assert_eq!(told(&|row| (low..=high).contains(&row.updated_at)).status, Status::Ok);
         assert_eq!(told(&|_| true).status, Status::Warn);
         assert_eq!(told(&|_| false).status, Status::Fail);
         assert_eq!(told(&|row| row.updated_at == high).status, Status::Ok, "a short batch");
         assert_eq!(told(&|row| row.updated_at == low).status, Status::Fail);
         assert_eq!(column(None, &page).status, Status::Warn);
-        let moved = Known { inserted_at: low, updated_at: Micros(0), ..page[0].clone() };
-        let other = column(Some(&(window, Seen::Rows(vec![moved]))), &page);
+        let moved = KnownRow { inserted_at: low, updated_at: Micros(0), ..page[0].clone() };
+        let other = column(Some(&(window, Answer::Rows(vec![moved]))), &page);
         assert_eq!((other.status, other.distrust), (Status::Fail, vec![Filterable::UpdatedAt]));
     }
 }

@@ -3,10 +3,10 @@
 //! rows, or failed at (September 2026).
 
 use super::finding::Finding;
-use super::requests::{Listing, Row};
+use super::requests::{ListRow, Listing};
 use crate::paging::cursor::WIDTH_SECONDS;
-use crate::paging::pager::Ask;
-use crate::paging::time_slices::Numbered;
+use crate::paging::pager::BatchParams;
+use crate::paging::time_slices::NumberedBatch;
 use crate::schema::catalogue::Object;
 use crate::time::{Micros, UnixSeconds};
 
@@ -24,7 +24,7 @@ pub struct Answers {
 
 impl Answers {
     /// The rows that came, and whether there are no others.
-    pub fn rows(&self) -> (&[Row], bool) {
+    pub fn rows(&self) -> (&[ListRow], bool) {
         match (&self.wide, &self.narrow) {
             (Listing::Rows { rows, total }, _) if !rows.is_empty() => {
                 (rows, total.is_some_and(|total| total <= rows.len() as u64))
@@ -36,16 +36,16 @@ impl Answers {
 }
 
 /// All the time up to tomorrow, because a row may be dated a little ahead of our clock.
-pub fn wide(now: Micros, size: u64) -> Ask {
+pub fn wide(now: Micros, size: u64) -> BatchParams {
     let until = UnixSeconds(now.floor_second().0 + DAY_SECONDS);
-    Ask::Numbered(Numbered { since: UnixSeconds(1), until, number: 1, size })
+    BatchParams::Numbered(NumberedBatch { since: UnixSeconds(1), until, number: 1, size })
 }
 
 /// The last 27 days, and the second at which they begin.
-pub fn narrow(now: Micros, size: u64) -> (Ask, UnixSeconds) {
+pub fn narrow(now: Micros, size: u64) -> (BatchParams, UnixSeconds) {
     let until = now.floor_second();
     let since = UnixSeconds(until.0 - WIDTH_SECONDS);
-    (Ask::Numbered(Numbered { since, until, number: 1, size }), since)
+    (BatchParams::Numbered(NumberedBatch { since, until, number: 1, size }), since)
 }
 
 pub fn verdict(object: Object, answers: &Answers) -> Finding {
@@ -61,8 +61,9 @@ pub fn verdict(object: Object, answers: &Answers) -> Finding {
         )
     };
     let Listing::Rows { rows: wide, .. } = &answers.wide else { return pays("are refused") };
-    let is_inside = |row: &&Row| row.at.floor_second() > answers.since;
-    let of = |rows: &[Row], other: &[Row]| rows.iter().any(|row| other.iter().any(|one| one.id == row.id));
+    let is_inside = |row: &&ListRow| row.at.floor_second() > answers.since;
+    let of =
+        |rows: &[ListRow], other: &[ListRow]| rows.iter().any(|row| other.iter().any(|one| one.id == row.id));
     match (wide.is_empty(), narrow.is_empty()) {
         (true, true) => Finding::untried(item, &format!("no {row}")),
         (true, false) => pays("are answered without rows, though the last 27 days have some"),
@@ -85,7 +86,8 @@ mod tests {
     use crate::time::SECOND;
 
     fn rows(seconds: &[i64]) -> Listing {
-        let row = |second: &i64| Row { id: format!("p{second}"), at: Micros(second * SECOND), fb_id: None };
+        let row =
+            |second: &i64| ListRow { id: format!("p{second}"), at: Micros(second * SECOND), fb_id: None };
         Listing::Rows { rows: seconds.iter().map(row).collect(), total: Some(seconds.len() as u64) }
     }
 
@@ -133,8 +135,8 @@ mod tests {
     fn a_slice_is_not_wider_than_a_month() {
         let now = Micros(1_700_000_000 * SECOND);
         let (ask, since) = narrow(now, 30);
-        let width = |ask: Ask| match ask {
-            Ask::Numbered(batch) => batch.until.0 - batch.since.0,
+        let width = |ask: BatchParams| match ask {
+            BatchParams::Numbered(batch) => batch.until.0 - batch.since.0,
             other => panic!("{other:?}"),
         };
         assert_eq!(width(ask), 27 * DAY_SECONDS);

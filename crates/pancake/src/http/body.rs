@@ -27,7 +27,7 @@ struct Gzip {
 }
 
 #[derive(Debug)]
-pub enum Broken {
+pub enum BodyFault {
     TooLarge,
     /// The compressed stream is damaged, or ends early.
     Damaged,
@@ -50,40 +50,40 @@ impl Body {
         self
     }
 
-    pub fn take(&mut self, mut piece: &[u8]) -> Result<(), Broken> {
+    pub fn take(&mut self, mut piece: &[u8]) -> Result<(), BodyFault> {
         let Some(gzip) = &mut self.gzip else {
             if self.bytes.len() + piece.len() > self.limit {
-                return Err(Broken::TooLarge);
+                return Err(BodyFault::TooLarge);
             }
-            memory::reserve(&mut self.bytes, piece.len()).map_err(Broken::OutOfMemory)?;
+            memory::reserve(&mut self.bytes, piece.len()).map_err(BodyFault::OutOfMemory)?;
             self.bytes.extend_from_slice(piece);
             return Ok(());
         };
         while !piece.is_empty() {
             if self.bytes.len() == self.bytes.capacity() {
-                memory::reserve(&mut self.bytes, USUAL).map_err(Broken::OutOfMemory)?;
+                memory::reserve(&mut self.bytes, USUAL).map_err(BodyFault::OutOfMemory)?;
             }
             gzip.open = true;
             let before = gzip.inflate.total_in();
             let status = gzip.inflate.decompress_vec(piece, &mut self.bytes, FlushDecompress::None);
             let taken = (gzip.inflate.total_in() - before) as usize;
             piece = piece.get(taken..).unwrap_or_default();
-            match status.map_err(|_| Broken::Damaged)? {
+            match status.map_err(|_| BodyFault::Damaged)? {
                 // Another member may follow.
                 Status::StreamEnd => *gzip = Gzip { inflate: Decompress::new_gzip(WINDOW_BITS), open: false },
                 Status::Ok => {}
                 Status::BufError if self.bytes.len() == self.bytes.capacity() => {}
-                Status::BufError => return Err(Broken::Damaged),
+                Status::BufError => return Err(BodyFault::Damaged),
             }
             if self.bytes.len() > self.limit {
-                return Err(Broken::TooLarge);
+                return Err(BodyFault::TooLarge);
             }
         }
         Ok(())
     }
 
-    pub fn end(self) -> Result<Vec<u8>, Broken> {
-        if self.gzip.is_some_and(|gzip| gzip.open) { Err(Broken::Damaged) } else { Ok(self.bytes) }
+    pub fn end(self) -> Result<Vec<u8>, BodyFault> {
+        if self.gzip.is_some_and(|gzip| gzip.open) { Err(BodyFault::Damaged) } else { Ok(self.bytes) }
     }
 }
 
@@ -102,14 +102,14 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read(encoding: &str, limit: usize, bytes: &[u8], piece: usize) -> Result<Vec<u8>, Broken> {
+    fn read(encoding: &str, limit: usize, bytes: &[u8], piece: usize) -> Result<Vec<u8>, BodyFault> {
         let mut body = Body::new(limit).unwrap().encoded(encoding);
         bytes.chunks(piece).try_for_each(|piece| body.take(piece))?;
         body.end()
     }
 
-    fn is_damaged(read: Result<Vec<u8>, Broken>) -> bool {
-        matches!(read, Err(Broken::Damaged))
+    fn is_damaged(read: Result<Vec<u8>, BodyFault>) -> bool {
+        matches!(read, Err(BodyFault::Damaged))
     }
 
     proptest! {
@@ -146,9 +146,9 @@ mod tests {
         let bomb = gzip(&vec![b' '; 30 << 20]);
         assert!(bomb.len() < 1 << 20);
         let mut body = Body::new(1 << 20).unwrap().encoded("gzip");
-        assert!(matches!(body.take(&bomb), Err(Broken::TooLarge)));
+        assert!(matches!(body.take(&bomb), Err(BodyFault::TooLarge)));
         assert!(body.bytes.capacity() <= 2 << 20, "{}", body.bytes.capacity());
-        assert!(matches!(read("", 10, b"eleven bytes", 100), Err(Broken::TooLarge)));
+        assert!(matches!(read("", 10, b"eleven bytes", 100), Err(BodyFault::TooLarge)));
         assert_eq!(read("", 10, b"ten bytes.", 3).unwrap(), b"ten bytes.");
         assert_eq!(read("gzip", 10, &gzip(b"ten bytes."), 3).unwrap(), b"ten bytes.");
     }

@@ -146,16 +146,16 @@ impl Gate {
 }
 
 impl<S> Layer<S> for Gate {
-    type Service = Gated<S>;
+    type Service = GatedService<S>;
 
-    fn layer(&self, connector: S) -> Gated<S> {
-        Gated { connector, gate: self.clone() }
+    fn layer(&self, connector: S) -> GatedService<S> {
+        GatedService { connector, gate: self.clone() }
     }
 }
 
 /// A connector that hands out its connection only with a grant.
 #[derive(Clone)]
-pub struct Gated<S> {
+pub struct GatedService<S> {
     connector: S,
     gate: Gate,
 }
@@ -172,7 +172,7 @@ impl std::fmt::Display for ConnectTimeout {
 
 impl std::error::Error for ConnectTimeout {}
 
-impl<S, R> Service<R> for Gated<S>
+impl<S, R> Service<R> for GatedService<S>
 where
     S: Service<R, Error = BoxError>,
     S::Future: Send + 'static,

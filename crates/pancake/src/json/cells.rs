@@ -11,11 +11,11 @@ use crate::time::Micros;
 pub struct Cells {
     /// All texts, one behind the other.
     text: String,
-    packed: Vec<Packed>,
+    packed: Vec<PackedCells>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Packed {
+enum PackedCells {
     Null,
     Bool(bool),
     Int(i64),
@@ -34,16 +34,16 @@ impl Cells {
 
     pub fn push(&mut self, cell: Cell) {
         let packed = match cell {
-            Cell::Null => Packed::Null,
-            Cell::Bool(value) => Packed::Bool(value),
-            Cell::Int(number) => Packed::Int(number),
-            Cell::Time(at) => Packed::Time(at),
-            Cell::Text(text) => Packed::Text(self.end_of(&text)),
-            Cell::Json(json) => Packed::Json(self.end_of(&json)),
+            Cell::Null => PackedCells::Null,
+            Cell::Bool(value) => PackedCells::Bool(value),
+            Cell::Int(number) => PackedCells::Int(number),
+            Cell::Time(at) => PackedCells::Time(at),
+            Cell::Text(text) => PackedCells::Text(self.end_of(&text)),
+            Cell::Json(json) => PackedCells::Json(self.end_of(&json)),
             Cell::Texts(texts) => {
-                self.packed.push(Packed::Texts(texts.len()));
+                self.packed.push(PackedCells::Texts(texts.len()));
                 for text in texts {
-                    let text = text.map_or(Packed::Null, |text| Packed::Text(self.end_of(&text)));
+                    let text = text.map_or(PackedCells::Null, |text| PackedCells::Text(self.end_of(&text)));
                     self.packed.push(text);
                 }
                 return;
@@ -74,7 +74,7 @@ impl<'a> IntoIterator for &'a Cells {
 
 pub struct Iter<'a> {
     text: &'a str,
-    packed: std::slice::Iter<'a, Packed>,
+    packed: std::slice::Iter<'a, PackedCells>,
     begin: usize,
 }
 
@@ -90,17 +90,17 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Cell<'a>> {
         Some(match *self.packed.next()? {
-            Packed::Null => Cell::Null,
-            Packed::Bool(value) => Cell::Bool(value),
-            Packed::Int(number) => Cell::Int(number),
-            Packed::Time(at) => Cell::Time(at),
-            Packed::Text(end) => Cell::Text(self.text(end)),
-            Packed::Json(end) => Cell::Json(self.text(end)),
-            Packed::Texts(count) => {
+            PackedCells::Null => Cell::Null,
+            PackedCells::Bool(value) => Cell::Bool(value),
+            PackedCells::Int(number) => Cell::Int(number),
+            PackedCells::Time(at) => Cell::Time(at),
+            PackedCells::Text(end) => Cell::Text(self.text(end)),
+            PackedCells::Json(end) => Cell::Json(self.text(end)),
+            PackedCells::Texts(count) => {
                 let mut texts = Vec::with_capacity(count);
                 for _ in 0..count {
                     texts.push(match self.packed.next()? {
-                        Packed::Text(end) => Some(self.text(*end)),
+                        PackedCells::Text(end) => Some(self.text(*end)),
                         _ => None,
                     });
                 }

@@ -5,7 +5,7 @@ use crate::plan::filter::Filterable;
 
 /// The option `pushdown`: the columns whose clauses may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushdown {
+pub struct PushdownOption {
     columns: Vec<&'static str>,
     /// The columns were named one by one: what they promise is believed without proof.
     named: bool,
@@ -13,7 +13,7 @@ pub struct Pushdown {
 
 const COLUMNS: [&str; 5] = ["type", "tags", "post_id", "updated_at", "inserted_at"];
 
-impl Pushdown {
+impl PushdownOption {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.trim() {
             "all" => return Ok(Self { columns: COLUMNS.to_vec(), named: false }),
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn pushdown_is_all_none_or_a_list() {
-        assert!(Pushdown::parse("all").unwrap().allows(Filterable::Type));
-        assert!(!Pushdown::parse("none").unwrap().allows(Filterable::Type));
-        let list = Pushdown::parse("type, updated_at").unwrap();
+        assert!(PushdownOption::parse("all").unwrap().allows(Filterable::Type));
+        assert!(!PushdownOption::parse("none").unwrap().allows(Filterable::Type));
+        let list = PushdownOption::parse("type, updated_at").unwrap();
         assert!(list.allows(Filterable::UpdatedAt) && !list.allows(Filterable::Tags));
-        assert!(Pushdown::parse("tag").unwrap_err().contains("perhaps \"tags\""));
-        assert!(Pushdown::parse("").is_err());
+        assert!(PushdownOption::parse("tag").unwrap_err().contains("perhaps \"tags\""));
+        assert!(PushdownOption::parse("").is_err());
     }
 }

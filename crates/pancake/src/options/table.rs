@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::options::pushdown::Pushdown;
+use crate::options::pushdown::PushdownOption;
 use crate::options::suggest::closest;
 use crate::options::units::{parse_duration, parse_size};
 use crate::schema::catalogue::Object;
@@ -67,13 +67,13 @@ options! {
     "proxy", [Server], None, Superuser, |v| BaseUrl::parse_proxy(v).map(drop);
     "page_id", [Server, Table], None, Anyone, |v| page_id(v);
     "requests_per_second", [Server], Some("4"), Anyone, |v| requests_per_second(v).map(drop);
-    "max_concurrency", [Server], Some("16"), Anyone, |v| whole(v, 1, 64).map(drop);
-    "max_retries", [Server], Some("3"), Anyone, |v| whole(v, 0, 10).map(drop);
+    "max_concurrency", [Server], Some("16"), Anyone, |v| max_concurrency(v).map(drop);
+    "max_retries", [Server], Some("3"), Anyone, |v| max_retries(v).map(drop);
     "request_timeout", [Server], Some("30s"), Anyone, |v| timeout(v).map(drop);
     "connect_timeout", [Server], Some("10s"), Anyone, |v| timeout(v).map(drop);
     "max_response_bytes", [Server], Some("32MB"), Anyone, |v| response_bytes(v).map(drop);
     "ca_file", [Server], None, ReadServerFiles, |v| absolute_path(v);
-    "pushdown", [Server, Table], Some("all"), Anyone, |v| Pushdown::parse(v).map(drop);
+    "pushdown", [Server, Table], Some("all"), Anyone, |v| PushdownOption::parse(v).map(drop);
     "object", [Table], None, Anyone, |v| object(v).map(drop);
     "path", [Column], None, Anyone, |v| json_pointer(v);
     "page_access_token", [UserMapping], None, Anyone, |v| not_empty(v);
@@ -155,6 +155,14 @@ fn whole(value: &str, low: u32, high: u32) -> Result<u32, String> {
     number.ok_or_else(|| format!("it must be a whole number from {low} to {high}"))
 }
 
+fn max_concurrency(value: &str) -> Result<u32, String> {
+    whole(value, 1, 64)
+}
+
+fn max_retries(value: &str) -> Result<u32, String> {
+    whole(value, 0, 10)
+}
+
 fn requests_per_second(value: &str) -> Result<f64, String> {
     let number = value.trim().parse().ok().filter(|n: &f64| (0.01..=100_000.0).contains(n));
     number.ok_or_else(|| "it must be a number from 0.01 to 100000".to_owned())
@@ -205,21 +213,27 @@ pub struct ServerOptions {
 pub struct TableOptions {
     pub object: Object,
     pub page_id: Option<String>,
-    pub pushdown: Pushdown,
+    pub pushdown: PushdownOption,
 }
 
 /// Options as the catalog holds them.
-pub type Given = [(String, String)];
+pub type OptionList = [(String, String)];
 
-fn given<'a>(options: &'a Given, name: &str) -> Option<&'a str> {
+fn given<'a>(options: &'a OptionList, name: &str) -> Option<&'a str> {
     options.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 
-fn value<'a>(options: &'a Given, name: &'static str) -> Result<&'a str> {
+/// The value that is set, else the default.
+fn parsed<T>(
+    options: &OptionList,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T> {
     let default = find(name).and_then(|option| option.default);
-    given(options, name)
-        .or(default)
-        .ok_or_else(|| Error::new(Kind::MissingOption, format!("option \"{name}\" is required")))
+    let value = given(options, name).or(default);
+    let value =
+        value.ok_or_else(|| Error::new(Kind::MissingOption, format!("option \"{name}\" is required")))?;
+    parse(value).map_err(bad(name))
 }
 
 fn sentence(words: &str) -> String {
@@ -234,26 +248,23 @@ fn bad(name: &'static str) -> impl FnOnce(String) -> Error {
 }
 
 impl ServerOptions {
-    pub fn read(server: &Given) -> Result<Self> {
+    pub fn read(server: &OptionList) -> Result<Self> {
         Ok(Self {
-            base_url: BaseUrl::parse(value(server, "base_url")?).map_err(bad("base_url"))?,
+            base_url: parsed(server, "base_url", BaseUrl::parse)?,
             proxy: given(server, "proxy").map(str::to_owned),
-            requests_per_second: requests_per_second(value(server, "requests_per_second")?)
-                .map_err(bad("requests_per_second"))?,
-            max_concurrency: whole(value(server, "max_concurrency")?, 1, 64)
-                .map_err(bad("max_concurrency"))?,
-            max_retries: whole(value(server, "max_retries")?, 0, 10).map_err(bad("max_retries"))?,
-            request_timeout: timeout(value(server, "request_timeout")?).map_err(bad("request_timeout"))?,
-            connect_timeout: timeout(value(server, "connect_timeout")?).map_err(bad("connect_timeout"))?,
-            max_response_bytes: response_bytes(value(server, "max_response_bytes")?)
-                .map_err(bad("max_response_bytes"))?,
+            requests_per_second: parsed(server, "requests_per_second", requests_per_second)?,
+            max_concurrency: parsed(server, "max_concurrency", max_concurrency)?,
+            max_retries: parsed(server, "max_retries", max_retries)?,
+            request_timeout: parsed(server, "request_timeout", timeout)?,
+            connect_timeout: parsed(server, "connect_timeout", timeout)?,
+            max_response_bytes: parsed(server, "max_response_bytes", response_bytes)?,
             ca_file: given(server, "ca_file").map(str::to_owned),
         })
     }
 }
 
 impl TableOptions {
-    pub fn read(server: &Given, table: &Given) -> Result<Self> {
+    pub fn read(server: &OptionList, table: &OptionList) -> Result<Self> {
         let object = given(table, "object").ok_or_else(|| {
             let names: Vec<_> = Object::ALL.iter().map(|object| object.name()).collect();
             Error::new(Kind::MissingOption, "option \"object\" is required").hint(format!(
@@ -269,8 +280,8 @@ impl TableOptions {
                 .hint("Set it on the server: ALTER SERVER … OPTIONS (ADD page_id '…'), or on the foreign table."));
         }
         let page_id = page_id.filter(|_| object.needs_page());
-        let pushdown = given(table, "pushdown").or(given(server, "pushdown")).unwrap_or("all");
-        Ok(Self { object, page_id, pushdown: Pushdown::parse(pushdown).map_err(bad("pushdown"))? })
+        let place = if given(table, "pushdown").is_some() { table } else { server };
+        Ok(Self { object, page_id, pushdown: parsed(place, "pushdown", PushdownOption::parse)? })
     }
 }
 

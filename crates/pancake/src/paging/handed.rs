@@ -16,7 +16,7 @@ const BATCHES: usize = 3;
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Handed {
+pub struct HandedRows {
     ids: IdSet,
     /// The oldest rows, where their times are enough.
     lowest: BTreeSet<(Micros, String)>,
@@ -26,7 +26,7 @@ pub struct Handed {
     most: Option<usize>,
 }
 
-impl Handed {
+impl HandedRows {
     pub fn by(order: Order, full_batch: usize) -> Self {
         let most = (order == Order::InsertedAt).then_some(BATCHES * full_batch);
         Self { ids: IdSet::default(), lowest: BTreeSet::new(), forgotten: None, most }
@@ -66,14 +66,14 @@ impl Handed {
 mod tests {
     use super::*;
 
-    fn new(handed: &mut Handed, id: i64, at: i64) -> bool {
+    fn new(handed: &mut HandedRows, id: i64, at: i64) -> bool {
         handed.is_new(&RowKey::new(id.to_string(), Micros(at)))
     }
 
     #[test]
     fn each_row_is_new_once_in_both_orders() {
         for order in [Order::InsertedAt, Order::UpdatedAt] {
-            let mut handed = Handed::by(order, 2);
+            let mut handed = HandedRows::by(order, 2);
             // After a few rows the walk begins anew and meets a newer one; then it comes to what it
             // had, and goes on.
             for id in (40..50).rev() {
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_time_that_many_rows_share_is_not_forgotten_in_part() {
-        let mut handed = Handed::by(Order::InsertedAt, 2);
+        let mut handed = HandedRows::by(Order::InsertedAt, 2);
         assert!(new(&mut handed, 1_000, 9));
         for id in 0..50 {
             assert!(new(&mut handed, id, 7) && !new(&mut handed, id, 7));

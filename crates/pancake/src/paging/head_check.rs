@@ -15,7 +15,7 @@
 //! on such a page.
 
 use crate::error::Result;
-use crate::paging::cursor::{Ask, CursorPager, End, Terms, restless};
+use crate::paging::cursor::{CursorPager, CursorParams, End, Terms, restless};
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::Micros;
 
@@ -95,7 +95,7 @@ impl HeadCheck {
     }
 
     /// The next request; none when there is rest.
-    pub fn ask(&self) -> Option<Ask> {
+    pub fn ask(&self) -> Option<CursorParams> {
         self.current.as_ref()?.ask()
     }
 

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::paging::cursor::{self, CursorPager, End, Terms};
 use crate::paging::id_set::IdSet;
 use crate::paging::offset::OffsetPager;
-use crate::paging::time_slices::{Numbered, TimeSlicePager};
-use crate::paging::verdicts::{self, Known};
+use crate::paging::time_slices::{NumberedBatch, TimeSlicePager};
+use crate::paging::verdicts::{self, Assumptions};
 use crate::plan::request::Chain;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::{RowKey, TimeRange};
@@ -17,22 +17,22 @@ use crate::time::Micros;
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum BatchParams {
     /// The batch at a cursor, or at a time.
-    Cursor(cursor::Ask),
+    Cursor(cursor::CursorParams),
     /// The batch after so many of the newest rows.
     Skip(u64),
     /// A numbered batch of a window.
-    Numbered(Numbered),
+    Numbered(NumberedBatch),
     Whole,
 }
 
-impl Ask {
+impl BatchParams {
     /// What is asked of a list that goes by a cursor.
     #[cfg(test)]
-    pub fn cursor(&self) -> &cursor::Ask {
+    pub fn cursor(&self) -> &cursor::CursorParams {
         match self {
-            Ask::Cursor(ask) => ask,
+            BatchParams::Cursor(ask) => ask,
             other => panic!("{other:?}"),
         }
     }
@@ -41,9 +41,9 @@ impl Ask {
     /// something.
     pub fn overlaps(&self) -> bool {
         match self {
-            Ask::Cursor(ask) => ask.cursor.is_some(),
-            Ask::Skip(rows) => *rows > 0,
-            Ask::Numbered(_) | Ask::Whole => false,
+            BatchParams::Cursor(ask) => ask.cursor.is_some(),
+            BatchParams::Skip(rows) => *rows > 0,
+            BatchParams::Numbered(_) | BatchParams::Whole => false,
         }
     }
 }
@@ -59,7 +59,7 @@ pub enum Pager {
 
 impl Pager {
     /// `moves`: rows may move into the chain's window while it is walked.
-    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, known: Known) -> Self {
+    pub fn on(terms: Terms, object: Object, chain: &Chain, moves: bool, known: Assumptions) -> Self {
         match object.paging() {
             Pagination::Cursor => {
                 Pager::Cursor(Box::new(CursorPager::on(terms, chain.window, chain.order, known)))
@@ -78,12 +78,12 @@ impl Pager {
     }
 
     /// The next request. `None` at the end.
-    pub fn ask(&self) -> Option<Ask> {
+    pub fn ask(&self) -> Option<BatchParams> {
         match self {
-            Pager::Cursor(walk) => walk.ask().map(Ask::Cursor),
-            Pager::Offset(thread) => thread.ask().map(Ask::Skip),
-            Pager::TimeSlices(windows) => windows.ask().map(Ask::Numbered),
-            Pager::Single(came) => (!came).then_some(Ask::Whole),
+            Pager::Cursor(walk) => walk.ask().map(BatchParams::Cursor),
+            Pager::Offset(thread) => thread.ask().map(BatchParams::Skip),
+            Pager::TimeSlices(windows) => windows.ask().map(BatchParams::Numbered),
+            Pager::Single(came) => (!came).then_some(BatchParams::Whole),
         }
     }
 
@@ -112,7 +112,7 @@ impl Pager {
     }
 
     /// Whether the page takes the form of request that it may refuse, if this walk has shown it.
-    pub fn verdict(&self) -> Option<verdicts::Window> {
+    pub fn verdict(&self) -> Option<verdicts::WindowVerdict> {
         match self {
             Pager::Cursor(walk) => walk.verdict(),
             Pager::TimeSlices(windows) => windows.verdict(),
@@ -260,7 +260,7 @@ impl Pager {
     }
 
     /// One of the windows of a numbered list that have not been read, counted from the newest.
-    pub fn unread(&self, index: i64) -> Option<Numbered> {
+    pub fn unread(&self, index: i64) -> Option<NumberedBatch> {
         match self {
             Pager::TimeSlices(windows) => windows.unread(index),
             Pager::Cursor(_) | Pager::Offset(_) | Pager::Single(_) => None,

@@ -43,7 +43,7 @@ const COUNT: u64 = 3;
 /// a window of more than a month for numbered lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub enum Window {
+pub enum WindowVerdict {
     Taken,
     /// It failed, and another form succeeded.
     Failed,
@@ -53,7 +53,7 @@ pub enum Window {
 
 /// What is known of a page when a walk begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct Assumptions {
     /// A time not later than the server's.
     pub now: Micros,
     /// The form of request that the page may refuse is not known to be refused.
@@ -71,7 +71,7 @@ pub struct Sides {
     pub below: bool,
 }
 
-impl Known {
+impl Assumptions {
     /// Which longer way a scan takes on this page, for EXPLAIN.
     pub fn detour(&self, object: Object, is_bounded: Sides) -> Option<&'static str> {
         match object.paging() {
@@ -92,7 +92,7 @@ impl Known {
     }
 }
 
-impl From<Micros> for Known {
+impl From<Micros> for Assumptions {
     fn from(now: Micros) -> Self {
         Self { now, takes_windows: true, is_in_order: true, ends_by_time: true }
     }
@@ -101,7 +101,7 @@ impl From<Micros> for Known {
 impl Verdicts {
     /// What is known at this time. `to_try`: the one that asks first after an hour tries what was
     /// refused.
-    pub fn known(&self, object: Object, order: Order, now: Micros, to_try: bool) -> Known {
+    pub fn known(&self, object: Object, order: Order, now: Micros, to_try: bool) -> Assumptions {
         let place = place(object, order);
         let second = second_of(now);
         let word = &self.refused[place];
@@ -113,19 +113,19 @@ impl Verdicts {
         let is_free_of =
             |seen: &[AtomicU64; LISTS]| is_older(seen[place].load(SeqCst), second, LOOSE_SECONDS);
         let (is_in_order, ends_by_time) = (is_free_of(&self.loose_at), is_free_of(&self.low_row_at));
-        Known { now, takes_windows, is_in_order, ends_by_time }
+        Assumptions { now, takes_windows, is_in_order, ends_by_time }
     }
 
     /// Records what a walk has shown, once for each walk.
-    pub fn saw(&self, object: Object, order: Order, window: Window, now: Micros) {
+    pub fn saw(&self, object: Object, order: Order, window: WindowVerdict, now: Micros) {
         let word = &self.refused[place(object, order)];
         let known = word.load(SeqCst);
         let failures = match window {
-            Window::Taken if known == 0 => return,
-            Window::Taken => 0,
-            Window::Failed if is_older(known >> 2, second_of(now), RETRY_SECONDS) => 1,
-            Window::Failed => (known & COUNT) + 1,
-            Window::Refused => 2,
+            WindowVerdict::Taken if known == 0 => return,
+            WindowVerdict::Taken => 0,
+            WindowVerdict::Failed if is_older(known >> 2, second_of(now), RETRY_SECONDS) => 1,
+            WindowVerdict::Failed => (known & COUNT) + 1,
+            WindowVerdict::Refused => 2,
         };
         let new = if failures == 0 { 0 } else { second_of(now) << 2 | failures.min(2) };
         // If another session was quicker, its verdict is as good.
@@ -176,20 +176,22 @@ mod tests {
     fn a_refusal_is_remembered_and_tried_again_by_one_scan_after_an_hour() {
         use Order::{InsertedAt, UpdatedAt};
         let verdicts = Verdicts::default();
-        verdicts.saw(Object::Conversations, InsertedAt, Window::Refused, at(0));
+        verdicts.saw(Object::Conversations, InsertedAt, WindowVerdict::Refused, at(0));
         assert!(!takes(&verdicts, InsertedAt, 0, true) && takes(&verdicts, UpdatedAt, 0, true));
         assert!(verdicts.known(Object::Customers, InsertedAt, at(0), true).takes_windows);
         // Planning tries nothing.
         assert!(takes(&verdicts, InsertedAt, 1, false) && takes(&verdicts, InsertedAt, 1, true));
         assert!(!takes(&verdicts, InsertedAt, 1, true) && takes(&verdicts, InsertedAt, 2, true));
-        verdicts.saw(Object::Conversations, InsertedAt, Window::Taken, at(2));
+        verdicts.saw(Object::Conversations, InsertedAt, WindowVerdict::Taken, at(2));
         assert!(takes(&verdicts, InsertedAt, 2, true) && takes(&verdicts, InsertedAt, 2, true));
     }
 
     #[test]
     fn a_failure_that_does_not_name_the_form_counts_the_second_time() {
         let verdicts = Verdicts::default();
-        for (window, expected) in [(Window::Failed, true), (Window::Failed, false), (Window::Taken, true)] {
+        for (window, expected) in
+            [(WindowVerdict::Failed, true), (WindowVerdict::Failed, false), (WindowVerdict::Taken, true)]
+        {
             verdicts.saw(Object::Conversations, Order::InsertedAt, window, at(0));
             assert_eq!(takes(&verdicts, Order::InsertedAt, 0, true), expected);
         }

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::paging::cursor::Ask;
+use crate::paging::cursor::CursorParams;
 use crate::time::SECOND;
 
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ pub(crate) fn time_of(row: &Row, order: Order) -> i64 {
 }
 
 /// Whether a row is among those that the server selects, cursors aside.
-pub(crate) fn serves(row: &Row, chain: &Chain, ask: &Ask, reading: Reading) -> bool {
+pub(crate) fn serves(row: &Row, chain: &Chain, ask: &CursorParams, reading: Reading) -> bool {
     let at = time_of(row, chain.order);
     let unit = if reading.whole_seconds { SECOND } else { 1 };
     let at = at.div_euclid(unit);
@@ -182,7 +182,7 @@ proptest! {
             if clauses.iter().all(|(column, comparison, operand)| lets_through(row, *column, *comparison, operand)) {
                 // Times are not sent but to find a row to begin from.
                 let served = |chain: &Chain| {
-                    serves(row, chain, &Ask::HEAD, reading) && chain.window.holds(Micros(time_of(row, chain.order)))
+                    serves(row, chain, &CursorParams::HEAD, reading) && chain.window.holds(Micros(time_of(row, chain.order)))
                 };
                 prop_assert!(plan.chains.iter().any(served), "{row:?} {plan:?}");
                 prop_assert!(plan.ids.as_ref().is_none_or(|ids| ids.contains(&row.id)));

@@ -36,7 +36,7 @@ impl Source {
 
 /// A column that a query needs.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct WantedCell {
     pub name: String,
     pub source: Source,
 }
@@ -52,14 +52,14 @@ pub struct Row {
 }
 
 /// One row of a reply, its keys found but not read.
-pub struct Served<'r, 'a> {
+pub struct ServedRow<'r, 'a> {
     row: &'r Fields<'a>,
     pub spot: RowKey,
 }
 
 /// Reads of each row what the walk needs.
-pub fn spots<'r, 'a>(object: Object, rows: &'r [Fields<'a>], order: Order) -> Result<Vec<Served<'r, 'a>>> {
-    rows.iter().map(|row| Served::read(object, row, order)).collect()
+pub fn spots<'r, 'a>(object: Object, rows: &'r [Fields<'a>], order: Order) -> Result<Vec<ServedRow<'r, 'a>>> {
+    rows.iter().map(|row| ServedRow::read(object, row, order)).collect()
 }
 
 /// A row that is none of the list's.
@@ -73,7 +73,7 @@ pub fn odd(object: Object, what: &str, row: &str) -> Error {
     }
 }
 
-impl<'r, 'a> Served<'r, 'a> {
+impl<'r, 'a> ServedRow<'r, 'a> {
     fn read(object: Object, row: &'r Fields<'a>, order: Order) -> Result<Self> {
         let odd = |what: &str| odd(object, what, &row.whole());
         let column = order.column();
@@ -96,13 +96,13 @@ impl<'r, 'a> Served<'r, 'a> {
     }
 
     /// The cells that a query needs.
-    pub fn cells(&self, wanted: &[Wanted], context: &Context) -> Result<Row> {
+    pub fn cells(&self, wanted: &[WantedCell], context: &Context) -> Result<Row> {
         let row = self.row;
         if !wanted.is_empty() {
             memory::probe_decoding(row.size(), wanted.len())?;
         }
         let conversation = Conversation::new(row, context.page_id);
-        let read = |wanted: &Wanted| match &wanted.source {
+        let read = |wanted: &WantedCell| match &wanted.source {
             Source::Path(path) if path.is_empty() => Ok(Cell::Json(row.whole().into())),
             Source::Path(path) => Ok(Cell::json(escape::pointer(row, path))),
             Source::Column(column) => {
@@ -158,7 +158,7 @@ mod tests {
             r#"{"id":"a","inserted_at":"2026-03-30T02:11:05Z","updated_at":"soon","page_customer":{"gender":"female"}}"#,
         );
         let served = spots(Object::Conversations, &row, Order::InsertedAt).unwrap();
-        let wanted = |name: &str, path: Option<&str>| Wanted {
+        let wanted = |name: &str, path: Option<&str>| WantedCell {
             name: name.to_owned(),
             source: Source::find(Object::Conversations, name, path).unwrap(),
         };

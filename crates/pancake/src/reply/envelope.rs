@@ -33,7 +33,7 @@ pub struct Reply {
 
 /// The rows of a list.
 #[derive(Debug, Default)]
-pub struct Listed<'a> {
+pub struct RowList<'a> {
     pub rows: Vec<Fields<'a>>,
     /// Elements of the list that are no objects, and so no rows.
     pub passed_over: u64,
@@ -163,7 +163,7 @@ impl Reply {
     }
 
     /// The rows of the list, or what the reply means instead.
-    pub fn rows(&self, object: Object) -> Result<Listed<'_>, Failure> {
+    pub fn rows(&self, object: Object) -> Result<RowList<'_>, Failure> {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
     }
 
@@ -175,7 +175,7 @@ impl Reply {
         }
     }
 
-    fn judge(&self, object: Object) -> Result<Listed<'_>, Failure> {
+    fn judge(&self, object: Object) -> Result<RowList<'_>, Failure> {
         let envelope = ListEnvelope::read(&self.body, object).map(|mut envelope| {
             let rows = envelope.rows(object);
             (rows, envelope.beside)
@@ -204,7 +204,7 @@ impl Reply {
         // What is kept of each row beside its keys.
         memory::probe(objects.len() * 512).map_err(Failure::for_good)?;
         let total = cell::text(beside.get("total")).and_then(|total| cell::whole(&total)?.try_into().ok());
-        Ok(Listed { rows: objects, passed_over: others, total })
+        Ok(RowList { rows: objects, passed_over: others, total })
     }
 
     /// A body that is no JSON. One that breaks off was cut on its way; anything else may be a

@@ -4,10 +4,10 @@
 use crate::error::Result;
 use crate::http::endpoint::address;
 use crate::paging::cursor;
-use crate::paging::pager::Ask;
+use crate::paging::pager::BatchParams;
 use crate::plan::request::Chain;
 use crate::reply::decode::spots;
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::envelope::{Reply, RowList};
 use crate::scan::session::Session;
 use crate::schema::keyset::{Order, RowKey};
 
@@ -47,9 +47,9 @@ impl Session {
     /// The newest rows of a chain with their posts; none where the server does not take the
     /// question.
     async fn head(&self, chain: &Chain) -> Result<Vec<(RowKey, Option<String>)>> {
-        let ask = Ask::Cursor(cursor::Ask { cursor: None, since: None, until: None });
+        let ask = BatchParams::Cursor(cursor::CursorParams { cursor: None, since: None, until: None });
         let address = address(self.object, &self.page_id, chain, &ask);
-        let rows = |_: &Reply, listed: &Listed| {
+        let rows = |_: &Reply, listed: &RowList| {
             let served = spots(self.object, &listed.rows, chain.order)?;
             Ok(served.into_iter().map(|row| (row.spot.clone(), row.post_id())).collect())
         };

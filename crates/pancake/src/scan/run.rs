@@ -15,8 +15,9 @@ use crate::http::endpoint::address;
 use crate::memory;
 use crate::paging::cursor::{End, FULL_BATCH};
 use crate::plan::request::{Chain, RequestPlan};
-use crate::reply::decode::{Row, Wanted, spots};
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::decode::{Row, WantedCell, spots};
+use crate::reply::envelope::{Reply, RowList};
+use crate::reply::retry::Again;
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, EndGuard, Event};
 use crate::scan::session::Session;
@@ -39,7 +40,7 @@ pub struct Scan {
     pub plan: RequestPlan,
     /// `post_ids` is believed without proof.
     pub trusts_post_ids: bool,
-    pub wanted: Vec<Wanted>,
+    pub wanted: Vec<WantedCell>,
     pub queue: Arc<BatchQueue>,
 }
 
@@ -170,7 +171,7 @@ impl Session {
         union: &Mutex<Union>,
         question: Question,
         ready: Option<Ready>,
-        wanted: &[Wanted],
+        wanted: &[WantedCell],
     ) -> Result<()> {
         let Question { asker, chain, ask } = &question;
         let address = address(self.object, &self.page_id, chain, ask);
@@ -190,7 +191,8 @@ impl Session {
             if lock(union).does_without(*asker) {
                 return Ok(());
             }
-            if failure.may_be_form {
+            if failure.may_be_form && !sending.may_pass(&failure) {
+                self.tally.waited_in_vain.add(usize::from(failure.again == Again::Later));
                 let has_other_form = lock(union).lost(*asker, failure.names_times);
                 self.remember(union, chain.order);
                 if has_other_form {
@@ -214,8 +216,8 @@ impl Session {
         union: &Mutex<Union>,
         question: &Question,
         reply: &Reply,
-        listed: &Listed,
-        wanted: &[Wanted],
+        listed: &RowList,
+        wanted: &[WantedCell],
     ) -> Result<()> {
         let Question { asker, chain, ask } = question;
         let served = spots(self.object, &listed.rows, chain.order)?;

@@ -8,11 +8,11 @@ use std::sync::Mutex;
 use crate::error::Result;
 use crate::http::endpoint::address;
 use crate::paging::cursor::{self, FULL_BATCH, WIDTH_SECONDS};
-use crate::paging::pager::Ask;
-use crate::paging::time_slices::Numbered;
+use crate::paging::pager::BatchParams;
+use crate::paging::time_slices::NumberedBatch;
 use crate::plan::request::{Chain, RequestPlan};
-use crate::reply::decode::{Row, Wanted, spots};
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::decode::{Row, WantedCell, spots};
+use crate::reply::envelope::{Reply, RowList};
 use crate::scan::merge::Union;
 use crate::scan::run::lock;
 use crate::scan::session::Session;
@@ -45,7 +45,7 @@ struct Stretch {
 
 impl Session {
     /// Reads the sample of these columns.
-    pub async fn sample(&self, wanted: &[Wanted]) -> Result<Sample> {
+    pub async fn sample(&self, wanted: &[WantedCell]) -> Result<Sample> {
         let chain = Chain::whole(self.object.order());
         let plan = RequestPlan { chains: vec![chain.clone()], ..RequestPlan::default() };
         let known = self.known_to_try(chain.order);
@@ -102,19 +102,19 @@ impl Session {
     }
 
     /// How many rows a window holds, as its first batch shows; none if the request is refused.
-    async fn rows_of(&self, window: Numbered, chain: &Chain) -> Result<u64> {
-        let address = address(self.object, &self.page_id, chain, &Ask::Numbered(window));
+    async fn rows_of(&self, window: NumberedBatch, chain: &Chain) -> Result<u64> {
+        let address = address(self.object, &self.page_id, chain, &BatchParams::Numbered(window));
         let count =
-            |_: &Reply, listed: &Listed| Ok(listed.total.unwrap_or_default().max(listed.rows.len() as u64));
+            |_: &Reply, listed: &RowList| Ok(listed.total.unwrap_or_default().max(listed.rows.len() as u64));
         Ok(self.read_unless_refused(&address, 2, count).await?.unwrap_or_default())
     }
 
     /// The batch that begins at a time; none on a page that takes no such window.
-    async fn at(&self, chain: &Chain, until: Micros, wanted: &[Wanted]) -> Result<Option<Vec<Row>>> {
+    async fn at(&self, chain: &Chain, until: Micros, wanted: &[WantedCell]) -> Result<Option<Vec<Row>>> {
         let until = UnixSeconds(until.ceil_second().0.max(1));
-        let ask = cursor::Ask::up_to(until);
-        let address = address(self.object, &self.page_id, chain, &Ask::Cursor(ask));
-        let rows = |_: &Reply, listed: &Listed| {
+        let ask = cursor::CursorParams::up_to(until);
+        let address = address(self.object, &self.page_id, chain, &BatchParams::Cursor(ask));
+        let rows = |_: &Reply, listed: &RowList| {
             let served = spots(self.object, &listed.rows, chain.order)?;
             let context = self.context(chain);
             served.iter().map(|row| row.cells(wanted, &context)).collect()

@@ -11,9 +11,9 @@ use crate::http::client::{Ready, Request, Transport};
 use crate::http::connection::{OneAtATime, Turn};
 use crate::memory;
 use crate::options::table::ServerOptions;
-use crate::paging::verdicts::Known;
+use crate::paging::verdicts::Assumptions;
 use crate::rate::limiter::PageLimiter;
-use crate::reply::envelope::{Listed, Reply};
+use crate::reply::envelope::{Reply, RowList};
 use crate::reply::retry::{Again, Attempts, Failure};
 use crate::schema::catalogue::Object;
 use crate::schema::keyset::Order;
@@ -49,12 +49,12 @@ pub(crate) struct Sending<'a> {
 
 impl Session {
     /// What is known of the page by all sessions.
-    pub(crate) fn known(&self, order: Order) -> Known {
+    pub(crate) fn known(&self, order: Order) -> Assumptions {
         self.limiter.verdicts.known(self.object, order, self.now(None), false)
     }
 
     /// The same for one that asks: the first one after an hour tries again what was refused.
-    pub(crate) fn known_to_try(&self, order: Order) -> Known {
+    pub(crate) fn known_to_try(&self, order: Order) -> Assumptions {
         self.limiter.verdicts.known(self.object, order, self.now(None), true)
     }
 
@@ -81,7 +81,7 @@ impl Session {
     pub(crate) async fn read<T>(
         &self,
         address: &Address,
-        read: impl FnOnce(&Reply, &Listed) -> Result<T>,
+        read: impl FnOnce(&Reply, &RowList) -> Result<T>,
     ) -> Result<T> {
         let mut sending = self.sending(address, None);
         loop {
@@ -98,7 +98,7 @@ impl Session {
         &self,
         address: &Address,
         times: u32,
-        read: impl FnOnce(&Reply, &Listed) -> Result<T>,
+        read: impl FnOnce(&Reply, &RowList) -> Result<T>,
     ) -> Result<Option<T>> {
         let mut sending = self.sending(address, None);
         let mut refusals = 0;
@@ -166,6 +166,14 @@ impl Sending<'_> {
     pub fn take<T>(&self, reply: &Reply, made: Result<T>) -> Result<T> {
         self.session.limiter.answered();
         made.map_err(|error| reply.trace(error))
+    }
+
+    /// Whether a failure of the server is to be waited for once, because a short outage is no
+    /// reason to ask in another form. Not where this scan has waited in vain before.
+    pub fn may_pass(&self, failure: &Failure) -> bool {
+        let Session { server, tally, .. } = self.session;
+        let is_first = self.attempts.made() == 0 && tally.waited_in_vain.get() == 0;
+        failure.again == Again::Later && is_first && server.max_retries > 0
     }
 
     /// Pauses after a failure. Returns the failure itself where no attempt is left.

@@ -11,7 +11,7 @@ use super::*;
 use crate::error::{Error, Kind};
 use crate::http::endpoint::address;
 use crate::paging::cursor;
-use crate::paging::pager::Ask;
+use crate::paging::pager::BatchParams;
 use crate::plan::request::{Chain, RequestPlan};
 use crate::scan::canned::{Canned, NOW, reply, session};
 use crate::scan::queue::{BatchQueue, Event};
@@ -30,11 +30,11 @@ fn head(session: &Session) -> Address {
         session.object,
         &session.page_id,
         &Chain::whole(Order::UpdatedAt),
-        &Ask::Cursor(cursor::Ask::HEAD),
+        &BatchParams::Cursor(cursor::CursorParams::HEAD),
     )
 }
 
-fn count(_: &Reply, listed: &Listed) -> Result<usize> {
+fn count(_: &Reply, listed: &RowList) -> Result<usize> {
     Ok(listed.rows.len())
 }
 
@@ -200,6 +200,35 @@ async fn a_scan_whose_windows_are_refused_goes_by_the_head() {
     let log = canned.log.lock().unwrap();
     assert!(log.iter().all(|(_, address)| param(address, "until").is_none()), "{log:?}");
     assert_eq!(log.len() + 1, first);
+}
+
+/// An outage shorter than the first pause costs the requests that met it, and changes no form.
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_is_not_taken_for_a_refused_form() {
+    let high = Some(Micros(NOW).minus_seconds(2 * 86_400));
+    let window = crate::schema::keyset::TimeRange { low: None, high };
+    let chain = Chain { window, ..Chain::whole(Order::InsertedAt) };
+    let plan = RequestPlan { chains: vec![chain], ..RequestPlan::default() };
+    let addresses = |fails: fn(usize) -> bool| {
+        let canned = Canned::new(LATENCY, move |number, address| {
+            Ok(if fails(number) { reply(503, EMPTY) } else { list(3_500, address) })
+        });
+        let scan = rows_of(session(canned.clone(), &[("max_concurrency", "1")]), plan.clone());
+        async move {
+            let rows = scan.await.unwrap();
+            let log = canned.log.lock().unwrap();
+            (rows, log.iter().map(|(_, address)| address.clone()).collect::<Vec<_>>())
+        }
+    };
+    let (rows, undisturbed) = addresses(|_| false).await;
+    assert!(rows > 500, "{rows}");
+    for fails in [|number| number == 0, |number| number == 2] {
+        let (same, mut disturbed) = addresses(fails).await;
+        let before = disturbed.len();
+        disturbed.dedup();
+        assert_eq!((same, disturbed.len(), before), (rows, undisturbed.len(), undisturbed.len() + 1));
+        assert_eq!(disturbed, undisturbed);
+    }
 }
 
 /// A customer without `inserted_at` shows `updated_at` there, and comes in any slice: too late for

@@ -20,18 +20,18 @@ pub fn text(html: &str) -> Cow<'_, str> {
     // What stands before the first tag or entity is text as it is.
     let (plain, html) = html.split_at(first);
     text.push_str(plain);
-    let mut hidden = Hidden::No;
+    let mut hidden = HiddenText::No;
     let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| -> Option<()> {
         match event {
-            CallbackEvent::String { value } if hidden == Hidden::No => {
+            CallbackEvent::String { value } if hidden == HiddenText::No => {
                 let value = String::from_utf8_lossy(value);
                 // What separates two tags in the source is no text of its own.
                 let begins = text.is_empty() || text.ends_with('\n');
                 text.push_str(if begins { value.trim_start() } else { &value });
             }
             CallbackEvent::OpenStartTag { name: b"br" } => text.push('\n'),
-            CallbackEvent::OpenStartTag { name: b"script" | b"style" } => hidden = Hidden::Inside,
-            CallbackEvent::EndTag { name: b"script" | b"style" } => hidden = Hidden::No,
+            CallbackEvent::OpenStartTag { name: b"script" | b"style" } => hidden = HiddenText::Inside,
+            CallbackEvent::EndTag { name: b"script" | b"style" } => hidden = HiddenText::No,
             CallbackEvent::OpenStartTag { name } | CallbackEvent::EndTag { name } if is_block(name) => {
                 text.truncate(text.trim_end_matches([' ', '\t']).len());
                 if !text.is_empty() && !text.ends_with('\n') {
@@ -50,7 +50,7 @@ pub fn text(html: &str) -> Cow<'_, str> {
 
 /// Whether text is the content of a script or a style.
 #[derive(PartialEq)]
-enum Hidden {
+enum HiddenText {
     No,
     Inside,
 }

@@ -15,6 +15,7 @@ use pancake_simulator::{PageSettings, Settings};
 
 use super::doctor::polite;
 use super::errors::replies;
+use super::words;
 
 pub(super) fn document(name: &str) -> String {
     fs::read_to_string(tree::repository().join(name)).unwrap()
@@ -183,22 +184,10 @@ fn every_bad_reply_has_its_remedy() {
     let missing: BTreeSet<_> =
         replies::cases().iter().map(|case| case.2).filter(|message| !told.contains(message)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let source = [
-        "reply/envelope",
-        "reply/refusal",
-        "http/client",
-        "error",
-        "memory",
-        "paging/cursor/mod",
-        "paging/cursor/reply",
-        "paging/head_check",
-        "reply/decode",
-        "options/token_file",
-        "paging/time_slices",
-        "paging/offset",
-    ]
-    .map(|name| document(&format!("crates/pancake/src/{name}.rs")));
-    let source = source.concat() + &document("src/pg/catalog.rs");
+    let mut sources = Vec::new();
+    words::files(&tree::repository().join("crates/pancake/src"), &["rs"], &mut sources);
+    let source: String = sources.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let source = source + &document("src/pg/catalog.rs");
     // These are of lists that no case of a bad reply above is about.
     for message in ["list of messages never rests", "row of the reply is not a …"] {
         assert!(told.contains(message), "{message}");

@@ -14,7 +14,7 @@ const COMMENT: usize = 100;
 const PARAGRAPH: usize = 120;
 
 /// The files of these endings below a folder.
-fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+pub(super) fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
             files(&entry, endings, found);

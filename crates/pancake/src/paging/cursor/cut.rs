@@ -1,8 +1,8 @@
 //! This module cuts a walk in two, and ends the newer part where the older one begins.
 
-use super::request::{RECENT_SECONDS, ROWS_ABOVE};
+use super::params::{RECENT_SECONDS, ROWS_ABOVE};
 use super::{CursorPager, End, State};
-use crate::paging::verdicts::Known;
+use crate::paging::verdicts::Assumptions;
 use crate::schema::keyset::{Order, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -14,7 +14,7 @@ impl CursorPager {
         let now = Micros((self.latest_until.0 + RECENT_SECONDS).saturating_mul(SECOND));
         self.window.low = Some(low);
         let is_in_order = !self.meets_by_ids() || !self.is_loose;
-        let known = Known {
+        let known = Assumptions {
             takes_windows: self.anchors.are_taken,
             is_in_order,
             ends_by_time: self.ends_by_time,
@@ -25,8 +25,8 @@ impl CursorPager {
         let above = gap.saturating_mul(ROWS_ABOVE) / SECOND + 1;
         older.anchor(UnixSeconds(low.ceil_second().0.saturating_add(above)), 0);
         older.whole = self.whole;
-        older.takes_only_last_rows = self.takes_only_last_rows;
-        (older.refused_cursors, older.led_cursors) = (self.refused_cursors, self.led_cursors);
+        older.cursors.take_only_last_rows = self.cursors.take_only_last_rows;
+        (older.cursors.refused, older.cursors.led) = (self.cursors.refused, self.cursors.led);
         older
     }
 

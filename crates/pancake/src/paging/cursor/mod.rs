@@ -51,24 +51,29 @@
 //! remembered, and what is newer than all of them has come before. **Why it ends.** Beginning anew
 //! without a new row is counted.
 
+mod anchors;
+mod cursors;
 mod cut;
+mod disorder;
 mod next;
+mod params;
 mod reply;
-mod request;
 mod trail;
 
 use std::collections::VecDeque;
 
 use crate::error::{Error, Kind};
-use crate::paging::handed::Handed;
+use crate::paging::handed::HandedRows;
 use crate::paging::id_set::IdSet;
-use crate::paging::verdicts::{self, Known};
+use crate::paging::verdicts::Assumptions;
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, UnixSeconds};
-use reply::OutOfOrder;
-use request::{CURSORS, above, latest_anchor};
+use anchors::Anchors;
+use cursors::Cursors;
+use disorder::OutOfOrder;
+use params::{CURSORS, above, latest_anchor};
 
-pub use request::{Ask, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS, is_too_recent};
+pub use params::{CursorParams, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS, is_too_recent};
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]
@@ -90,27 +95,13 @@ pub struct CursorPager {
     taken: usize,
     most_taken: usize,
     /// The request whose reply had the place as its last row.
-    brought_by: Option<Ask>,
+    brought_by: Option<CursorParams>,
     /// No row was repeated behind it in that reply.
     is_at_end: bool,
-    handed: Handed,
+    handed: HandedRows,
     /// The oldest time of a row so far.
     lowest: Option<Micros>,
-    /// Cursors in a row that did not lead on from the trail.
-    misses: u32,
-    /// The last cursors did not lead on: an anchor is tried after the first one.
-    cursors_fail: bool,
-    /// Rows of the trail that as cursors brought none of it: since it grew, and in all; and those
-    /// that led on.
-    refused_in_a_row: u32,
-    refused_cursors: u32,
-    led_cursors: u32,
-    /// No cursor but the last row of a reply has led on, and many were tried.
-    takes_only_last_rows: bool,
-    /// A cursor has led on.
-    has_led: bool,
-    /// The place was tried as cursor, and no new row has come since.
-    has_jumped: bool,
+    cursors: Cursors,
     /// An anchor above the place was asked for, and no new row has come since.
     is_anchored: bool,
     /// Requests since the last new row, or since the place was lower than ever since the walk
@@ -146,22 +137,6 @@ pub struct CursorPager {
     is_snapshot: bool,
 }
 
-/// What became of the anchors that were asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-struct Anchors {
-    are_taken: bool,
-    /// One was answered with rows.
-    were_taken: bool,
-    failed: u32,
-    /// A request without times has succeeded since.
-    were_replaced: bool,
-    /// The refusal named the form, or a row has come that an empty reply left out.
-    are_refused: bool,
-    /// The times of the last one that was answered empty.
-    empty: Option<(Micros, Micros)>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 enum State {
@@ -181,11 +156,11 @@ enum State {
     Probe,
     /// The place is the cursor; `next` is what a check has proven to follow it.
     Jump {
-        next: Next,
+        next: Follower,
     },
     /// The request that brought the place is repeated, after a jump that showed `next` behind it.
     Check {
-        next: Next,
+        next: Follower,
     },
     Ended(End),
 }
@@ -193,14 +168,14 @@ enum State {
 /// What follows the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-enum Next {
+enum Follower {
     Unknown,
     Row(String),
     Nothing,
 }
 
 impl CursorPager {
-    pub fn on(terms: Terms, window: TimeRange, order: Order, known: Known) -> Self {
+    pub fn on(terms: Terms, window: TimeRange, order: Order, known: Assumptions) -> Self {
         let latest_until = latest_anchor(known.now);
         let mut walk = Self {
             terms,
@@ -215,16 +190,9 @@ impl CursorPager {
             most_taken: 0,
             brought_by: None,
             is_at_end: false,
-            handed: Handed::by(order, terms.full_batch),
+            handed: HandedRows::by(order, terms.full_batch),
             lowest: None,
-            misses: 0,
-            cursors_fail: false,
-            refused_in_a_row: 0,
-            refused_cursors: 0,
-            led_cursors: 0,
-            takes_only_last_rows: false,
-            has_led: false,
-            has_jumped: false,
+            cursors: Cursors::default(),
             is_anchored: false,
             fruitless: 0,
             restarts: 0,
@@ -234,15 +202,8 @@ impl CursorPager {
             longest: 0,
             has_small_batches: false,
             latest_until,
-            anchors: Anchors {
-                // Where rows stand anywhere, the last ones do not show how far the walk has come.
-                are_taken: known.takes_windows && (known.ends_by_time || order != Order::UpdatedAt),
-                were_taken: false,
-                failed: 0,
-                were_replaced: false,
-                are_refused: false,
-                empty: None,
-            },
+            // Where rows stand anywhere, the last ones do not show how far the walk has come.
+            anchors: Anchors::new(known.takes_windows && (known.ends_by_time || order != Order::UpdatedAt)),
             is_loose: !known.is_in_order,
             has_undated: false,
             has_left_out: false,
@@ -298,15 +259,16 @@ impl CursorPager {
     }
 
     /// The next request. `None` at the end.
-    pub fn ask(&self) -> Option<Ask> {
-        let from = |row: Option<&RowKey>| Some(row.map_or(Ask::HEAD, |row| Ask::from(&row.id)));
+    pub fn ask(&self) -> Option<CursorParams> {
+        let from =
+            |row: Option<&RowKey>| Some(row.map_or(CursorParams::HEAD, |row| CursorParams::from(&row.id)));
         match self.state {
             State::Ended(_) => None,
-            State::Head { .. } => Some(Ask::HEAD),
-            State::Anchor { until, .. } => Some(Ask::up_to(until)),
+            State::Head { .. } => Some(CursorParams::HEAD),
+            State::Anchor { until, .. } => Some(CursorParams::up_to(until)),
             State::Step { from: row, .. } => from(self.trail.get(row)),
             State::Probe | State::Jump { .. } => from(self.trail.back()),
-            State::Check { .. } => Some(self.brought_by.clone().unwrap_or(Ask::HEAD)),
+            State::Check { .. } => Some(self.brought_by.clone().unwrap_or(CursorParams::HEAD)),
         }
     }
 
@@ -318,16 +280,6 @@ impl CursorPager {
     /// A row was seen lower than the walk takes for granted, since the last call.
     pub fn take_disorder(&mut self) -> Option<Error> {
         self.disorder.take().map(|disorder| disorder.error())
-    }
-
-    /// Whether the page takes anchors, if this walk has shown it.
-    pub fn verdict(&self) -> Option<verdicts::Window> {
-        match self.anchors {
-            Anchors { are_refused: true, .. } => Some(verdicts::Window::Refused),
-            Anchors { were_taken: true, .. } => Some(verdicts::Window::Taken),
-            Anchors { failed: 1.., were_replaced: true, .. } => Some(verdicts::Window::Failed),
-            _ => None,
-        }
     }
 
     /// A request failed in a way that may be due to its form, which the refusal may name. False if
@@ -351,13 +303,13 @@ impl CursorPager {
                 self.anchor_further_up(&[]);
             }
             State::Step { from, confirming } => {
-                self.count_cursor(true);
+                self.cursors.count(true);
                 self.miss(from, confirming);
             }
             State::Probe | State::Check { .. } => self.miss(self.trail.len().saturating_sub(1), false),
-            State::Jump { .. } if self.misses < CURSORS => {
-                self.misses += 1;
-                self.state = State::Check { next: Next::Unknown };
+            State::Jump { .. } if self.cursors.misses < CURSORS => {
+                self.cursors.misses += 1;
+                self.state = State::Check { next: Follower::Unknown };
             }
             State::Jump { .. } => self.miss(self.trail.len().saturating_sub(1), false),
         }

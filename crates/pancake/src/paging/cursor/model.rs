@@ -123,7 +123,7 @@ fn what_matches_comes_once_out_of_a_loose_list() {
             low: Some(Micros((NOW - dice.below(real.unsigned_abs()) as i64) * SECOND)),
             high: None,
         };
-        let known = Known {
+        let known = Assumptions {
             now: Micros(NOW * SECOND),
             takes_windows: dice.below(5) > 0,
             is_in_order: dice.below(2) == 0,

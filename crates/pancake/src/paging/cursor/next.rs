@@ -1,8 +1,8 @@
 //! This module chooses the next request of a walk: the next step, another cursor if one did not
 //! lead on, an anchor above the place, or the head.
 
-use super::request::{ANCHORS, CURSORS, WIDTH_SECONDS};
-use super::{CursorPager, End, Next, State};
+use super::params::{ANCHORS, CURSORS, WIDTH_SECONDS};
+use super::{CursorPager, End, Follower, State};
 use crate::schema::keyset::RowKey;
 use crate::time::{Micros, SECOND, UnixSeconds};
 
@@ -38,7 +38,7 @@ impl CursorPager {
 
     /// The cursor did not lead on from the trail.
     pub(super) fn miss(&mut self, from: usize, confirming: bool) {
-        self.misses += 1;
+        self.cursors.misses += 1;
         if from + 1 < self.trail.len() {
             // It moved or vanished; if not, there are others.
             self.trail.remove(from);
@@ -49,17 +49,17 @@ impl CursorPager {
         // Of a page out of order an anchor shows no piece, so the head is as good.
         let most = if self.is_loose { self.trail.len() } else { usize::MAX };
         let from_head = if self.began_at_head { self.taken.min(most) } else { most };
-        let further_up = from.checked_sub(1 << (self.misses - 1).min(16)).or(nearest);
-        match further_up.filter(|_| self.misses < CURSORS && !self.cursors_fail) {
+        let further_up = from.checked_sub(1 << (self.cursors.misses - 1).min(16)).or(nearest);
+        match further_up.filter(|_| self.cursors.misses < CURSORS && !self.cursors.fail) {
             Some(from) => self.state = State::Step { from, confirming },
-            None if self.can_jump() && !std::mem::replace(&mut self.has_jumped, true) => {
-                self.takes_only_last_rows = true;
-                self.state = State::Jump { next: Next::Unknown };
+            None if self.can_jump() && !std::mem::replace(&mut self.cursors.have_jumped, true) => {
+                self.cursors.take_only_last_rows = true;
+                self.state = State::Jump { next: Follower::Unknown };
             }
             // What one batch holds is read as fast from the head.
             None if self.is_anchored || from_head < self.terms.full_batch => self.begin_anew(confirming),
             None => {
-                (self.cursors_fail, self.is_anchored) = (true, true);
+                (self.cursors.fail, self.is_anchored) = (true, true);
                 // Some rows above the place are wanted as well.
                 let place = self.newest_above().unwrap_or(Micros(0));
                 self.anchor(UnixSeconds(place.floor_second().0.saturating_add(1)), 0);
@@ -72,16 +72,8 @@ impl CursorPager {
 
     /// Whether the place is to be tried as cursor: none of the others led on, as where a server
     /// takes only the last row of a reply.
-    pub(super) fn can_jump(&self) -> bool {
-        // On a page where rows vanish and move, others lead on.
-        let others_fail =
-            self.refused_in_a_row >= CURSORS && self.refused_cursors >= CURSORS * (self.led_cursors + 1);
-        others_fail && self.brought_by.is_some() && !self.is_tied()
-    }
-
-    pub(super) fn count_cursor(&mut self, refused: bool) {
-        self.refused_in_a_row += u32::from(refused);
-        self.refused_cursors += u32::from(refused);
+    fn can_jump(&self) -> bool {
+        self.cursors.are_refused() && self.brought_by.is_some() && !self.is_tied()
     }
 
     /// Asks for an anchor, or at the head if it would be too recent.
@@ -114,7 +106,7 @@ impl CursorPager {
 
     /// Asks at the head. `confirming`: the place as cursor has brought nothing.
     pub(super) fn begin_anew(&mut self, confirming: bool) {
-        (self.misses, self.is_anchored) = (0, false);
+        (self.cursors.misses, self.is_anchored) = (0, false);
         self.restarts += 1;
         self.state = State::Head { confirming };
     }

@@ -2,46 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::request::{LIKELY_BATCHES, WIDTH_SECONDS, latest_anchor};
-use super::{CursorPager, End, Next, State, restless};
-use crate::error::{Error, Kind, Result};
+use super::disorder::is_nearly_sorted;
+use super::params::{LIKELY_BATCHES, latest_anchor};
+use super::{CursorPager, End, Follower, State, restless};
+use crate::error::Result;
 use crate::schema::keyset::RowKey;
-use crate::time::{Micros, SECOND};
+use crate::time::Micros;
 
 /// The last row of a reply that is a row of the trail: its index in each of them.
 type Joint = Option<(usize, usize)>;
-
-/// A row that stands lower than the time that it shows, by more than has been seen of any page.
-#[derive(Clone, Debug)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) struct OutOfOrder {
-    above: RowKey,
-    row: RowKey,
-    beyond: usize,
-    is_remembered: bool,
-}
-
-impl OutOfOrder {
-    pub(super) fn error(&self) -> Error {
-        let Self { above, row, beyond, is_remembered } = self;
-        Error::new(Kind::NotUnderstood, "reply is not in the order that was asked for")
-            .detail(format!(
-                "Row \"{}\" of {} comes {beyond} rows before row \"{}\" of {}.",
-                above.id,
-                above.at.iso(),
-                row.id,
-                row.at.iso()
-            ))
-            .hint(if *is_remembered {
-                "The page lists its rows in a looser order than any that has been seen; pancake.doctor \
-                 shows how loose. Execute the statement again (a prepared one after DISCARD PLANS): when \
-                 it is planned anew, Postgres sorts."
-            } else {
-                "The page lists its rows in a looser order than any that has been seen; pancake.doctor \
-                 shows how loose."
-            })
-    }
-}
 
 impl CursorPager {
     /// Takes a reply in, and returns which of its rows to hand out. `now`: a time not later than
@@ -79,7 +48,7 @@ impl CursorPager {
             (self.brought_by, self.is_at_end) = (None, false);
         }
         if !self.is_at_end && matches!(self.state, State::Jump { .. }) {
-            self.state = State::Check { next: Next::Unknown };
+            self.state = State::Check { next: Follower::Unknown };
         }
         if self.taken > self.most_taken {
             (self.most_taken, self.fruitless) = (self.taken, 0);
@@ -88,25 +57,6 @@ impl CursorPager {
             return Err(restless("The cursor did not lead on from the last row, asked in every form."));
         }
         Ok(fresh.into_iter().map(|i| unique[i]).collect())
-    }
-
-    /// Notes what a reply shows of anchors.
-    fn note_anchor(&mut self, rows: &[&RowKey]) {
-        let anchors = &mut self.anchors;
-        match self.state {
-            State::Anchor { until, .. } if rows.is_empty() => {
-                let since = until.0 - WIDTH_SECONDS;
-                anchors.empty = Some((Micros((since + 1) * SECOND), Micros((until.0 - 1) * SECOND)));
-            }
-            State::Anchor { .. } => anchors.were_taken = true,
-            _ => {
-                anchors.were_replaced |= anchors.failed > 0 && !rows.is_empty();
-                let is_hidden = |row: &&RowKey| {
-                    row.is_dated && anchors.empty.is_some_and(|(low, high)| (low..=high).contains(&row.at))
-                };
-                anchors.are_refused |= rows.iter().any(is_hidden);
-            }
-        }
     }
 
     fn take(&mut self, rows: &[&RowKey], has_gaps: bool) -> Vec<usize> {
@@ -186,7 +136,7 @@ impl CursorPager {
             }
             None if is_above && is_piece => self.begin_with(rows, false),
             // Its reply gives a cursor, and no piece.
-            _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.takes_only_last_rows => {
+            _ if rows.len() > 1 && (is_above || joint.is_some()) && !self.cursors.take_only_last_rows => {
                 self.was_full = true;
                 let fresh = self.begin_with(&rows[..2], false);
                 self.in_a_row = 1;
@@ -219,15 +169,15 @@ impl CursorPager {
 
     fn take_step(&mut self, rows: &[&RowKey], joint: Joint, from: usize, confirming: bool) -> Vec<usize> {
         let Some((row, known)) = joint else {
-            self.count_cursor(true);
+            self.cursors.count(true);
             self.miss(from, confirming);
             return Vec::new();
         };
         if row + 1 < rows.len() {
             self.forget_below(known);
-            (self.misses, self.cursors_fail) = (0, false);
-            (self.has_led, self.takes_only_last_rows) = (true, false);
-            self.led_cursors += 1;
+            (self.cursors.misses, self.cursors.fail) = (0, false);
+            (self.cursors.have_led, self.cursors.take_only_last_rows) = (true, false);
+            self.cursors.led += 1;
             return self.settle(rows, row + 1);
         }
         let is_place = known + 1 == self.trail.len();
@@ -242,36 +192,38 @@ impl CursorPager {
         }
         // What stood below in the trail is gone, or comes again.
         let is_above = |row: &RowKey| self.trail.iter().take(from + 1).any(|known| known == row);
-        self.count_cursor(rows.iter().any(|row| is_above(row)));
+        self.cursors.count(rows.iter().any(|row| is_above(row)));
         self.forget_below(known);
         // A full batch up to there may be one that the cursor had no part in.
         if !self.was_full {
-            (self.misses, self.cursors_fail) = (0, false);
+            (self.cursors.misses, self.cursors.fail) = (0, false);
         }
         self.nothing_behind(from, confirming && is_place);
         Vec::new()
     }
 
-    fn take_jump(&mut self, rows: &[&RowKey], joint: Joint, next: &Next) -> Vec<usize> {
+    fn take_jump(&mut self, rows: &[&RowKey], joint: Joint, next: &Follower) -> Vec<usize> {
         match (joint, rows.first()) {
             // Nothing proves that the page takes cursors at all before one has led on.
-            (_, None) if self.has_led && *next == Next::Nothing => self.state = State::Ended(End::ListEnded),
-            (_, None) if self.has_led => self.state = State::Check { next: Next::Nothing },
+            (_, None) if self.cursors.have_led && *next == Follower::Nothing => {
+                self.state = State::Ended(End::ListEnded)
+            }
+            (_, None) if self.cursors.have_led => self.state = State::Check { next: Follower::Nothing },
             (_, None) => {
-                self.takes_only_last_rows = false;
+                self.cursors.take_only_last_rows = false;
                 self.step(false);
             }
-            (Some((row, known)), _) => return self.join(rows, row, known, Next::Unknown),
-            (None, Some(first)) if *next == Next::Row(first.id.clone()) => {
-                (self.has_led, self.misses) = (true, 0);
+            (Some((row, known)), _) => return self.join(rows, row, known, Follower::Unknown),
+            (None, Some(first)) if *next == Follower::Row(first.id.clone()) => {
+                (self.cursors.have_led, self.cursors.misses) = (true, 0);
                 return self.settle(rows, 0);
             }
-            (None, Some(first)) => self.state = State::Check { next: Next::Row(first.id.clone()) },
+            (None, Some(first)) => self.state = State::Check { next: Follower::Row(first.id.clone()) },
         }
         Vec::new()
     }
 
-    fn take_check(&mut self, rows: &[&RowKey], joint: Joint, next: Next, has_gaps: bool) -> Vec<usize> {
+    fn take_check(&mut self, rows: &[&RowKey], joint: Joint, next: Follower, has_gaps: bool) -> Vec<usize> {
         let ends_in = |row: usize| row + 1 == rows.len();
         if let Some((row, known)) = joint.filter(|(row, _)| !has_gaps || ends_in(*row)) {
             return self.join(rows, row, known, next);
@@ -282,44 +234,30 @@ impl CursorPager {
 
     /// Takes in what stands behind a row of the trail. If nothing does, that row is the place;
     /// `next` follows it if it was the place before.
-    fn join(&mut self, rows: &[&RowKey], row: usize, known: usize, next: Next) -> Vec<usize> {
+    fn join(&mut self, rows: &[&RowKey], row: usize, known: usize, next: Follower) -> Vec<usize> {
         let was_place = known + 1 == self.trail.len();
         self.forget_below(known);
         if !was_place {
             // The place vanished. If that happens again and again, the other cursors may have as
             // well.
-            self.misses += 1;
-            self.takes_only_last_rows &= self.misses <= 2;
+            self.cursors.misses += 1;
+            self.cursors.take_only_last_rows &= self.cursors.misses <= 2;
         }
         if row + 1 < rows.len() {
             return self.settle(rows, row + 1);
         }
-        match (was_place, self.takes_only_last_rows) {
+        match (was_place, self.cursors.take_only_last_rows) {
             (true, _) => self.state = State::Jump { next },
-            (false, true) => self.state = State::Jump { next: Next::Unknown },
+            (false, true) => self.state = State::Jump { next: Follower::Unknown },
             (false, false) => self.step(false),
         }
         Vec::new()
     }
 
-    /// A row that shows a newer time than eight in a row above it in the same reply, or by
-    /// `inserted_at` than two: then nothing that is proven by rows beyond a bound holds on this
-    /// page.
-    fn out_of_order(&self, rows: &[&RowKey]) -> Option<OutOfOrder> {
-        let beyond = self.terms.beyond_by(self.order);
-        let dated: Vec<&RowKey> = rows.iter().copied().filter(|row| row.is_dated).collect();
-        let is_low = |rows: &&[&RowKey]| {
-            rows.split_last().is_some_and(|(row, above)| above.iter().all(|other| other.at < row.at))
-        };
-        let found = dated.windows(beyond + 1).find(is_low)?;
-        let is_remembered = self.meets_by_ids();
-        Some(OutOfOrder { above: found[0].clone(), row: found[beyond].clone(), beyond, is_remembered })
-    }
-
     /// Takes in a piece of the list that follows the trail from its row `new` on.
     fn settle(&mut self, rows: &[&RowKey], new: usize) -> Vec<usize> {
         let fresh = self.fresh(rows);
-        self.refused_in_a_row = 0;
+        self.cursors.refused_in_a_row = 0;
         let lowest = rows.iter().filter(|row| row.is_dated).map(|row| row.at).min();
         self.lowest = [self.lowest, lowest].into_iter().flatten().min();
         self.taken += rows.len() - new;
@@ -333,8 +271,11 @@ impl CursorPager {
         let low = if self.meets_by_ids() { self.whole.low } else { self.window.low };
         if self.is_beyond(low) {
             self.state = State::Ended(End::PassedBound);
-        } else if self.takes_only_last_rows && !self.is_tied() && (self.was_full || self.has_led) {
-            self.state = State::Jump { next: Next::Unknown };
+        } else if self.cursors.take_only_last_rows
+            && !self.is_tied()
+            && (self.was_full || self.cursors.have_led)
+        {
+            self.state = State::Jump { next: Follower::Unknown };
         } else if self.was_full || is_next && self.has_small_batches && rows.len() >= self.longest {
             self.step(false);
         } else {
@@ -353,8 +294,8 @@ impl CursorPager {
         self.has_left_out |=
             rows.iter().any(|row| self.window.low.is_some_and(|low| row.at < low) && !is_held(row));
         if !fresh.is_empty() {
-            (self.fruitless, self.restarts, self.misses) = (0, 0, 0);
-            (self.is_anchored, self.has_jumped) = (false, false);
+            (self.fruitless, self.restarts, self.cursors.misses) = (0, 0, 0);
+            (self.is_anchored, self.cursors.have_jumped) = (false, false);
         }
         fresh
     }
@@ -364,9 +305,4 @@ impl CursorPager {
 fn without_repeats(rows: &[RowKey]) -> Vec<usize> {
     let mut ids = HashSet::with_capacity(rows.len());
     (0..rows.len()).filter(|i| ids.insert(rows[*i].id.as_str())).collect()
-}
-
-/// Whether at most one of four neighbours stands in the wrong order.
-fn is_nearly_sorted(rows: &[&RowKey]) -> bool {
-    4 * rows.windows(2).filter(|pair| pair[0].at < pair[1].at).count() < rows.len()
 }

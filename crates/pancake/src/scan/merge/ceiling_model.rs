@@ -5,6 +5,7 @@
 use super::tests::Dice;
 use super::*;
 use crate::paging::cursor::{self, FULL_BATCH};
+use crate::reply::decode::Row;
 use crate::schema::keyset::Order;
 use crate::time::SECOND;
 
@@ -26,7 +27,7 @@ fn list(dice: &mut Dice, frozen: bool) -> List {
     (0..ROWS).map(&mut row).collect()
 }
 
-fn answer(list: &List, ask: &cursor::Ask) -> Vec<RowKey> {
+fn answer(list: &List, ask: &cursor::CursorParams) -> Vec<RowKey> {
     let from = ask.cursor.as_ref().map_or(0, |cursor| cursor.parse::<usize>().unwrap() + 1);
     let until = ask.until.map_or(i64::MAX, |until| until.0);
     let rows = list[from..].iter().skip_while(|(at, _)| *at > until);

@@ -43,7 +43,7 @@ enum Change {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Lost {
+enum LaneFailure {
     FirstBatch,
     Empty,
     Failure,
@@ -56,7 +56,7 @@ struct Cursors {
     strict: bool,
     /// A row that moved is found in its new place; else it is lost.
     follows_moved: bool,
-    lost: Lost,
+    lost: LaneFailure,
     ties_descend: bool,
 }
 
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// A batch, as places of rows. None where the request fails.
-    fn answer(&mut self, lane: usize, chain: &Chain, ask: &cursor::Ask) -> Option<Vec<usize>> {
+    fn answer(&mut self, lane: usize, chain: &Chain, ask: &cursor::CursorParams) -> Option<Vec<usize>> {
         let at = |row: &Row| time_of(row, chain.order);
         let key = |place: usize| {
             let tie = if self.cursors.ties_descend { -(place as i64) } else { place as i64 };
@@ -113,9 +113,9 @@ impl World {
             let moved = self.served.get(&(lane, place)) != Some(&now);
             if self.gone.contains(&place) || (moved && !self.cursors.follows_moved) {
                 match self.cursors.lost {
-                    Lost::FirstBatch => {}
-                    Lost::Empty => list.clear(),
-                    Lost::Failure => return None,
+                    LaneFailure::FirstBatch => {}
+                    LaneFailure::Empty => list.clear(),
+                    LaneFailure::Failure => return None,
                 }
             } else if self.cursors.strict {
                 list.retain(|other| at(&self.rows[*other]) < now);
@@ -214,7 +214,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn cursors() -> impl Strategy<Value = Cursors> {
-    let lost = prop::sample::select(vec![Lost::FirstBatch, Lost::Empty, Lost::Failure]);
+    let lost = prop::sample::select(vec![LaneFailure::FirstBatch, LaneFailure::Empty, LaneFailure::Failure]);
     (any::<[bool; 3]>(), lost).prop_map(|([strict, follows_moved, ties_descend], lost)| Cursors {
         strict,
         follows_moved,
@@ -324,7 +324,7 @@ fn quiet(times: &[i64], bound: i64, changes: &[(usize, Change)]) {
         whole_seconds: false,
     };
     let cursors =
-        Cursors { strict: false, follows_moved: false, lost: Lost::FirstBatch, ties_descend: false };
+        Cursors { strict: false, follows_moved: false, lost: LaneFailure::FirstBatch, ties_descend: false };
     check(rows, &[clause], (reading, cursors), (Order::InsertedAt, false), changes, &[]).unwrap();
 }
 

@@ -4,7 +4,7 @@
 use super::Union;
 use crate::error::{Error, Result};
 use crate::paging::pager::Pager;
-use crate::paging::verdicts::{self, Known};
+use crate::paging::verdicts::{self, Assumptions};
 use crate::plan::request::Chain;
 use crate::scan::segment::Segment;
 use crate::schema::keyset::Order;
@@ -14,7 +14,7 @@ use crate::schema::keyset::Order;
 #[cfg_attr(test, derive(Hash))]
 pub struct Findings {
     /// Whether it takes the form of request that it may refuse.
-    pub window: Option<verdicts::Window>,
+    pub window: Option<verdicts::WindowVerdict>,
     /// Its list is out of order.
     pub is_loose: bool,
     /// A row stands far below the place of the time that it shows.
@@ -85,7 +85,7 @@ impl Union {
         let of_reply = old.iter().map(|segment| segment.number).find(|number| Some(*number) == replied);
         let number = of_reply.unwrap_or(self.segments_made);
         self.segments_made += 1;
-        let known = Known { is_in_order: false, ..self.known };
+        let known = Assumptions { is_in_order: false, ..self.known };
         let walk = Pager::on(self.terms, self.object, &self.chains[chain], self.looks.is_some(), known);
         let mut segment = Segment::new(number, chain, walk);
         segment.feed(old.into_iter().flat_map(|segment| segment.rows));

@@ -1,7 +1,7 @@
 //! This module is the small model: a few conversations that change, and a server that lists them in
 //! every way that is not ruled out.
 
-use crate::paging::cursor::Ask;
+use crate::paging::cursor::CursorParams;
 use crate::time::SECOND;
 
 pub const BATCH: usize = 2;
@@ -22,7 +22,7 @@ pub enum Change {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Lost {
+pub enum LaneFailure {
     FirstBatch,
     Empty,
     Failure,
@@ -33,7 +33,7 @@ pub struct Reading {
     pub until_inclusive: bool,
     pub whole_seconds: bool,
     pub strict_cursor: bool,
-    pub lost: Lost,
+    pub lost: LaneFailure,
     /// A cursor row that moved is resolved by its new place; else it counts as lost.
     pub follows_moved: bool,
     pub ignores_cursor: bool,
@@ -55,7 +55,7 @@ pub fn readings() -> Vec<Reading> {
     let mut readings = vec![];
     for bits in 0..16u8 {
         let bit = |i: u8| bits & (1 << i) != 0;
-        for lost in [Lost::FirstBatch, Lost::Empty, Lost::Failure] {
+        for lost in [LaneFailure::FirstBatch, LaneFailure::Empty, LaneFailure::Failure] {
             readings.push(Reading {
                 until_inclusive: bit(0),
                 whole_seconds: bit(1),
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// `None` where the request fails.
-    fn answer(&self, visible: &[(usize, i64)], ask: &Ask, reading: Reading) -> Option<Batch> {
+    fn answer(&self, visible: &[(usize, i64)], ask: &CursorParams, reading: Reading) -> Option<Batch> {
         let unit = if reading.whole_seconds { SECOND } else { 1 };
         let until = ask.until.map_or(i64::MAX, |until| until.0 * SECOND / unit);
         let below = |at: i64| at / unit < until || (reading.until_inclusive && at / unit == until);
@@ -241,9 +241,9 @@ impl World {
                 Some(at) if reading.strict_cursor => (-time(id, at), usize::MAX),
                 Some(at) => (-time(id, at), id),
                 None => match reading.lost {
-                    Lost::FirstBatch => from,
-                    Lost::Empty => (i64::MAX, 0),
-                    Lost::Failure => return None,
+                    LaneFailure::FirstBatch => from,
+                    LaneFailure::Empty => (i64::MAX, 0),
+                    LaneFailure::Failure => return None,
                 },
             };
         }
@@ -257,7 +257,12 @@ impl World {
     }
 
     /// The answers that are possible, each with the readings that give it.
-    pub fn answers(&self, ask: &Ask, possible: u64, readings: &[Reading]) -> Vec<(Option<Batch>, u64)> {
+    pub fn answers(
+        &self,
+        ask: &CursorParams,
+        possible: u64,
+        readings: &[Reading],
+    ) -> Vec<(Option<Batch>, u64)> {
         let visible = self.visible();
         let mut answers: Vec<(Option<Batch>, u64)> = vec![];
         for (bit, reading) in readings.iter().enumerate().map(|(i, reading)| (1 << i, reading)) {

@@ -1,8 +1,12 @@
 //! This module tests what the union does with the replies to its chains: order, repeats, ids, and
 //! lists without a cursor.
 
+use std::cmp::Reverse;
+
 use super::*;
+use crate::error::{Error, Kind};
 use crate::paging::cursor::FULL_BATCH;
+use crate::reply::decode::Row;
 use crate::schema::keyset::{Order, TimeRange};
 use crate::time::SECOND;
 
@@ -96,10 +100,10 @@ fn conversations_are_walked_at_once_and_each_by_one_request_after_the_other() {
         for question in &asked {
             let rows = batch(&[("1", 1), ("2", 2), ("3", 3)]);
             assert_eq!(union.reply(question.asker, &rows, None, NOW).unwrap(), [2, 1, 0]);
-            assert_eq!(question.ask, Ask::Skip(0));
+            assert_eq!(question.ask, BatchParams::Skip(0));
         }
-        assert_eq!(union.next(true).unwrap().ask, Ask::Skip(2));
-        assert_eq!(union.next(true).unwrap().ask, Ask::Skip(2));
+        assert_eq!(union.next(true).unwrap().ask, BatchParams::Skip(2));
+        assert_eq!(union.next(true).unwrap().ask, BatchParams::Skip(2));
         assert!(union.next(true).is_none());
     }
 }
@@ -186,7 +190,7 @@ fn looks_belong_to_a_cursor() {
 /// their way; and how many requests that takes.
 fn round_trips(limit: u64) -> (usize, usize) {
     let list: Vec<i64> = (0..12_000).map(|row| 1_000_000 - 10 * row - row % 7).collect();
-    let answer = |ask: &crate::paging::cursor::Ask| {
+    let answer = |ask: &crate::paging::cursor::CursorParams| {
         let from = ask.cursor.as_ref().map_or(0, |cursor| cursor.parse::<usize>().unwrap() + 1);
         let until = ask.until.map_or(i64::MAX, |until| until.0);
         let rows = (0..list.len()).skip(from).filter(|row| list[*row] <= until).take(FULL_BATCH);
@@ -440,7 +444,7 @@ impl Page {
     }
 
     /// `None` where the request is refused.
-    fn answer(&mut self, ask: &crate::paging::cursor::Ask) -> Option<Vec<RowKey>> {
+    fn answer(&mut self, ask: &crate::paging::cursor::CursorParams) -> Option<Vec<RowKey>> {
         let cursor = ask.cursor.as_ref().map(|id| self.list.iter().position(|(_, row)| row.id == *id));
         let behind = match cursor.flatten() {
             Some(row) if self.dice.one_in(if self.only_last_rows { 50 } else { self.vanish }) => {

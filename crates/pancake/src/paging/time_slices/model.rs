@@ -3,6 +3,7 @@
 //! documented.
 
 use super::*;
+use crate::paging::verdicts;
 use crate::time::Micros;
 
 const START: i64 = 1_700_000_000;
@@ -27,13 +28,13 @@ struct Reading {
     /// The total is the length of the batch.
     total_of_batch: bool,
     /// What a window of a month gets.
-    wide: Wide,
+    wide: WideWindow,
     /// Oldest first, which only a list without `order_by` could be.
     ascending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Wide {
+enum WideWindow {
     Taken,
     Refused,
     Empty,
@@ -60,7 +61,7 @@ impl World {
     }
 
     /// None where the request is refused.
-    fn answer(&self, ask: Numbered) -> Option<(Vec<RowKey>, Option<u64>)> {
+    fn answer(&self, ask: NumberedBatch) -> Option<(Vec<RowKey>, Option<u64>)> {
         let Reading {
             since_inclusive,
             until_inclusive,
@@ -71,8 +72,8 @@ impl World {
             ascending,
         } = self.reading;
         match wide {
-            Wide::Refused if ask.until.0 - ask.since.0 >= 28 * 86_400 => return None,
-            Wide::Empty if ask.until.0 - ask.since.0 >= 28 * 86_400 => return Some((vec![], Some(0))),
+            WideWindow::Refused if ask.until.0 - ask.since.0 >= 28 * 86_400 => return None,
+            WideWindow::Empty if ask.until.0 - ask.since.0 >= 28 * 86_400 => return Some((vec![], Some(0))),
             _ => {}
         }
         let above = |at: i64| at > ask.since.0 || (since_inclusive && at == ask.since.0);
@@ -143,14 +144,14 @@ fn readings() -> Vec<Reading> {
         ignores_window: false,
         no_total: false,
         total_of_batch: false,
-        wide: Wide::Taken,
+        wide: WideWindow::Taken,
         ascending: false,
     };
     let odd = [
         Reading { total_of_batch: true, ..plain(3) },
-        Reading { wide: Wide::Refused, ..plain(3) },
-        Reading { wide: Wide::Empty, ..plain(0) },
-        Reading { wide: Wide::Refused, total_of_batch: true, ..plain(1) },
+        Reading { wide: WideWindow::Refused, ..plain(3) },
+        Reading { wide: WideWindow::Empty, ..plain(0) },
+        Reading { wide: WideWindow::Refused, total_of_batch: true, ..plain(1) },
         Reading { ignores_window: true, ..plain(3) },
         Reading { no_total: true, ..plain(0) },
         Reading { ascending: true, ..plain(1) },
@@ -222,7 +223,7 @@ fn a_list_that_fits_costs_one_request_and_a_long_one_its_slices() {
 fn windows_of_a_month_are_replaced_by_narrower_ones() {
     let days = |count: i64| (0..count).map(|row| row * 86_400).collect::<Vec<_>>();
     let down_to_floor = (START - FLOOR).div_euclid(SLICE_SECONDS) as usize + 4;
-    for wide in [Wide::Refused, Wide::Empty] {
+    for wide in [WideWindow::Refused, WideWindow::Empty] {
         let reading = Reading { wide, ..readings()[5] };
         for moves in [false, true] {
             let requests = walk(moves, &days(400), 100, None, reading, &[]).unwrap();
@@ -238,8 +239,8 @@ fn windows_of_a_month_are_replaced_by_narrower_ones() {
 
 #[test]
 fn a_walk_shows_whether_windows_of_a_month_are_taken() {
-    use verdicts::Window::{Failed, Refused, Taken};
-    let new = |known: Known| TimeSlicePager::new(TimeRange::default(), 30, false, known);
+    use verdicts::WindowVerdict::{Failed, Refused, Taken};
+    let new = |known: Assumptions| TimeSlicePager::new(TimeRange::default(), 30, false, known);
     let now = Micros(START * SECOND);
     let row = [RowKey::new("a", Micros((START - 5) * SECOND))];
     let mut windows = new(now.into());
@@ -257,7 +258,7 @@ fn a_walk_shows_whether_windows_of_a_month_are_taken() {
         assert_eq!(windows.verdict(), verdict);
     }
     // Once that is known, none is sent.
-    let windows = new(Known { takes_windows: false, ..now.into() });
+    let windows = new(Assumptions { takes_windows: false, ..now.into() });
     assert!(windows.ask().is_some_and(|ask| ask.until.0 - ask.since.0 <= WIDTH_SECONDS));
 }
 
@@ -266,9 +267,12 @@ fn a_walk_shows_whether_windows_of_a_month_are_taken() {
 fn an_empty_reply_to_a_wide_window_is_proven_by_one_that_reaches_the_newest_rows() {
     let ago = |days: i64| Micros((START - days * 86_400) * SECOND);
     let window = TimeRange { low: Some(ago(2_000)), high: Some(ago(200)) };
-    for (wide, rows, most) in
-        [(Wide::Taken, 5, 2), (Wide::Taken, 0, 80), (Wide::Empty, 5, 80), (Wide::Refused, 5, 80)]
-    {
+    for (wide, rows, most) in [
+        (WideWindow::Taken, 5, 2),
+        (WideWindow::Taken, 0, 80),
+        (WideWindow::Empty, 5, 80),
+        (WideWindow::Refused, 5, 80),
+    ] {
         let reading = Reading { wide, ..readings()[3] };
         let world =
             World { moves: false, rows: (0..rows).map(|at| Some(START - at * 86_400)).collect(), reading };
@@ -289,7 +293,7 @@ fn an_empty_reply_to_a_wide_window_is_proven_by_one_that_reaches_the_newest_rows
 #[test]
 fn a_failure_that_passes_costs_no_row_ahead_of_today() {
     let now = Micros(START * SECOND);
-    let reading = Reading { wide: Wide::Refused, ..readings()[3] };
+    let reading = Reading { wide: WideWindow::Refused, ..readings()[3] };
     for moves in [false, true] {
         let rows = [START + 3 * 86_400, START - 100].map(Some).to_vec();
         let world = World { moves, rows, reading };
@@ -298,7 +302,7 @@ fn a_failure_that_passes_costs_no_row_ahead_of_today() {
             TimeRange { low, high: None },
             30,
             moves,
-            Known { takes_windows: false, ..now.into() },
+            Assumptions { takes_windows: false, ..now.into() },
         );
         let (mut came, mut requests) = (0, 0);
         while let Some(ask) = windows.ask() {
@@ -318,13 +322,13 @@ fn a_failure_that_passes_costs_no_row_ahead_of_today() {
 /// The clock by which a walk begins may be behind the server's. By `inserted_at` they come first.
 #[test]
 fn rows_of_days_that_the_first_clock_had_not_reached_come() {
-    let reading = Reading { wide: Wide::Refused, ..readings()[3] };
+    let reading = Reading { wide: WideWindow::Refused, ..readings()[3] };
     for moves in [false, true] {
         let rows = vec![Some(START - 100), Some(START - 50 * 86_400)];
         let world = World { moves, rows, reading };
         let behind = Micros((START - 30 * 86_400) * SECOND);
         let low = Some(Micros((START - 90 * 86_400) * SECOND));
-        let known = Known { takes_windows: false, ..behind.into() };
+        let known = Assumptions { takes_windows: false, ..behind.into() };
         let mut windows = TimeSlicePager::new(TimeRange { low, high: None }, 30, moves, known);
         let mut came = Vec::new();
         while let Some(ask) = windows.ask() {

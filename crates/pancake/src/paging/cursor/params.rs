@@ -6,14 +6,14 @@ use crate::time::{Micros, UnixSeconds};
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub struct Ask {
+pub struct CursorParams {
     pub cursor: Option<String>,
     pub since: Option<UnixSeconds>,
     pub until: Option<UnixSeconds>,
 }
 
-impl Ask {
-    pub const HEAD: Ask = Ask { cursor: None, since: None, until: None };
+impl CursorParams {
+    pub const HEAD: CursorParams = CursorParams { cursor: None, since: None, until: None };
 
     pub fn from(cursor: &str) -> Self {
         Self { cursor: Some(cursor.to_owned()), ..Self::HEAD }
