@@ -194,7 +194,8 @@ impl Fetch {
         self.news.load(SeqCst)
     }
 
-    fn order(&mut self) {
+    /// Orders another batch of the worker.
+    pub fn order(&mut self) {
         if !self.ordered {
             self.ordered = true;
             self.queue.want();

@@ -11,6 +11,7 @@ mod fetch;
 mod functions;
 mod handler;
 mod import;
+mod merge_append;
 mod params;
 mod paths;
 mod private;

@@ -1,7 +1,8 @@
 //! This module runs a foreign scan: begin, rows one by one, again, end. Batches come from the
 //! worker thread as they are wanted; nothing is asked before the first row is. How an Append drives
-//! several scans at once: `append`.
+//! several scans at once: `append`; a Merge Append: `merge_append`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pancake::error::{Error, Kind, Result};
@@ -16,6 +17,7 @@ use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::fetch::{Fetch, NextRow, StopReason};
+use crate::fdw::merge_append::Siblings;
 use crate::fdw::params::{Operands, in_this_zone};
 use crate::fdw::private::ScanPrivate;
 use crate::fdw::slot::ColumnWriter;
@@ -37,6 +39,8 @@ pub struct ScanState {
     /// Holds the datums of one row. A child of the query's memory, which deletes it.
     row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
+    /// Where a Merge Append drives this scan.
+    siblings: Option<Rc<Siblings>>,
     /// Unless an Append drives this scan together with others: then it is the Append that waits.
     may_wait: bool,
     /// There was no row yet, and it may not wait for one.
@@ -63,7 +67,9 @@ pub unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignSca
     // skipped by an error.
     unsafe {
         let memory = (*(*node).ss.ps.state).es_query_cxt;
-        (*node).fdw_state = PgMemoryContexts::For(memory).leak_and_drop_on_delete(state).cast();
+        let state = PgMemoryContexts::For(memory).leak_and_drop_on_delete(state);
+        (*node).fdw_state = state.cast();
+        (*state).siblings = Siblings::of(node);
     }
 }
 
@@ -90,6 +96,9 @@ pub unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanS
     // SAFETY: null after EXPLAIN without ANALYZE, else what Begin set.
     if let Some(state) = unsafe { (*node).fdw_state.cast::<ScanState>().as_mut() } {
         state.fetch = None;
+        if let Some(siblings) = state.siblings.take() {
+            siblings.leave(node);
+        }
     }
 }
 
@@ -113,6 +122,7 @@ impl ScanState {
             writers: declared.cloned().map(ColumnWriter::new).collect(),
             row_memory: row_memory(estate),
             fetch: None,
+            siblings: None,
             may_wait: !is_async,
             is_pending: false,
             kept: may_rewind.then(Vec::new),
@@ -163,8 +173,11 @@ impl ScanState {
     }
 
     fn next_row(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<Option<Row>> {
-        if self.fetch.is_none() && !self.start(node)? {
-            return Ok(None);
+        if self.stopped == StopReason::NeverStarted {
+            self.start(node)?;
+            if let Some(siblings) = &self.siblings {
+                siblings.start(node)?;
+            }
         }
         let Some(fetch) = &mut self.fetch else { return Ok(None) };
         match fetch.next(self.may_wait)? {
@@ -180,9 +193,18 @@ impl ScanState {
         }
     }
 
-    /// Evaluates the operands, binds them into chains, and sets the worker to walk them. False
-    /// where no row can match.
-    fn start(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<bool> {
+    /// Requests the first batch before the first row is asked for.
+    pub fn start_ahead(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<()> {
+        if self.stopped == StopReason::NeverStarted {
+            self.start(node)?;
+            self.fetch.iter_mut().for_each(Fetch::order);
+        }
+        Ok(())
+    }
+
+    /// Evaluates the operands, binds them into chains, and sets the worker to walk them, unless no
+    /// row can match.
+    fn start(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<()> {
         let operands = self.operands.evaluate(node, &self.private.filters);
         let filters = in_this_zone(&self.private.filters);
         let page_id = self.table.table.page_id.as_deref().unwrap_or_default();
@@ -196,13 +218,13 @@ impl ScanState {
         self.starts.add(&pushdowns(object, &filters, &operands, &plan, order, useful, now));
         if plan.chains.is_empty() {
             self.stopped = StopReason::NothingCanMatch;
-            return Ok(false);
+            return Ok(());
         }
         self.stopped = StopReason::EnoughRows;
         let ScanPrivate { ordered, limit, whole, .. } = self.private;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
         self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.writers, &self.tally)?);
-        Ok(true)
+        Ok(())
     }
 
     fn fill(&mut self, slot: *mut pg_sys::TupleTableSlot, row: &Row) -> Result<()> {

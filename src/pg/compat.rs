@@ -29,6 +29,17 @@ pub fn deliver(request: *mut pg_sys::AsyncRequest) {
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| ExecAsyncResponse(request)) }
 }
 
+/// Whether members of this Merge Append may be left out when it runs.
+pub fn may_be_pruned(append: *const pg_sys::MergeAppend) -> bool {
+    // SAFETY: callers pass a node of a plan.
+    let append = unsafe { &*append };
+    #[cfg(feature = "pg18")]
+    let may_be_pruned = append.part_prune_index >= 0;
+    #[cfg(not(feature = "pg18"))]
+    let may_be_pruned = !append.part_prune_info.is_null();
+    may_be_pruned
+}
+
 /// The role that a foreign scan runs as: the view's owner, the definer, or the caller.
 pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_sys::Oid {
     #[cfg(any(feature = "pg14", feature = "pg15"))]

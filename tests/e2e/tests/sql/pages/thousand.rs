@@ -49,7 +49,7 @@ fn a_thousand_pages_need_no_more_descriptors_than_there_are() {
     assert_eq!(session.one("SELECT count(DISTINCT (page_id, id)) FROM live").unwrap(), "5000");
     let at_once = simulator.most_in_flight();
     assert!((100..=340).contains(&at_once), "{at_once} at once");
-    // Read one after another, but all of them open.
+    // A Merge Append has all of them open.
     simulator.switches(|switches| switches.latency = Duration::ZERO);
     let newest = "SELECT page_id FROM live ORDER BY updated_at DESC LIMIT 100";
     assert!(session.explain(newest).unwrap().contains("Merge Append"));

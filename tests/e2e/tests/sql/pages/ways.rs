@@ -1,6 +1,8 @@
 //! Which plan the planner takes for several pages, and what EXPLAIN and the progress show of it.
 
-use super::{open, requests_by_page};
+use e2e::Session;
+
+use super::{agree, open, requests_by_page};
 
 #[test]
 fn what_is_read_whole_is_read_together_and_sorted() {
@@ -32,12 +34,55 @@ fn the_newest_rows_of_all_pages_cost_a_request_each() {
                 plan.contains("Merge Append") && !plan.contains("Sort (") && !plan.contains("Async"),
                 "{plan}"
             );
+            shop.simulator.clear_log();
             let (times, log) = shop.watch(|| session.column(&sql).unwrap());
+            assert_eq!(shop.simulator.most_in_flight(), if of == "live" { 4 } else { 2 }, "{plan}");
             assert!(requests_by_page(&log).values().all(|requests| *requests == 1), "{plan}");
             let copy = if of == "live" { "copy" } else { "copy WHERE page_id < '100000000000003'" };
             assert_eq!(times, session.column(&sql.replace(of, copy)).unwrap());
         }
     }
+    shop.assert_no_violations().unwrap();
+}
+
+/// The first requests of a Merge Append leave together: no more of them than one after another, and
+/// none that is not needed.
+#[test]
+fn what_is_merged_is_asked_together_and_no_more() {
+    let (shop, mut session) = open(3, 200);
+    let newest = "SELECT updated_at FROM live ORDER BY updated_at DESC";
+    let asked = |session: &mut Session, sql: &str| {
+        shop.simulator.clear_log();
+        let rows = session.rows(sql).unwrap().len();
+        let log = shop.simulator.log();
+        (rows, requests_by_page(&log).into_values().collect::<Vec<_>>())
+    };
+    assert_eq!(asked(&mut session, &format!("{newest} LIMIT 0")), (0, vec![]));
+    // The second batch of a page is requested as its rows are taken.
+    session.execute(&format!("BEGIN; DECLARE newest CURSOR FOR {newest} LIMIT 60")).unwrap();
+    assert_eq!(asked(&mut session, "FETCH 1 FROM newest"), (1, vec![1, 1, 1]));
+    assert_eq!(shop.simulator.most_in_flight(), 3);
+    assert_eq!(asked(&mut session, "FETCH ALL FROM newest"), (59, vec![]));
+    session.execute("COMMIT").unwrap();
+    // A page that is pruned at run time is not asked.
+    session.execute("SET plan_cache_mode = force_generic_plan").unwrap();
+    let of_one = "SELECT updated_at FROM live WHERE page_id = $1 ORDER BY updated_at DESC LIMIT 5";
+    session.execute(&format!("PREPARE of_one(text) AS {of_one}")).unwrap();
+    let page_id = &shop.simulator.page_ids()[1];
+    assert_eq!(asked(&mut session, &format!("EXECUTE of_one('{page_id}')")), (5, vec![1]));
+    // Again and again, with new values and with the same.
+    session.execute("CREATE TABLE bounds AS SELECT unnest(ARRAY[1, 10, 30, 30]) AS days").unwrap();
+    for of_days in ["WHERE updated_at > now() - days * interval '1 day'", "WHERE days > 1", ""] {
+        let sql = format!(
+            "SELECT days, updated_at FROM bounds, LATERAL
+                 (SELECT updated_at FROM {{}} live {of_days} ORDER BY updated_at DESC LIMIT 7) newest"
+        );
+        assert!(session.explain(&sql.replace("{}", "live")).unwrap().contains("Merge Append"), "{sql}");
+        agree(&mut session, &sql);
+    }
+    // One of them is refused.
+    shop.simulator.page(page_id).set_token("renewed");
+    assert_eq!(session.error(&format!("{newest} LIMIT 20")).unwrap().sqlstate, "28000");
     shop.assert_no_violations().unwrap();
 }
 
