@@ -23,6 +23,7 @@ pgrx::extension_sql_file!("../sql/sync/threads.sql", name = "threads", requires 
 pgrx::extension_sql_file!("../sql/sync/batch.sql", name = "batch", requires = ["threads"]);
 pgrx::extension_sql_file!("../sql/sync/steps.sql", name = "steps", requires = ["batch"]);
 pgrx::extension_sql_file!("../sql/sync/call.sql", name = "call", requires = ["steps"]);
+pgrx::extension_sql_file!("../sql/webhook.sql", name = "webhook", requires = ["call"]);
 
 /// Called by Postgres when the library is loaded.
 #[allow(non_snake_case)]

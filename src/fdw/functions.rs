@@ -167,7 +167,7 @@ fn pancake_fdw_is_dated(list: pg_sys::Oid) -> bool {
     known_of(&table, Order::InsertedAt).ends_by_time
 }
 
-fn time(at: Option<Micros>) -> Option<TimestampWithTimeZone> {
+pub fn time(at: Option<Micros>) -> Option<TimestampWithTimeZone> {
     (at?.0 - POSTGRES_EPOCH).try_into().ok()
 }
 

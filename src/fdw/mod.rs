@@ -20,3 +20,4 @@ mod relation;
 mod scan;
 mod slot;
 mod validator;
+mod webhook;

@@ -52,6 +52,7 @@ pub mod secret;
 pub mod stats;
 pub mod time;
 pub mod url;
+pub mod webhook;
 
 pub use error::{Error, Kind, Result};
 pub use plan::filter::{Comparison, Filter, Filterable, Operand, Slack, Timestamp};

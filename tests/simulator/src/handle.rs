@@ -57,6 +57,11 @@ impl PageHandle {
         })
     }
 
+    /// In microseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        self.with(|_, now, _| now)
+    }
+
     pub fn id(&self) -> &str {
         &self.id
     }

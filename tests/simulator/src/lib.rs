@@ -46,6 +46,7 @@ mod shop;
 mod simulator;
 mod switches;
 mod times;
+pub mod webhook;
 mod window;
 mod wire;
 mod words;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::time::Duration;
 
-use pancake_simulator::{PageSettings, Settings, Shape, Simulator};
+use pancake_simulator::{PageHandle, PageSettings, Settings, Shape, Simulator, webhook};
 
 const USAGE: &str = "\
 usage: pancake-simulator [flags]
@@ -26,13 +26,14 @@ usage: pancake-simulator [flags]
   --token TOKEN               the first page's token
   --tls --ca-file PATH        serve https, write the authority's certificate there
   --token-file PATH           write lines page_id:token there
+  --webhook URL               each second a conversation gets a message, and the event is posted there
   --no-gzip
   --log                       keep the request log (memory grows)";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut settings = Settings { keep_log: false, ..Settings::default() };
     let mut page = PageSettings::default();
-    let (mut pages, mut ca_file, mut token_file, mut as_seen) = (1, None, None, true);
+    let (mut pages, mut ca_file, mut token_file, mut webhook, mut as_seen) = (1, None, None, None, true);
     let mut words: VecDeque<String> = std::env::args().skip(1).collect();
     while let Some(flag) = words.pop_front() {
         let switches = &mut settings.switches;
@@ -57,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--tls" => settings.tls = true,
             "--ca-file" => ca_file = Some(value()?),
             "--token-file" => token_file = Some(value()?),
+            "--webhook" => webhook = Some(value()?),
             "--no-gzip" => switches.gzip = false,
             "--log" => settings.keep_log = true,
             "--help" | "-h" => {
@@ -88,6 +90,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let first = simulator.first_page();
     println!("base_url={} page_id={} page_access_token={}", simulator.base_url(), first.id(), first.token());
+    if let Some(url) = webhook {
+        std::thread::spawn(move || post_events(&first, &url));
+    }
     simulator.wait();
     Ok(())
+}
+
+/// Posts the events of one conversation after the other; what could not be posted is lost, as it is
+/// at Pancake.
+fn post_events(page: &PageHandle, url: &str) {
+    for id in page.ids().iter().cycle() {
+        std::thread::sleep(Duration::from_secs(1));
+        page.message(id);
+        let Some(event) = page.messaging_event(id) else { continue };
+        match webhook::post(url, &event) {
+            Ok(status) => println!("conversation {id}: HTTP {status}"),
+            Err(error) => println!("conversation {id}: {error}"),
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(super) fn quoted(cell: &str) -> Vec<&str> {
 }
 
 /// Fenced blocks: the line of the first one's text, the word behind the fence, the text.
-fn blocks(document: &str) -> Vec<(usize, String, String)> {
+pub(super) fn blocks(document: &str) -> Vec<(usize, String, String)> {
     let mut found: Vec<(usize, String, String)> = Vec::new();
     let mut inside = false;
     for (number, line) in document.lines().enumerate() {
@@ -263,6 +263,7 @@ fn the_sql_of_the_documents_runs() {
         ("docs/doctor.md", settings()),
         ("docs/reference.md", settings()),
         ("docs/sync.md", settings()),
+        ("docs/webhook.md", settings()),
     ] {
         // Roles belong to the whole cluster, and pg_cron to one database of it: the second.
         let cron = [("shared_preload_libraries", "pg_cron"), ("cron.database_name", "documents_1")];

@@ -19,6 +19,7 @@ mod rescans;
 mod rights;
 mod scheduled;
 mod tables;
+mod webhook;
 
 const SYNC: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations')";
 const FULL: &str = "CALL pancake.sync('shop.conversations', 'crm.conversations', full_rescan => true)";

@@ -1,7 +1,7 @@
 //! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT,
-//! several pages, long scans and a sync cost, as a Markdown table for each section. Decides which
-//! sections run (all, or those named as arguments; `--write FILE` puts each in its place there,
-//! charts beside it); what a section measures is left to its file.
+//! several pages, long scans, a sync and events of a webhook cost, as a Markdown table for each
+//! section. Decides which sections run (all, or those named as arguments; `--write FILE` puts each
+//! in its place there, charts beside it); what a section measures is left to its file.
 
 mod budget;
 mod cancel;
@@ -15,6 +15,7 @@ mod pages;
 mod sync;
 mod table;
 mod throughput;
+mod webhook;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ type Section = fn() -> Result<Table>;
 const HEADING: &str =
     "# Benchmark\n\nWritten by `make bench` on two cores, which the simulator and Postgres shared.\n";
 
-const SECTIONS: [(&str, Section); 9] = [
+const SECTIONS: [(&str, Section); 10] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("learning", learning::measure),
@@ -40,6 +41,7 @@ const SECTIONS: [(&str, Section); 9] = [
     ("pages", pages::measure),
     ("ceiling", ceiling::measure),
     ("sync", sync::measure),
+    ("webhook", webhook::measure),
 ];
 
 fn main() -> ExitCode {
