@@ -102,4 +102,6 @@ have-cargo:
 
 have-postgres:
 	@command -v $(PG_CONFIG) >/dev/null || { echo "make: there is no $(PG_CONFIG): run make deps, or name one with PG_CONFIG=" >&2; exit 1; }
-	@case "$(PG_MAJOR)" in 14|15|16|17|18) ;; *) echo "make: PostgreSQL 14 to 18 is needed, $(BUILD_PG_CONFIG) is of \"$(PG_MAJOR)\"" >&2; exit 1 ;; esac
+	@case "$(PG_MAJOR)" in 15|16|17|18) ;; \
+	14) echo "make: PostgreSQL 14 is out of support since November 2026; 15 to 18 is needed" >&2; exit 1 ;; \
+	*) echo "make: PostgreSQL 15 to 18 is needed, $(BUILD_PG_CONFIG) is of \"$(PG_MAJOR)\"" >&2; exit 1 ;; esac

@@ -3,9 +3,12 @@
 //! A Merge Append needs the first row of each of its scans, and asks one after the other. So the
 //! first scan that is asked for a row starts the others as well: each requests its first batch, as
 //! it would when its turn comes. Nothing more is requested than without, and further batches come
-//! as their rows are taken. Where scans may be pruned at run time each is started in its turn.
+//! as their rows are taken. A scan is started in its turn where it may not be run at all, because
+//! members are pruned at run time or a condition of its own switches it off, and where its
+//! parameters change.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use pancake::error::Result;
@@ -15,86 +18,108 @@ use crate::fdw::scan::ScanState;
 use crate::pg::compat::may_be_pruned;
 use crate::pg::nodes::{cast, list};
 
-/// The scans of one Merge Append that have begun and have not ended.
-#[derive(Default)]
-pub struct Siblings(RefCell<Vec<*mut pg_sys::ForeignScanState>>);
+type Scan = *mut pg_sys::ForeignScanState;
 
-/// A Merge Append of a query that runs.
-struct Group {
+/// A query that runs: which of its plans a Merge Append drives, and their scans that have begun and
+/// have not ended.
+pub struct Query {
     estate: *const pg_sys::EState,
-    append: *const pg_sys::MergeAppend,
-    siblings: Weak<Siblings>,
+    /// The Merge Append of a plan, by its number.
+    appends: HashMap<*const pg_sys::Plan, usize>,
+    scans: RefCell<HashMap<usize, Vec<Scan>>>,
 }
 
 thread_local! {
-    static GROUPS: RefCell<Vec<Group>> = const { RefCell::new(Vec::new()) };
+    static QUERIES: RefCell<Vec<Weak<Query>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Siblings {
-    /// Those of a scan that begins, if a Merge Append drives it.
-    pub fn of(node: *mut pg_sys::ForeignScanState) -> Option<Rc<Self>> {
-        // SAFETY: the node that begins, its plan, and the query that it belongs to.
-        let (estate, plan, planned) = unsafe {
+impl Query {
+    /// The query of a scan that begins.
+    pub fn of(node: Scan) -> Rc<Self> {
+        // SAFETY: the node that begins, and the query that it belongs to.
+        let (estate, planned) = unsafe {
             let estate = (*node).ss.ps.state;
-            (estate.cast_const(), (*node).ss.ps.plan.cast_const(), (*estate).es_plannedstmt)
+            (estate.cast_const(), (*estate).es_plannedstmt)
         };
-        // SAFETY: the query's own plan.
-        let plans = unsafe {
-            let subplans: Vec<*mut pg_sys::Plan> = list((*planned).subplans);
-            std::iter::once((*planned).planTree).chain(subplans)
-        };
-        let append = plans.into_iter().find_map(|root| merge_append_of(root, plan))?;
-        GROUPS.with_borrow_mut(|groups| {
-            groups.retain(|group| group.siblings.strong_count() > 0);
-            let known = groups.iter().find(|group| group.estate == estate && group.append == append);
-            let siblings = known.and_then(|group| group.siblings.upgrade()).unwrap_or_else(|| {
-                let siblings = Rc::<Self>::default();
-                groups.push(Group { estate, append, siblings: Rc::downgrade(&siblings) });
-                siblings
-            });
-            siblings.0.borrow_mut().push(node);
-            Some(siblings)
-        })
+        let query = QUERIES.with_borrow_mut(|queries| {
+            queries.retain(|query| query.strong_count() > 0);
+            let known = queries.iter().filter_map(Weak::upgrade).find(|query| query.estate == estate);
+            known.unwrap_or_else(|| {
+                let query = Rc::new(Self::read(estate, planned));
+                queries.push(Rc::downgrade(&query));
+                query
+            })
+        });
+        if let Some(append) = query.append_of(node) {
+            query.scans.borrow_mut().entry(append).or_default().push(node);
+        }
+        query
     }
 
-    /// Starts those that have not been asked for a row yet.
-    pub fn start(&self, but: *mut pg_sys::ForeignScanState) -> Result<()> {
-        let others: Vec<_> = self.0.borrow().iter().copied().filter(|node| *node != but).collect();
-        for node in others {
-            // SAFETY: the node has begun and not ended, so its state is there. A node whose
-            // parameters have changed is to begin again when it is asked.
+    fn read(estate: *const pg_sys::EState, planned: *mut pg_sys::PlannedStmt) -> Self {
+        // SAFETY: the query's own plan.
+        let mut plans: Vec<*mut pg_sys::Plan> = unsafe { list((*planned).subplans) };
+        // SAFETY: as above.
+        plans.push(unsafe { (*planned).planTree });
+        let (mut appends, mut count) = (HashMap::new(), 0);
+        while let Some(plan) = plans.pop() {
+            let (below, members) = below(plan);
+            plans.extend(below);
+            appends.extend(members.into_iter().filter_map(source).map(|scan| (scan, count)));
+            count += 1;
+        }
+        Self { estate, appends, scans: RefCell::default() }
+    }
+
+    fn append_of(&self, node: Scan) -> Option<usize> {
+        // SAFETY: a node that has begun.
+        let plan = unsafe { (*node).ss.ps.plan.cast_const() };
+        self.appends.get(&plan).copied()
+    }
+
+    /// Starts the scans beside this one that have not been asked for a row yet.
+    pub fn start_beside(&self, node: Scan) -> Result<()> {
+        let Some(append) = self.append_of(node) else { return Ok(()) };
+        let scans = self.scans.borrow().get(&append).cloned().unwrap_or_default();
+        for other in scans.into_iter().filter(|other| *other != node) {
+            // SAFETY: the node has begun and not ended, so its state is there. A scan with
+            // parameters begins again when they have changed.
             let state = unsafe {
-                let is_unchanged = (*node).ss.ps.chgParam.is_null();
-                (*node).fdw_state.cast::<ScanState>().as_mut().filter(|_| is_unchanged)
+                let is_fixed = (*(*other).ss.ps.plan).extParam.is_null() && (*other).ss.ps.chgParam.is_null();
+                (*other).fdw_state.cast::<ScanState>().as_mut().filter(|_| is_fixed)
             };
             if let Some(state) = state {
-                state.start_ahead(node)?;
+                state.start_ahead(other)?;
             }
         }
         Ok(())
     }
 
-    pub fn leave(&self, node: *mut pg_sys::ForeignScanState) {
-        self.0.borrow_mut().retain(|other| *other != node);
+    pub fn leave(&self, node: Scan) {
+        if let Some(append) = self.append_of(node)
+            && let Some(scans) = self.scans.borrow_mut().get_mut(&append)
+        {
+            scans.retain(|other| *other != node);
+        }
     }
 }
 
-/// The Merge Append at or below a node that drives this scan.
-fn merge_append_of(root: *mut pg_sys::Plan, scan: *const pg_sys::Plan) -> Option<*const pg_sys::MergeAppend> {
+/// The plans below one, and, of a Merge Append that runs all of them, its members.
+fn below(plan: *mut pg_sys::Plan) -> (Vec<*mut pg_sys::Plan>, Vec<*mut pg_sys::Plan>) {
     use pg_sys::NodeTag::{T_Append, T_CustomScan, T_MergeAppend, T_SubqueryScan};
-    if root.is_null() {
-        return None;
+    if plan.is_null() {
+        return (Vec::new(), Vec::new());
     }
+    let node: *mut pg_sys::Node = plan.cast();
+    let (mut below, mut members) = (Vec::new(), Vec::new());
     // SAFETY: nodes of the query's plan, each of which begins with its tag.
     unsafe {
-        let node: *mut pg_sys::Node = root.cast();
-        let mut below = vec![(*root).lefttree, (*root).righttree];
+        below.extend([(*plan).lefttree, (*plan).righttree]);
         if let Some(append) = cast::<pg_sys::MergeAppend>(node, T_MergeAppend) {
-            let members: Vec<*mut pg_sys::Plan> = list((*append).mergeplans);
-            if members.iter().any(|member| is_source(*member, scan)) {
-                return (!may_be_pruned(append)).then_some(append.cast_const());
+            below.extend(list::<pg_sys::Plan>((*append).mergeplans));
+            if !may_be_pruned(append) {
+                members = list((*append).mergeplans);
             }
-            below.extend(members);
         } else if let Some(append) = cast::<pg_sys::Append>(node, T_Append) {
             below.extend(list::<pg_sys::Plan>((*append).appendplans));
         } else if let Some(subquery) = cast::<pg_sys::SubqueryScan>(node, T_SubqueryScan) {
@@ -102,19 +127,25 @@ fn merge_append_of(root: *mut pg_sys::Plan, scan: *const pg_sys::Plan) -> Option
         } else if let Some(custom) = cast::<pg_sys::CustomScan>(node, T_CustomScan) {
             below.extend(list::<pg_sys::Plan>((*custom).custom_plans));
         }
-        below.into_iter().find_map(|plan| merge_append_of(plan, scan))
     }
+    (below, members)
 }
 
-/// Whether a member of a Merge Append is this scan, or sorts what it gives.
-fn is_source(member: *mut pg_sys::Plan, scan: *const pg_sys::Plan) -> bool {
-    use pg_sys::NodeTag::{T_IncrementalSort, T_Result, T_Sort};
-    if member.cast_const() == scan {
-        return true;
+/// The foreign scan that a member of a Merge Append is, or sorts, if it is run in any case.
+fn source(member: *mut pg_sys::Plan) -> Option<*const pg_sys::Plan> {
+    use pg_sys::NodeTag::{T_ForeignScan, T_IncrementalSort, T_Result, T_Sort};
+    if member.is_null() {
+        return None;
     }
     // SAFETY: a node of the query's plan.
     unsafe {
-        let passes_on = matches!((*member).type_, T_Sort | T_IncrementalSort | T_Result);
-        passes_on && !(*member).lefttree.is_null() && is_source((*member).lefttree, scan)
+        match (*member).type_ {
+            T_ForeignScan => Some(member.cast_const()),
+            T_Sort | T_IncrementalSort => source((*member).lefttree),
+            T_Result if (*member.cast::<pg_sys::Result>()).resconstantqual.is_null() => {
+                source((*member).lefttree)
+            }
+            _ => None,
+        }
     }
 }

@@ -72,13 +72,6 @@ fn unpack<T: DeserializeOwned>(private: *mut pg_sys::List) -> Option<T> {
     serde_json::from_str(&text(string(node))).ok()
 }
 
-#[cfg(feature = "pg14")]
-fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
-    // SAFETY: pack wrote a String node.
-    unsafe { (*node.cast::<pg_sys::Value>()).val.str_ }
-}
-
-#[cfg(not(feature = "pg14"))]
 fn string(node: *mut pg_sys::Node) -> *const std::ffi::c_char {
     // SAFETY: pack wrote a String node.
     unsafe { (*node.cast::<pg_sys::String>()).sval }

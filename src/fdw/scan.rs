@@ -17,7 +17,7 @@ use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
 use crate::fdw::fetch::{Fetch, NextRow, StopReason};
-use crate::fdw::merge_append::Siblings;
+use crate::fdw::merge_append::Query;
 use crate::fdw::params::{Operands, in_this_zone};
 use crate::fdw::private::ScanPrivate;
 use crate::fdw::slot::ColumnWriter;
@@ -39,8 +39,8 @@ pub struct ScanState {
     /// Holds the datums of one row. A child of the query's memory, which deletes it.
     row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
-    /// Where a Merge Append drives this scan.
-    siblings: Option<Rc<Siblings>>,
+    /// From Begin to End.
+    query: Option<Rc<Query>>,
     /// Unless an Append drives this scan together with others: then it is the Append that waits.
     may_wait: bool,
     /// There was no row yet, and it may not wait for one.
@@ -69,7 +69,7 @@ pub unsafe extern "C-unwind" fn begin_foreign_scan(node: *mut pg_sys::ForeignSca
         let memory = (*(*node).ss.ps.state).es_query_cxt;
         let state = PgMemoryContexts::For(memory).leak_and_drop_on_delete(state);
         (*node).fdw_state = state.cast();
-        (*state).siblings = Siblings::of(node);
+        (*state).query = Some(Query::of(node));
     }
 }
 
@@ -96,8 +96,8 @@ pub unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanS
     // SAFETY: null after EXPLAIN without ANALYZE, else what Begin set.
     if let Some(state) = unsafe { (*node).fdw_state.cast::<ScanState>().as_mut() } {
         state.fetch = None;
-        if let Some(siblings) = state.siblings.take() {
-            siblings.leave(node);
+        if let Some(query) = state.query.take() {
+            query.leave(node);
         }
     }
 }
@@ -122,7 +122,7 @@ impl ScanState {
             writers: declared.cloned().map(ColumnWriter::new).collect(),
             row_memory: row_memory(estate),
             fetch: None,
-            siblings: None,
+            query: None,
             may_wait: !is_async,
             is_pending: false,
             kept: may_rewind.then(Vec::new),
@@ -175,8 +175,8 @@ impl ScanState {
     fn next_row(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<Option<Row>> {
         if self.stopped == StopReason::NeverStarted {
             self.start(node)?;
-            if let Some(siblings) = &self.siblings {
-                siblings.start(node)?;
+            if let Some(query) = &self.query {
+                query.start_beside(node)?;
             }
         }
         let Some(fetch) = &mut self.fetch else { return Ok(None) };

@@ -20,22 +20,19 @@ fn pancake_fdw_webhook_event(
         name!(conversation_id, String),
         name!(version, Option<i64>),
         name!(sent_at, Option<TimestampWithTimeZone>),
-        name!(is_removed, bool),
+        name!(is_removed, Option<bool>),
         name!(conversation, JsonB),
         name!(changes, JsonB),
         name!(message_id, Option<String>),
         name!(message_at, Option<TimestampWithTimeZone>),
-        name!(message_is_removed, Option<bool>),
         name!(message, Option<JsonB>),
     ),
 > {
     let json = |cells: Map<String, Value>| JsonB(Value::Object(cells));
     let row = |event: Event| {
-        let (id, at, is_removed, message) = match event.message {
-            Some(message) => {
-                (Some(message.id), time(Some(message.at)), Some(message.is_removed), Some(json(message.row)))
-            }
-            None => (None, None, None, None),
+        let (id, at, message) = match event.message {
+            Some(message) => (Some(message.id), time(Some(message.at)), Some(json(message.row))),
+            None => (None, None, None),
         };
         (
             event.page_id,
@@ -47,7 +44,6 @@ fn pancake_fdw_webhook_event(
             json(event.changes),
             id,
             at,
-            is_removed,
             message,
         )
     };

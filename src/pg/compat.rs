@@ -42,14 +42,14 @@ pub fn may_be_pruned(append: *const pg_sys::MergeAppend) -> bool {
 
 /// The role that a foreign scan runs as: the view's owner, the definer, or the caller.
 pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_sys::Oid {
-    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    #[cfg(feature = "pg15")]
     let user = {
         // SAFETY: the executor's range table holds the scan's relation.
         let entry = unsafe { pg_sys::exec_rt_fetch(plan.scan.scanrelid, estate) };
         // SAFETY: exec_rt_fetch returns an entry of that table.
         unsafe { (*entry).checkAsUser }
     };
-    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    #[cfg(not(feature = "pg15"))]
     let user = {
         let _ = estate;
         plan.checkAsUser
@@ -63,10 +63,10 @@ pub fn scan_user(plan: &pg_sys::ForeignScan, estate: *mut pg_sys::EState) -> pg_
 
 /// Whether the role has the privilege USAGE on a foreign server.
 pub fn may_use_server(server: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    #[cfg(feature = "pg15")]
     // SAFETY: a look-up in the catalogs, which raises where the server is gone.
     let found = unsafe { pg_sys::pg_foreign_server_aclcheck(server, role, pg_sys::ACL_USAGE) };
-    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    #[cfg(not(feature = "pg15"))]
     let found = {
         // Wider since 16.
         let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE);

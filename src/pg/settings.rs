@@ -51,7 +51,6 @@ pub fn define() {
     );
     // A misspelt setting of ours is an error from now on, not a placeholder.
     // SAFETY: the prefix is a constant that ends with NUL.
-    #[cfg(not(feature = "pg14"))]
     unsafe {
         pgrx::pg_sys::MarkGUCPrefixReserved(c"pancake_fdw".as_ptr());
     }

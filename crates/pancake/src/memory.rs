@@ -13,6 +13,9 @@ pub const REQUEST: usize = 4 << 20;
 /// Decoding takes at most this many times the size of a row: an element of an array of numbers is
 /// two bytes of JSON and up to 60 bytes on the way to Postgres.
 pub const DECODING: usize = 32;
+/// A set of ids, by which repeated rows are found, takes no more than this: those of seven million
+/// rows.
+pub const IDS: usize = 256 << 20;
 /// Pieces below this size are decoded without trying.
 const SMALL: usize = 64 << 10;
 
@@ -43,6 +46,13 @@ pub fn probe_decoding(size: usize, columns: usize) -> Result<()> {
 fn out_of_memory(bytes: usize) -> Error {
     Error::new(Kind::OutOfMemory, "out of memory")
         .detail(format!("A reply of Pancake needs {bytes} bytes more than this server process may allocate."))
+}
+
+/// A scan has met so many rows, and has no room for the ids of more.
+pub fn too_many_rows(rows: usize) -> Error {
+    Error::new(Kind::OutOfMemory, "out of memory")
+        .detail(format!("The scan has met {rows} rows, and has no room for the ids of more."))
+        .hint("Read the list in parts, by bounds on inserted_at.")
 }
 
 /// The text of a serde error for a failed reservation, by which [`failed_reservation`] finds it.

@@ -213,7 +213,7 @@ pub struct ScanStats {
     pub replied_at: Moment,
     /// 1 where `post_ids` was not sent because it does not filter on this page.
     pub post_ids_refused: Count,
-    /// HTTP 5xx that were taken for a refused form.
+    /// Pauses after HTTP 5xx that did not help.
     pub waited_in_vain: Count,
     /// The most rows that were here before the backend took them.
     pub ahead: Count,

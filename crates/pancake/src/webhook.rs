@@ -25,7 +25,8 @@ pub struct Event {
     pub version: Option<i64>,
     /// When it was sent.
     pub at: Option<Micros>,
-    pub is_removed: bool,
+    /// Whether it was deleted, if the event holds that.
+    pub is_removed: Option<bool>,
     /// The conversation as a row of its table, without times.
     pub row: Map<String, Value>,
     /// The columns that follow the event, and that it holds.
@@ -37,7 +38,6 @@ pub struct Event {
 pub struct Message {
     pub id: String,
     pub at: Micros,
-    pub is_removed: bool,
     /// The message as a row of its table.
     pub row: Map<String, Value>,
 }
@@ -66,7 +66,7 @@ impl Event {
         Some(Self {
             version,
             at: text(event.get("timestamp")).and_then(|at| Micros::parse(&at)),
-            is_removed: is_true(&conversation, "is_removed"),
+            is_removed: truth(&conversation, "is_removed"),
             row: cells,
             changes,
             message,
@@ -83,14 +83,16 @@ impl Message {
         Some(Self {
             id: text(fields.get("id"))?.into_owned(),
             at,
-            is_removed: is_true(&fields, "is_removed"),
             row: row(Object::Messages, &fields, context).ok()?,
         })
     }
 }
 
-fn is_true(fields: &Fields, key: &str) -> bool {
-    Cell::bool(fields.get(key)) == Cell::Bool(true)
+fn truth(fields: &Fields, key: &str) -> Option<bool> {
+    match Cell::bool(fields.get(key)) {
+        Cell::Bool(value) => Some(value),
+        _ => None,
+    }
 }
 
 /// The cells of a row by column, those without a value left out. The times of a conversation are
@@ -156,7 +158,7 @@ mod tests {
         assert_eq!((&event.row["customer_name"], &event.row["page_id"]), (&json!("Lan"), &json!("1")));
         assert!(event.row.get("updated_at").is_none() && event.row.get("last_message").is_none());
         let message = event.message.unwrap();
-        assert_eq!((message.id.as_str(), message.is_removed), ("m", false));
+        assert_eq!((message.id.as_str(), event.is_removed), ("m", Some(false)));
         assert_eq!((&message.row["conversation_id"], &message.row["text"]), (&json!("1_2"), &json!("hi")));
         assert_eq!(message.row["inserted_at"], json!("2026-03-31T13:42:20Z"));
     }
@@ -168,7 +170,7 @@ mod tests {
             "data": {"conversation": {"id": "1_2", "version": "7", "is_removed": true, "seen": false}},
         });
         let event = read(event).unwrap();
-        assert_eq!((event.version, event.is_removed, event.at), (Some(7), true, None));
+        assert_eq!((event.version, event.is_removed, event.at), (Some(7), Some(true), None));
         assert_eq!((Value::from(event.changes), event.message), (json!({"seen": false}), None));
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::error::Result;
 use crate::paging::id_set::IdSet;
 use crate::schema::keyset::{Order, RowKey};
 use crate::time::Micros;
@@ -40,6 +41,12 @@ impl HandedRows {
     /// The ids of the rows that were handed out, where all are kept.
     pub fn ids(&self) -> &IdSet {
         &self.ids
+    }
+
+    /// Makes room for the ids of further rows.
+    pub fn reserve(&mut self, rows: &[RowKey]) -> Result<()> {
+        let by_id = rows.iter().filter(|row| self.most.is_none() || !row.is_dated);
+        self.ids.reserve(by_id.count())
     }
 
     /// True once for each row.

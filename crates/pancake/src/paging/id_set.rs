@@ -6,6 +6,12 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::{FixedState, RandomState};
 
+use crate::error::Result;
+use crate::memory::{self, IDS};
+
+/// A table of hashes has a power of two of places, an eighth of them free, of 17 bytes each.
+const PLACE: usize = size_of::<u128>() + 1;
+
 /// Two rows of a million million are taken for one with a probability of 10⁻¹⁵.
 #[derive(Clone, Default)]
 pub struct IdSet {
@@ -17,6 +23,20 @@ impl IdSet {
     pub fn is_new(&mut self, id: &str) -> bool {
         let hash = Self::hash(id);
         self.ids.insert(hash)
+    }
+
+    /// Makes room for so many further ids.
+    pub fn reserve(&mut self, more: usize) -> Result<()> {
+        let rows = self.ids.len().saturating_add(more);
+        if rows <= self.ids.capacity() {
+            return Ok(());
+        }
+        let places = (rows.saturating_mul(8) / 7).checked_next_power_of_two();
+        let fits = places.is_some_and(|places| places.saturating_mul(PLACE) <= IDS);
+        if !fits || self.ids.try_reserve(more).is_err() {
+            return Err(memory::too_many_rows(self.ids.len()));
+        }
+        Ok(())
     }
 
     pub fn has(&self, id: &str) -> bool {
@@ -48,5 +68,26 @@ impl std::fmt::Debug for IdSet {
 impl std::hash::Hash for IdSet {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.ids.iter().fold(0, |all, id| all ^ id).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_ids_than_there_is_room_for_are_an_error() {
+        let mut ids = IdSet::default();
+        for id in 0..10_000 {
+            ids.reserve(1).unwrap();
+            assert!(ids.is_new(&id.to_string()));
+        }
+        assert!(!ids.is_new("7") && ids.has("7"));
+        let bytes = ids.ids.capacity() * 8 / 7 * PLACE;
+        assert!((17 * 10_000..40 * 10_000).contains(&bytes), "{bytes}");
+        // Places for seven million rows are 143 MB, the next size is 285.
+        ids.reserve(7_000_000).unwrap();
+        assert_eq!(ids.reserve(8_000_000).unwrap_err().sqlstate(), "53200");
+        assert_eq!(ids.reserve(usize::MAX).unwrap_err().sqlstate(), "53200");
     }
 }

@@ -141,6 +141,7 @@ impl OffsetPager {
 
     /// Takes a reply in, and returns which of its rows to hand out, newest first.
     pub fn reply(&mut self, rows: &[RowKey]) -> Result<Vec<usize>> {
+        self.known.reserve(rows.len())?;
         let batch = newest_first(rows);
         let ids = batch.iter().map(|row| rows[*row].id.clone()).collect();
         let reply = Batch { skip: self.skip, ids };

@@ -17,7 +17,6 @@ use crate::paging::cursor::{End, FULL_BATCH};
 use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, WantedCell, spots};
 use crate::reply::envelope::{Reply, RowList};
-use crate::reply::retry::Again;
 use crate::scan::merge::{Question, Union};
 use crate::scan::queue::{BatchQueue, EndGuard, Event};
 use crate::scan::session::Session;
@@ -192,7 +191,6 @@ impl Session {
                 return Ok(());
             }
             if failure.may_be_form && !sending.may_pass(&failure) {
-                self.tally.waited_in_vain.add(usize::from(failure.again == Again::Later));
                 let has_other_form = lock(union).lost(*asker, failure.names_times);
                 self.remember(union, chain.order);
                 if has_other_form {

@@ -45,6 +45,8 @@ pub(crate) struct Sending<'a> {
     /// That of the last attempt.
     turn: Option<Arc<Turn>>,
     attempts: Attempts,
+    /// Once, for a failure of the server to pass.
+    has_waited: bool,
 }
 
 impl Session {
@@ -73,7 +75,14 @@ impl Session {
 
     /// `ready`: the first attempt may leave now.
     pub(crate) fn sending<'a>(&'a self, address: &'a Address, ready: Option<Ready>) -> Sending<'a> {
-        Sending { session: self, address, ready, turn: None, attempts: Attempts::default() }
+        Sending {
+            session: self,
+            address,
+            ready,
+            turn: None,
+            attempts: Attempts::default(),
+            has_waited: false,
+        }
     }
 
     /// Sends a request until it is answered, and returns what `read` makes of the rows. A refusal
@@ -170,10 +179,13 @@ impl Sending<'_> {
 
     /// Whether a failure of the server is to be waited for once, because a short outage is no
     /// reason to ask in another form. Not where this scan has waited in vain before.
-    pub fn may_pass(&self, failure: &Failure) -> bool {
-        let Session { server, tally, .. } = self.session;
-        let is_first = self.attempts.made() == 0 && tally.waited_in_vain.get() == 0;
-        failure.again == Again::Later && is_first && server.max_retries > 0
+    pub fn may_pass(&mut self, failure: &Failure) -> bool {
+        if failure.again != Again::Later || self.session.server.max_retries == 0 {
+            return false;
+        }
+        let has_waited = std::mem::replace(&mut self.has_waited, true);
+        self.session.tally.waited_in_vain.add(usize::from(has_waited));
+        self.session.tally.waited_in_vain.get() == 0
     }
 
     /// Pauses after a failure. Returns the failure itself where no attempt is left.

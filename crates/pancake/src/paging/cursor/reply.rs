@@ -18,6 +18,7 @@ impl CursorPager {
     pub fn reply(&mut self, rows: &[RowKey], now: Micros) -> Result<Vec<usize>> {
         self.latest_until = self.latest_until.max(latest_anchor(now));
         let Some(asked) = self.ask() else { return Ok(Vec::new()) };
+        self.handed.reserve(rows)?;
         let unique = without_repeats(rows);
         let length = rows.len();
         let ends_in_repeat = unique.last().is_some_and(|last| last + 1 < length);

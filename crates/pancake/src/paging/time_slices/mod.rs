@@ -211,6 +211,7 @@ impl TimeSlicePager {
     /// the reply's own.
     pub fn reply(&mut self, rows: &[RowKey], total: Option<u64>, now: Micros) -> Result<Vec<usize>> {
         self.now = self.now.max(now.floor_second().0);
+        self.came.reserve(rows.len())?;
         if self.is_about_width(rows) {
             return Ok(Vec::new());
         }

@@ -193,6 +193,9 @@ impl Union {
         now: Micros,
     ) -> Result<Vec<usize>> {
         self.replies += 1;
+        let undated_rows = rows.iter().filter(|row| !row.is_dated).count();
+        self.undated.reserve(undated_rows)?;
+        self.came.as_mut().map_or(Ok(()), |came| came.reserve(rows.len()))?;
         let (came, undated) = (&mut self.came, &mut self.undated);
         let mut is_new = |row: &RowKey| {
             let is_new = row.is_dated || undated.is_new(&row.id);

@@ -80,6 +80,13 @@ fn what_is_merged_is_asked_together_and_no_more() {
         assert!(session.explain(&sql.replace("{}", "live")).unwrap().contains("Merge Append"), "{sql}");
         agree(&mut session, &sql);
     }
+    // Nor is one that a condition of its own switches off.
+    let switched = "SELECT updated_at FROM (
+        SELECT * FROM shop.conversations WHERE current_setting('shop.is_on', true) = 'yes'
+        UNION ALL SELECT * FROM shop2.conversations) both_of_them ORDER BY updated_at DESC LIMIT 5";
+    let plan = session.explain(switched).unwrap();
+    assert!(plan.contains("Merge Append") && plan.contains("One-Time Filter"), "{plan}");
+    assert_eq!(asked(&mut session, switched), (5, vec![1]));
     // One of them is refused.
     shop.simulator.page(page_id).set_token("renewed");
     assert_eq!(session.error(&format!("{newest} LIMIT 20")).unwrap().sqlstate, "28000");

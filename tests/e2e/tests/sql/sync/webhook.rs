@@ -164,13 +164,37 @@ fn what_an_event_did_is_returned() {
     page.message(&ids[1]);
     assert_eq!(ingest(&mut session, &page.messaging_event(&ids[1]).unwrap()), "inserted");
     assert_eq!(cell(&mut session, &ids[1], "removed_at"), None);
-    // A message that was taken back, and an older event about it.
+    // What was sent before a removal does not bring a conversation back, nor an event that does not
+    // hold whether it is removed.
+    let removal = page.removal_event(&ids[1]);
+    page.message(&ids[1]);
+    let mut late = page.messaging_event(&ids[1]).unwrap();
+    assert_eq!(ingest(&mut session, &removal), "removed");
+    late["timestamp"] = json!(late["timestamp"].as_i64().unwrap() - 5);
+    assert_eq!(ingest(&mut session, &late), "inserted");
+    assert!(cell(&mut session, &ids[1], "removed_at").is_some());
+    let mut tagged = page.conversation_event(&ids[1]).unwrap();
+    tagged["data"]["conversation"].as_object_mut().unwrap().remove("is_removed");
+    ingest(&mut session, &tagged);
+    assert!(cell(&mut session, &ids[1], "removed_at").is_some());
+    assert_eq!(ingest(&mut session, &page.conversation_event(&ids[1]).unwrap()), "updated");
+    assert_eq!(cell(&mut session, &ids[1], "removed_at"), None);
+    // A message that comes twice does not undo what a conversation's event has brought meanwhile.
+    page.message(&ids[1]);
     let shown = page.messaging_event(&ids[1]).unwrap();
+    assert_eq!(ingest(&mut session, &shown), "inserted");
+    page.retag(&ids[1], &[64, 65]);
+    assert_eq!(ingest(&mut session, &page.conversation_event(&ids[1]).unwrap()), "updated");
+    assert_eq!(ingest(&mut session, &shown), "unchanged");
+    assert_eq!(cell(&mut session, &ids[1], "tags").as_deref(), Some("{64,65}"));
+    // A message that was taken back stays so, and an older event about it is stale.
     let mut taken_back = shown.clone();
     taken_back["data"]["message"]["is_removed"] = json!(true);
     assert_eq!(ingest(&mut session, &taken_back), "removed");
+    assert_eq!(ingest(&mut session, &shown), "unchanged");
     let mut older = shown.clone();
     older["timestamp"] = json!(shown["timestamp"].as_i64().unwrap() - 100);
+    older["data"]["message"]["message"] = json!("<div>other</div>");
     assert_eq!(ingest(&mut session, &older), "stale");
     // An older message comes late: it is kept, and the conversation stays as it is.
     let snippet = cell(&mut session, &ids[1], "snippet");
@@ -187,7 +211,12 @@ fn what_an_event_did_is_returned() {
         assert_eq!(ingest(&mut session, &event), "ignored", "{event}");
     }
     assert_eq!(session.one("SELECT pancake.ingest(NULL, 'crm.conversations')").unwrap(), "ignored");
-    // Without a table for messages the result is of the conversation.
+    let swapped = format!("SELECT pancake.ingest({}, 'crm.messages')", literal(&shown.to_string()));
+    assert_eq!(session.error(&swapped).unwrap().sqlstate, "42809");
+    // Without a table for messages the result is of the conversation; the event was sent before the
+    // row was written.
+    let mut shown = shown;
+    shown["timestamp"] = json!(shown["timestamp"].as_i64().unwrap() - 30);
     let sql = format!("SELECT pancake.ingest({}, 'crm.conversations')", literal(&shown.to_string()));
     assert_eq!(session.one(&sql).unwrap(), "unchanged");
 }
@@ -224,6 +253,33 @@ fn a_table_of_ones_own_takes_what_it_has_columns_for() {
     let sql = format!("SELECT pancake.ingest({}, 'crm.conversations')", literal(&event.to_string()));
     assert_eq!(guest.error(&sql).unwrap().sqlstate, "42501");
     assert_eq!(session.one(&sql).unwrap(), "updated");
+    session.execute("GRANT INSERT, UPDATE ON crm.conversations TO guest; ALTER TABLE crm.conversations DROP COLUMN webhook_version").unwrap();
+    let event = page.conversation_event(&new).unwrap();
+    let sql = format!("SELECT pancake.ingest({}, 'crm.conversations')", literal(&event.to_string()));
+    let error = guest.error(&sql).unwrap();
+    assert_eq!(
+        (error.sqlstate.as_str(), error.message.as_str()),
+        ("42501", "crm.conversations lacks the column webhook_version")
+    );
+    session.execute("ALTER TABLE crm.conversations ADD COLUMN webhook_version bigint").unwrap();
+    assert_eq!(guest.one(&sql).unwrap(), "unchanged");
+    // A column that the table makes itself is not written.
+    session
+        .execute(
+            "CREATE TABLE crm.messages (id text PRIMARY KEY, conversation_id text, inserted_at timestamptz, raw jsonb,
+                 text text GENERATED ALWAYS AS (raw->>'message') STORED)",
+        )
+        .unwrap();
+    session.execute(MESSAGES).unwrap();
+    page.message(&new);
+    let mut event = page.messaging_event(&new).unwrap();
+    let sql = |event: &Value| {
+        format!("SELECT pancake.ingest({}, 'crm.conversations', 'crm.messages')", literal(&event.to_string()))
+    };
+    assert_eq!(session.one(&sql(&event)).unwrap(), "inserted");
+    event["data"]["message"]["original_message"] = json!("other");
+    event["data"]["conversation"]["snippet"] = json!("other");
+    assert_eq!(session.one(&sql(&event)).unwrap(), "unchanged");
 }
 
 /// Events and runs beside each other: the copy is the page once a run has come after the last one.
@@ -292,10 +348,13 @@ fn the_receiver_of_the_documents_applies_events() {
     page.message(id);
     let event = page.messaging_event(id).unwrap();
     assert_eq!(webhook::post(&url, &event).unwrap(), 200);
-    assert!(lines.next().unwrap().unwrap().ends_with("inserted"));
+    assert_eq!(lines.next().unwrap().unwrap(), "inserted");
     let served = page.conversation(id).unwrap();
     assert_eq!(cell(&mut session, id, "snippet").as_deref(), served["snippet"].as_str());
     // What is no event is answered as well: Pancake suspends a webhook whose replies fail.
     assert_eq!(webhook::post(&url, &json!({"it's": "no \"event\" :event"})).unwrap(), 200);
-    assert!(lines.next().unwrap().unwrap().ends_with("ignored"));
+    assert_eq!(lines.next().unwrap().unwrap(), "ignored");
+    let long = json!({"long": "\\ \t\n".repeat(100_000)});
+    assert_eq!(webhook::post(&url, &long).unwrap(), 200);
+    assert_eq!(lines.next().unwrap().unwrap(), "ignored");
 }
