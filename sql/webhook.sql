@@ -18,6 +18,7 @@ CREATE FUNCTION webhook_copy_of(target regclass, page_id text, object text) RETU
     AS $$
     DECLARE
         s record;
+        has_source boolean;
         copy pancake.webhook_copy;
     BEGIN
         SELECT m.source, m.object INTO s FROM pancake.sync_state m WHERE m.target = webhook_copy_of.target AND m.page_id = webhook_copy_of.page_id;
@@ -27,20 +28,21 @@ CREATE FUNCTION webhook_copy_of(target regclass, page_id text, object text) RETU
         IF s.object <> webhook_copy_of.object THEN
             RAISE wrong_object_type USING MESSAGE = format('%s is a copy of %s, not of %s', target, s.object, webhook_copy_of.object);
         END IF;
-        copy.target := target;
-        copy.columns := ARRAY(
-            SELECT a.attname FROM pg_attribute a
-            WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
-              AND (a.attname IN ('page_id', 'synced_at', 'removed_at', 'webhook_version') OR EXISTS (
-                    SELECT FROM pg_attribute d
-                    WHERE d.attrelid = s.source AND d.attname = a.attname AND NOT d.attisdropped
-                      AND pancake.sync_option(d.attfdwoptions, 'path') IS NULL)));
-        copy.key := (
-            SELECT concat(' WHERE ', string_agg(
+        has_source := EXISTS (SELECT FROM pg_class c WHERE c.oid = s.source);
+        SELECT target,
+            concat(' WHERE ', string_agg(
                 format(CASE WHEN a.attname = 'page_id' AND NOT a.attnotnull THEN '(t.%1$I = %2$s::%3$s OR t.%1$I IS NULL)'
                             ELSE 't.%1$I = %2$s::%3$s' END,
-                    a.attname, CASE a.attname WHEN 'id' THEN '$1' ELSE '$2' END, a.atttypid::regtype), ' AND ' ORDER BY a.attname))
-            FROM pg_attribute a WHERE a.attrelid = target AND a.attname IN ('id', 'page_id') AND NOT a.attisdropped);
+                    a.attname, CASE a.attname WHEN 'id' THEN '$1' ELSE '$2' END, a.atttypid::regtype), ' AND ')
+                FILTER (WHERE a.attname IN ('id', 'page_id'))),
+            array_agg(a.attname) FILTER (WHERE a.attgenerated = '' AND a.attidentity <> 'a'
+                AND (d.attname IS NOT NULL OR NOT has_source
+                    OR a.attname IN ('page_id', 'synced_at', 'removed_at', 'webhook_version')))
+        INTO copy
+        FROM pg_attribute a LEFT JOIN pg_attribute d
+            ON d.attrelid = s.source AND d.attname = a.attname AND NOT d.attisdropped
+               AND (d.attfdwoptions IS NULL OR NOT EXISTS (SELECT FROM unnest(d.attfdwoptions) o WHERE starts_with(o, 'path=')))
+        WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped;
         RETURN copy;
     END $$;
 COMMENT ON FUNCTION webhook_copy_of(regclass, text, text) IS 'internal: how a copy is written';

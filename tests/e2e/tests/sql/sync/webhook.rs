@@ -245,6 +245,17 @@ fn a_table_of_ones_own_takes_what_it_has_columns_for() {
     let sql = format!("SELECT pancake.ingest({}, 'crm.conversations')", literal(&event.to_string()));
     assert_eq!(session.one(&sql).unwrap(), "updated");
     assert_eq!(cell(&mut session, &new, "tags").as_deref(), Some(r#"["62"]"#));
+    // The source may be gone.
+    session
+        .execute("ALTER FOREIGN TABLE shop.conversations RENAME TO gone; DROP FOREIGN TABLE shop.gone")
+        .unwrap();
+    page.retag(&new, &[63]);
+    let event = page.conversation_event(&new).unwrap();
+    let sql = format!("SELECT pancake.ingest({}, 'crm.conversations')", literal(&event.to_string()));
+    assert_eq!(session.one(&sql).unwrap(), "updated");
+    session
+        .execute("IMPORT FOREIGN SCHEMA pancake LIMIT TO (conversations) FROM SERVER shop INTO shop")
+        .unwrap();
     // A role needs the rights that the statements need.
     session.execute("CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA crm TO guest; GRANT SELECT ON crm.conversations TO guest").unwrap();
     let mut guest = shop.database.connect_as("guest").unwrap();
