@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use pancake::paging::cursor::WIDTH_SECONDS;
 use pancake::paging::time_slices::FLOOR;
-use pancake::paging::verdicts::{Assumptions, Sides};
+use pancake::paging::verdicts::Assumptions;
 use pancake::plan::filter::{Filter, Filterable, Operand};
 use pancake::plan::pushdown::{Pushdown, pushdowns};
 use pancake::plan::request::{RequestPlan, bind, choose_order};
 use pancake::schema::catalogue::{Object, Pagination};
-use pancake::schema::keyset::{Order, TimeRange};
+use pancake::schema::keyset::{Order, Sides, TimeRange};
 use pancake::schema::messages::OF_A_CONVERSATION;
 use pancake::time::{Micros, SECOND};
 use pgrx::pg_sys;

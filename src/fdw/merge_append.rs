@@ -11,10 +11,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use pancake::error::Result;
 use pgrx::pg_sys;
 
-use crate::fdw::scan::ScanState;
 use crate::pg::compat::may_be_pruned;
 use crate::pg::nodes::{cast, list};
 
@@ -77,22 +75,16 @@ impl Query {
         self.appends.get(&plan).copied()
     }
 
-    /// Starts the scans beside this one that have not been asked for a row yet.
-    pub fn start_beside(&self, node: Scan) -> Result<()> {
-        let Some(append) = self.append_of(node) else { return Ok(()) };
-        let scans = self.scans.borrow().get(&append).cloned().unwrap_or_default();
-        for other in scans.into_iter().filter(|other| *other != node) {
-            // SAFETY: the node has begun and not ended, so its state is there. A scan with
-            // parameters begins again when they have changed.
-            let state = unsafe {
-                let is_fixed = (*(*other).ss.ps.plan).extParam.is_null() && (*other).ss.ps.chgParam.is_null();
-                (*other).fdw_state.cast::<ScanState>().as_mut().filter(|_| is_fixed)
-            };
-            if let Some(state) = state {
-                state.start_ahead(other)?;
-            }
-        }
-        Ok(())
+    /// The scans beside this one that are run in any case.
+    pub fn beside(&self, node: Scan) -> Vec<Scan> {
+        let scans = self.append_of(node).and_then(|append| self.scans.borrow().get(&append).cloned());
+        // SAFETY: nodes that have begun and not ended. A scan with parameters begins again when
+        // they have changed.
+        let is_fixed = |scan: &Scan| unsafe {
+            let state = &(**scan).ss.ps;
+            (*state.plan).extParam.is_null() && state.chgParam.is_null()
+        };
+        scans.unwrap_or_default().into_iter().filter(|scan| *scan != node && is_fixed(scan)).collect()
     }
 
     pub fn leave(&self, node: Scan) {

@@ -1,11 +1,10 @@
 //! This module packs what a plan carries from the planner to the executor: data that Postgres can
 //! copy, never a pointer. A cached plan is copied and outlives the planner's memory by days.
 
-use pancake::paging::verdicts::Sides;
 use pancake::plan::filter::Filter;
 use pancake::plan::pushdown::Pushdown;
 use pancake::schema::catalogue::Object;
-use pancake::schema::keyset::Order;
+use pancake::schema::keyset::{Order, Sides};
 use pgrx::pg_sys;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -175,8 +175,11 @@ impl ScanState {
     fn next_row(&mut self, node: *mut pg_sys::ForeignScanState) -> Result<Option<Row>> {
         if self.stopped == StopReason::NeverStarted {
             self.start(node)?;
-            if let Some(query) = &self.query {
-                query.start_beside(node)?;
+            for other in self.query.as_ref().map(|query| query.beside(node)).unwrap_or_default() {
+                // SAFETY: Begin set the state of each; this one is not among them.
+                if let Some(state) = unsafe { (*other).fdw_state.cast::<Self>().as_mut() } {
+                    state.start_ahead(other)?;
+                }
             }
         }
         let Some(fetch) = &mut self.fetch else { return Ok(None) };

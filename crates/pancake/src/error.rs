@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::secret::Secret;
-
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 macro_rules! kinds {
@@ -144,9 +142,9 @@ impl Error {
         self
     }
 
-    /// The same without a token that a reply may have spelt in a way of its own.
-    pub fn without(mut self, secret: &Secret) -> Self {
-        self.0.detail = self.0.detail.map(|detail| secret.scrub(&detail).into_owned());
+    /// The same with another detail made of the one that it has.
+    pub fn map_detail(mut self, map: impl FnOnce(String) -> String) -> Self {
+        self.0.detail = self.0.detail.map(map);
         self
     }
 

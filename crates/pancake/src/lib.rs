@@ -43,6 +43,7 @@ pub mod json;
 pub mod memory;
 pub mod options;
 pub mod paging;
+mod percent;
 pub mod plan;
 pub mod rate;
 pub mod reply;

@@ -7,7 +7,7 @@ use std::fmt;
 use memchr::memmem;
 
 use crate::error::{Error, Kind};
-use crate::url::encoded;
+use crate::percent::encoded;
 
 /// A token of Pancake. `Debug` and `Display` show `***`; the text itself is had from
 /// [`Secret::reveal`] alone.
@@ -36,6 +36,11 @@ impl Secret {
             )),
             _ => error,
         }
+    }
+
+    /// The same error without this token, which a reply may have spelt in a way of its own.
+    pub fn hide_in(&self, error: Error) -> Error {
+        error.map_detail(|detail| self.scrub(&detail).into_owned())
     }
 
     /// The token itself. The one caller is the line that writes the query string.

@@ -4,21 +4,13 @@
 
 use std::net::IpAddr;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
+use crate::percent::encoded;
 use crate::secret::Secret;
-
-/// All but the unreserved characters of RFC 3986: page ids hold `:` and `@`.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Pancake's own API.
 pub const DEFAULT_BASE_URL: &str = "https://pages.fm/api";
-
-/// A text as a segment of a path or the value of a parameter.
-pub fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
-}
 
 /// Whether a segment of a path would be a step within it, in whatever spelling, rather than a name.
 pub fn is_dots(segment: &str) -> bool {
@@ -101,7 +93,7 @@ impl Address {
 
     pub fn segment(mut self, segment: &str) -> Self {
         self.path.push('/');
-        self.path.extend(utf8_percent_encode(segment, ENCODED));
+        self.path.push_str(&encoded(segment));
         self
     }
 
@@ -111,7 +103,7 @@ impl Address {
         }
         self.query.push_str(name);
         self.query.push('=');
-        self.query.extend(utf8_percent_encode(value, ENCODED));
+        self.query.push_str(&encoded(value));
         self
     }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use memchr::memchr;
 use serde_json::value::RawValue;
 
+pub use crate::json::object::Raw;
 use crate::json::object::{Fields, pick};
 use crate::time::Micros;
 
@@ -25,8 +26,6 @@ pub enum Cell<'a> {
 /// A value of a reply that cannot stand in its column; the text is the value as served.
 #[derive(Debug, PartialEq)]
 pub struct TypeMismatch(pub String);
-
-pub type Raw<'a> = Option<&'a RawValue>;
 
 /// The text of a JSON scalar: a string unescaped, anything else as it is written. `None` for null.
 pub fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {

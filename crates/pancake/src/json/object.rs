@@ -9,11 +9,13 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::cell::Raw;
 use crate::memory;
 
 /// Rows of conversations have about two dozen keys.
 const USUAL: usize = 24;
+
+/// A value as it was served; none where the key is missing or null.
+pub type Raw<'a> = Option<&'a RawValue>;
 
 /// Keys and values in the order served. A list, as looking through it takes less than hashing
 /// would.

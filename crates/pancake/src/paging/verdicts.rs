@@ -9,10 +9,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use serde::{Deserialize, Serialize};
-
 use crate::schema::catalogue::{Object, Pagination};
-use crate::schema::keyset::Order;
+use crate::schema::keyset::{Order, Sides};
 use crate::time::Micros;
 
 /// After so long one scan tries a refused form again.
@@ -62,13 +60,6 @@ pub struct Assumptions {
     pub is_in_order: bool,
     /// No row was seen far below the place of the time that it shows: a lower bound ends the walk.
     pub ends_by_time: bool,
-}
-
-/// On which sides a query bounds the time of the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sides {
-    pub above: bool,
-    pub below: bool,
 }
 
 impl Assumptions {

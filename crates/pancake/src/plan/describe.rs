@@ -164,9 +164,9 @@ fn widened(sign: char, seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::paging::verdicts::Sides;
     use crate::plan::filter::Slack;
     use crate::plan::pushdown::pushdowns;
+    use crate::schema::keyset::Sides;
     use crate::time::Micros;
     use Comparison::*;
     use Filterable::*;

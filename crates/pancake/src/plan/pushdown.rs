@@ -7,12 +7,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::paging::cursor::is_too_recent;
-use crate::paging::verdicts::Sides;
+use crate::plan::anchor::is_too_recent;
 use crate::plan::filter::{Comparison, Filter, Filterable, Operand};
 use crate::plan::request::{Chain, MAX_CHAINS, RequestPlan, is_sendable, is_tag_id, values};
 use crate::schema::catalogue::{Object, Pagination};
-use crate::schema::keyset::Order;
+use crate::schema::keyset::{Order, Sides};
 use crate::time::Micros;
 
 /// What becomes of a clause. Postgres checks each one again.

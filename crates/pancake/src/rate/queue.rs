@@ -28,6 +28,7 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
+use crate::rate::entry::Entry;
 use crate::rate::spacing::Spacing;
 
 /// After so many nanoseconds without renewal an entry is free.
@@ -37,24 +38,6 @@ const RENEWAL_NS: u64 = LEASE_NS / 3;
 /// How much later than the one ahead of it a request wakes up: longer than a wake-up usually takes,
 /// and short beside the spacing of 205 ms at five requests per second.
 const LONGEST_GRACE_NS: u64 = 5_000_000;
-
-/// The entry of one waiting request. Zeroed memory is a free entry.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    /// Arrival number of the request; 0 if the entry is free.
-    arrival: AtomicU64,
-    /// The entry is free after this time, in nanoseconds of the clock.
-    expires: AtomicU64,
-}
-
-impl Entry {
-    /// The arrival number, if a request waits.
-    fn live(&self, now: u64) -> Option<u64> {
-        let arrival = self.arrival.load(SeqCst);
-        (arrival != 0 && self.expires.load(SeqCst) > now).then_some(arrival)
-    }
-}
 
 /// A request that waits for its turn. Dropped, it leaves nothing behind.
 #[derive(Debug)]

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::rate::queue::Entry;
+use crate::rate::entry::Entry;
 
 /// Requests of one page that can wait in the order of their arrival.
 const WAITERS: usize = 27;

@@ -11,7 +11,7 @@ use crate::json::object::Fields;
 use crate::memory;
 use crate::schema::catalogue::Object;
 use crate::schema::column::{Column, Context, time_of};
-use crate::schema::conversations::Conversation;
+use crate::schema::conversation::Conversation;
 use crate::schema::keyset::{Order, RowKey};
 use crate::time::Micros;
 

@@ -3,7 +3,6 @@
 //! refusal means is decided in [`crate::reply::refusal`].
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
@@ -14,22 +13,12 @@ use crate::json::cell;
 use crate::json::object::{Fields, Key, Objects};
 use crate::json::redact::redacted;
 use crate::memory;
-use crate::reply::refusal::{Refusal, full_stop, token_refused};
+use crate::reply::raw::full_stop;
+pub use crate::reply::raw::{Reply, retry_after};
+use crate::reply::refusal::{Refusal, token_refused};
 use crate::reply::retry::{Again, Failure};
 use crate::schema::catalogue::Object;
 use crate::schema::table::Shape;
-
-/// A reply as it came, its body read to the end.
-#[derive(Debug, Default)]
-pub struct Reply {
-    pub status: u16,
-    pub content_type: String,
-    pub request_id: Option<String>,
-    pub retry_after: Option<Duration>,
-    /// The server's clock when it answered.
-    pub date: Option<SystemTime>,
-    pub body: String,
-}
 
 /// The rows of a list.
 #[derive(Debug, Default)]
@@ -167,14 +156,6 @@ impl Reply {
         self.judge(object).map_err(|failure| Failure { error: self.trace(failure.error), ..failure })
     }
 
-    /// An error about this reply, with the id by which Pancake's side can find it.
-    pub fn trace(&self, error: Error) -> Error {
-        match &self.request_id {
-            Some(id) => error.also(format!("Pancake's x-request-id is {}.", quote(id))),
-            None => error,
-        }
-    }
-
     fn judge(&self, object: Object) -> Result<RowList<'_>, Failure> {
         let envelope = ListEnvelope::read(&self.body, object).map(|mut envelope| {
             let rows = envelope.rows(object);
@@ -256,15 +237,6 @@ impl Reply {
         self.content_type.contains("html") || self.body.trim_start().starts_with('<')
     }
 
-    pub(crate) fn throttled(&self, said: &str) -> Failure {
-        let error = Error::new(Kind::Throttled, "too many requests for this page").detail(full_stop(said));
-        Failure::throttled(error, self.retry_after)
-    }
-
-    pub(crate) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
     /// An HTTP status other than success, with the words of the refusal if the body has some.
     fn status(&self, object: Object, refusal: Option<&Refusal>) -> Result<(), Failure> {
         if self.is_success() {
@@ -308,13 +280,6 @@ const BASE_URL_HINT: &str =
 
 fn not_understood(message: &str, detail: String) -> Failure {
     Failure::for_good(Error::new(Kind::NotUnderstood, message).detail(detail))
-}
-
-/// `Retry-After` as seconds or as an HTTP date.
-pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let date =
-        || httpdate::parse_http_date(value).ok().map(|date| date.duration_since(now).unwrap_or_default());
-    value.trim().parse().ok().map(Duration::from_secs).or_else(date)
 }
 
 #[cfg(test)]
@@ -515,14 +480,5 @@ mod tests {
     fn the_detail_carries_the_request_id() {
         let failure = reply(200, "[]").rows(Object::Conversations).map(|_| ()).unwrap_err();
         assert!(failure.error.detail_text().unwrap_or_default().ends_with("Pancake's x-request-id is F-1."));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:30 GMT").unwrap();
-        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon", now), None);
     }
 }

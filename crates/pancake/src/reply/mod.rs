@@ -3,5 +3,6 @@
 
 pub mod decode;
 pub mod envelope;
+pub mod raw;
 pub mod refusal;
 pub mod retry;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Kind, quote};
 use crate::json::cell::{self, Raw, is_object};
 use crate::json::object::{Fields, pick};
-use crate::reply::envelope::Reply;
+use crate::reply::raw::{Reply, full_stop};
 use crate::reply::retry::{Again, Failure};
 use crate::schema::catalogue::Object;
 
@@ -208,10 +208,6 @@ pub fn token_refused(object: Object, what: &str) -> Error {
              a page_access_token does not work here.",
         )
     }
-}
-
-pub fn full_stop(sentence: &str) -> String {
-    format!("{}.", sentence.trim_end_matches(['.', ':', ' ']))
 }
 
 #[cfg(test)]

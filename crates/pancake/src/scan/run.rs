@@ -51,7 +51,7 @@ impl Scan {
             Ok(end) => Event::Ended(end),
             Err(error) => {
                 self.session.limiter.stats.failed(&error, (self.session.limiter.clocks.wall_micros)());
-                Event::Failed(error.without(&self.session.token))
+                Event::Failed(self.session.token.hide_in(error))
             }
         };
         self.session.tally.waiting(Waiting::Nothing);

@@ -5,7 +5,7 @@
 use crate::json::cell::{Cell, TypeMismatch, birthday, phones, texts};
 use crate::json::escape::pointer;
 use crate::json::object::Fields;
-use crate::schema::conversations::Conversation;
+use crate::schema::conversation::Conversation;
 use crate::time::Micros;
 
 /// The types that documented columns have.

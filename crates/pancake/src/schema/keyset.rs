@@ -26,6 +26,13 @@ impl Order {
     }
 }
 
+/// On which sides a query bounds the time of the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sides {
+    pub above: bool,
+    pub below: bool,
+}
+
 /// Times from `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]

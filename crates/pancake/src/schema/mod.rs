@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod column;
+pub mod conversation;
 pub mod conversations;
 pub mod customers;
 pub mod html;

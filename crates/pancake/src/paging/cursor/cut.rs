@@ -1,8 +1,9 @@
 //! This module cuts a walk in two, and ends the newer part where the older one begins.
 
-use super::params::{RECENT_SECONDS, ROWS_ABOVE};
+use super::params::ROWS_ABOVE;
 use super::{CursorPager, End, State};
 use crate::paging::verdicts::Assumptions;
+use crate::plan::anchor::RECENT_SECONDS;
 use crate::schema::keyset::{Order, TimeRange};
 use crate::time::{Micros, SECOND, UnixSeconds};
 

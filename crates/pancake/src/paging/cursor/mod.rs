@@ -66,14 +66,15 @@ use crate::error::{Error, Kind};
 use crate::paging::handed::HandedRows;
 use crate::paging::id_set::IdSet;
 use crate::paging::verdicts::Assumptions;
+use crate::plan::anchor::{above, latest_anchor};
 use crate::schema::keyset::{Order, RowKey, TimeRange};
 use crate::time::{Micros, UnixSeconds};
 use anchors::Anchors;
 use cursors::Cursors;
 use disorder::OutOfOrder;
-use params::{CURSORS, above, latest_anchor};
+use params::CURSORS;
 
-pub use params::{CursorParams, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS, is_too_recent};
+pub use params::{CursorParams, End, FULL_BATCH, LAST_SECOND, TERMS, Terms, WIDTH_SECONDS};
 
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(Hash))]

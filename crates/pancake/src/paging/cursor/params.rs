@@ -1,7 +1,7 @@
 //! This module holds what a walk asks for, and what it takes for granted of the server.
 
 use crate::schema::keyset::Order;
-use crate::time::{Micros, UnixSeconds};
+use crate::time::UnixSeconds;
 
 /// What to ask beside the chain's own filters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +26,6 @@ impl CursorParams {
     }
 }
 
-/// The anchor from which a walk down to an upper bound begins.
-pub(super) fn above(high: Micros, order: Order) -> UnixSeconds {
-    let margin = if order == Order::UpdatedAt { MOVING_MARGIN_SECONDS } else { 1 };
-    UnixSeconds(high.ceil_second().0.saturating_add(margin))
-}
-
-/// The latest anchor that is sent at this time.
-pub(super) fn latest_anchor(now: Micros) -> UnixSeconds {
-    UnixSeconds(now.floor_second().0 - RECENT_SECONDS)
-}
-
-/// Whether a walk down to this upper bound begins at the head.
-pub fn is_too_recent(high: Micros, order: Order, now: Micros) -> bool {
-    above(high, order).0 > latest_anchor(now).0
-}
-
 /// Why a walk came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
@@ -62,11 +46,6 @@ pub(super) const LIKELY_BATCHES: [usize; 5] = [10, 20, 25, 30, 50];
 pub const LAST_SECOND: i64 = 99_999_999_999;
 /// The widest window: windows of a month were refused, and 28 days can be a month (docs/api.md).
 pub const WIDTH_SECONDS: i64 = 27 * 86_400;
-/// No client sends an `until` near now or beyond (docs/api.md), so none nearer than this
-/// is sent here.
-pub(super) const RECENT_SECONDS: i64 = 86_400;
-/// By `updated_at` a walk begins so far above its upper bound.
-const MOVING_MARGIN_SECONDS: i64 = 6 * 3_600;
 /// Where rows stand so densely, an anchor this many of them above is hardly ever too low.
 pub(super) const ROWS_ABOVE: i64 = 4;
 /// Anchors that are tried before the head.

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::disorder::is_nearly_sorted;
-use super::params::{LIKELY_BATCHES, latest_anchor};
+use super::params::LIKELY_BATCHES;
 use super::{CursorPager, End, Follower, State, restless};
 use crate::error::Result;
+use crate::plan::anchor::latest_anchor;
 use crate::schema::keyset::RowKey;
 use crate::time::Micros;
 
