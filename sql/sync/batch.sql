@@ -111,7 +111,7 @@ COMMENT ON FUNCTION sync_unlike(sync_job, record, timestamptz) IS 'internal: the
 -- its size: the newest time of its last eight rows. `newest` is the newest time of the first block:
 -- a row dated ahead of the reply would keep the mark up there, and hide all that comes after it.
 CREATE FUNCTION sync_head(
-        kind anyelement, list text, unlike text, most bigint,
+        kind anyelement, list text, unlike text, most bigint, is_delta boolean,
         OUT rows anyarray, OUT ids text[], OUT times timestamptz[], OUT due boolean[],
         OUT lowest timestamptz, OUT newest timestamptz)
     LANGUAGE plpgsql VOLATILE
@@ -135,7 +135,10 @@ CREATE FUNCTION sync_head(
         due := '{}';
         OPEN head FOR EXECUTE list;
         LOOP
-            WHILE seen < edge AND NOT is_end LOOP
+            -- Of a delta a block is what one reply has brought, so that no request is made for the
+            -- row behind it; else a list that is shorter than a reply is read to its end.
+            WHILE NOT is_end AND CASE WHEN is_delta THEN
+                    seen = began OR seen < most AND pancake.sync_received() > 0 ELSE seen < edge END LOOP
                 FETCH head INTO item;
                 is_end := NOT FOUND;
                 IF FOUND THEN
@@ -153,7 +156,7 @@ CREATE FUNCTION sync_head(
                 newest := (SELECT max(t) FROM unnest(times) t WHERE t <= pancake.sync_server_time());
             END IF;
             EXIT WHEN is_end;
-            IF true <> ALL (due[seen - 7:]) THEN
+            IF seen >= 8 AND true <> ALL (due[seen - 7:]) THEN
                 EXECUTE unlike INTO differing
                 USING rows[cardinality(rows) + 1 - cardinality(array_remove(wanted[seen - 7:], false)):],
                     pancake.sync_server_time();
@@ -170,7 +173,7 @@ CREATE FUNCTION sync_head(
         END LOOP;
         CLOSE head;
     END $$;
-COMMENT ON FUNCTION sync_head(anyelement, text, text, bigint) IS 'internal: reads the head of a list';
+COMMENT ON FUNCTION sync_head(anyelement, text, text, bigint, boolean) IS 'internal: reads the head of a list';
 
 -- The list that a head is read from: what began too long ago is not wanted of it, unless it has
 -- changed since.
@@ -209,9 +212,9 @@ CREATE FUNCTION sync_rows(job sync_job, "column" text, shape record, read_at tim
         IF pancake.sync_reads_head(job) THEN
             RETURN format('SELECT h.rows, h.ids, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS seen, h.lowest, '
                 'h.newest, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS walked, NULL::pg_catalog.text[] AS seam '
-                'FROM pancake.sync_head(NULL::%s, %L, %L, %s) h', source,
+                'FROM pancake.sync_head(NULL::%s, %L, %L, %s, %L) h', source,
                 pancake.sync_head_list(job, job.source, row_of_source),
-                CASE WHEN job.kind = 'delta' THEN pancake.sync_unlike(job, shape, read_at) ELSE 'SELECT 0' END, job.batch);
+                CASE WHEN job.kind = 'delta' THEN pancake.sync_unlike(job, shape, read_at) ELSE 'SELECT 0' END, job.batch, job.kind = 'delta');
         END IF;
         RETURN concat(
             format('SELECT pg_catalog.array_agg(r.row)%1$s AS rows, pg_catalog.array_agg(r.id)%1$s AS ids, ',

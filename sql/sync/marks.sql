@@ -162,6 +162,10 @@ CREATE FUNCTION sync_requests() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests_wrapper';
 COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';
 
+CREATE FUNCTION sync_received() RETURNS bigint
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_received_wrapper';
+COMMENT ON FUNCTION sync_received() IS 'internal: rows that the last scan of this session has received and not handed out';
+
 CREATE FUNCTION sync_server_time() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time_wrapper';
 COMMENT ON FUNCTION sync_server_time() IS 'internal: when the last reply left Pancake; a row of a later time is dated ahead';

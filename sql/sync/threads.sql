@@ -131,13 +131,13 @@ CREATE FUNCTION sync_threads(job sync_job, "column" text, shape record) RETURNS 
             -- A conversation that shows an older time than one below it has moved since that time:
             -- whether it has a new message, its thread alone shows.
             walked := format(
-                'h AS MATERIALIZED (SELECT * FROM pancake.sync_head(NULL::pg_catalog.text, %L, ''SELECT 0'', %s)), '
+                'h AS MATERIALIZED (SELECT * FROM pancake.sync_head(NULL::pg_catalog.text, %L, ''SELECT 0'', %s, %L)), '
                 'c AS MATERIALIZED (SELECT i.id, i.at, %s AS wanted FROM h, '
                 'ROWS FROM (pg_catalog.unnest(h.ids), pg_catalog.unnest(h.times), pg_catalog.unnest(h.due)) '
                 'WITH ORDINALITY AS i (id, at, is_due, place)), '
                 'l AS (SELECT h.lowest, h.newest, pg_catalog.cardinality(h.times)::pg_catalog.int8 AS walked, '
                 '(SELECT pg_catalog.array_agg(c.id) FROM c WHERE c.wanted AND c.at OPERATOR(pg_catalog.<=) h.lowest) AS seam FROM h)',
-                pancake.sync_head_list(job, job.list, 's.id::pg_catalog.text'), job.batch,
+                pancake.sync_head_list(job, job.list, 's.id::pg_catalog.text'), job.batch, job.kind = 'delta',
                 CASE WHEN job.kind = 'delta' THEN
                     'i.is_due OR coalesce(i.at OPERATOR(pg_catalog.<) pg_catalog.max(i.at) OVER (ORDER BY i.place '
                     'ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING), false)' ELSE 'false' END);

@@ -32,6 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Requests of this backend's scans that are over.
 pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
+/// Rows that this backend's last scan has received and not handed out.
+pub static RECEIVED: AtomicU64 = AtomicU64::new(0);
+
 /// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
 /// first one.
 pub static REPLIED_AT: AtomicI64 = AtomicI64::new(0);
@@ -132,6 +135,12 @@ impl Fetch {
     /// The next row. Waits for it, if need be and if it may; raises where the statement is
     /// cancelled meanwhile.
     pub fn next(&mut self, may_wait: bool) -> Result<NextRow> {
+        let next = self.take_next(may_wait);
+        RECEIVED.store(self.rows.len() as u64, Relaxed);
+        next
+    }
+
+    fn take_next(&mut self, may_wait: bool) -> Result<NextRow> {
         if let Some(row) = self.rows.next() {
             // A long scan orders ahead, if it may; where it may be a short one, the first batch
             // alone must do.

@@ -7,7 +7,7 @@
 //! plan ────┴► a union of list queries, as data
 //!              └► scan (run → merge → segment; session) ─► paging (pager → cursor, offset, time_slices; head_check)
 //!                  │                                which reply proves which row: all pure
-//!                  ├─► http (client → connection; endpoint, tls)
+//!                  ├─► http (client → lane → connection; endpoint, tls)
 //!                  │    └─► rate (limiter, spacing, queue: one budget of a page for all sessions)
 //!                  └─► reply (envelope, refusal, retry, decode) ─► schema (columns of the tables) ─► json
 //! doctor (examines a page) and scan::sample (for ANALYZE) send requests through a session, as a scan does

@@ -1,5 +1,5 @@
-//! This module decides where the request for a row to begin from may lie: above the upper bound of a
-//! walk, and not near now.
+//! This module decides where the request for a row to begin from may lie: above the upper bound of
+//! a walk, and not near now.
 
 use crate::schema::keyset::Order;
 use crate::time::{Micros, UnixSeconds};

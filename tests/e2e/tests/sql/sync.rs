@@ -74,6 +74,25 @@ fn last_run(session: &mut Session, column: &str) -> String {
     session.one(&format!("SELECT {column} FROM pancake.sync_runs ORDER BY run_id DESC LIMIT 1")).unwrap()
 }
 
+/// The end of a list that is shorter than a reply need not be proven to a delta.
+#[test]
+fn a_delta_of_a_short_list_costs_a_request() {
+    for rows in [20, 40, 59] {
+        let (shop, mut session) = open(rows);
+        let page = shop.simulator.first_page();
+        session.execute(SYNC).unwrap();
+        let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
+        assert_eq!((log.len(), last_run(&mut session, "kind").as_str()), (1, "delta"), "{rows} rows");
+        let ids = page.ids();
+        page.message(&ids[rows - 1]);
+        page.create("INBOX");
+        page.retag(&ids[0], &[61, 62]);
+        let ((), log) = shop.watch(|| session.execute(SYNC).unwrap());
+        assert!(log.len() <= 2, "{rows} rows: {} requests", log.len());
+        is_the_page(&mut session, &format!("{rows} rows"));
+    }
+}
+
 #[test]
 fn first_everything_then_what_has_changed() {
     let (shop, mut session) = open(500);
