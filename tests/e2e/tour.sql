@@ -117,9 +117,23 @@ SELECT * FROM busy_hours ORDER BY conversations DESC LIMIT 5;
 REFRESH MATERIALIZED VIEW busy_hours;
 
 \set ECHO none
+\echo
+\echo '━━━ 9. A copy that is kept: synced, and at once up to date by an event of a webhook.'
+\echo
+\set ECHO queries
+CALL pancake.sync('shop.conversations', 'kept', first_since => now() - interval '1 day');
+\echo
+SELECT pancake.ingest(jsonb_build_object('page_id', page_id, 'event_type', 'messaging', 'data', jsonb_build_object(
+           'conversation', jsonb_build_object('id', id, 'snippet', 'Còn hàng không ạ?'),
+           'message', jsonb_build_object('id', 'm_1', 'inserted_at', now()))), 'kept')
+FROM kept ORDER BY updated_at LIMIT 1;
+\echo
+SELECT customer_name, snippet, updated_at FROM kept ORDER BY updated_at DESC LIMIT 2;
+
+\set ECHO none
 \timing off
 \echo
-\echo '━━━ 9. All that was asked of the page, by all sessions of this cluster.'
+\echo '━━━ 10. All that was asked of the page, by all sessions of this cluster.'
 \echo
 \set ECHO queries
 \x on
