@@ -13,7 +13,7 @@ use crate::fdw::scan::ScanState;
 use crate::pg::compat;
 use crate::pg::nodes::cast;
 
-/// Every way of ours can be driven by an Append. (A Merge Append drives its scans one by one.)
+/// Every way of ours can be driven by an Append. (Of a Merge Append: `merge_append`.)
 #[pg_guard]
 pub unsafe extern "C-unwind" fn is_foreign_path_async_capable(_path: *mut pg_sys::ForeignPath) -> bool {
     true

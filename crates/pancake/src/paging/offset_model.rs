@@ -55,7 +55,7 @@ impl Server {
 
 /// What a walk met.
 #[derive(Debug)]
-struct FirstBatches {
+struct Outcome {
     requests: usize,
     failed: bool,
     /// A message was lost by a coincidence that is assumed not to happen.
@@ -94,7 +94,7 @@ fn is_excluded(server: Server, moments: &[Moment]) -> bool {
 }
 
 /// Walks a conversation to its end. A wrong answer panics.
-fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Change)]) -> FirstBatches {
+fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Change)]) -> Outcome {
     let mut list: Vec<RowKey> =
         times.iter().enumerate().map(|(id, at)| RowKey::new(id.to_string(), Micros(*at))).collect();
     let before = list.clone();
@@ -153,7 +153,7 @@ fn walk(times: &[i64], server: Server, low: Option<i64>, changes: &[(usize, Chan
     }
     let in_order = handed.windows(2).all(|pair| pair[0].at >= pair[1].at);
     assert!(in_order || is_excluded(server, &moments), "{handed:?} {server:?} {changes:?}");
-    FirstBatches { requests: moments.len(), failed, lost: any_lost }
+    Outcome { requests: moments.len(), failed, lost: any_lost }
 }
 
 fn changes(rows: usize) -> Vec<Change> {

@@ -58,7 +58,7 @@ struct Session {
 }
 
 #[derive(Default)]
-struct Answer {
+struct Record {
     granted: Vec<u64>,
     /// When each request arrived, and whether it was served.
     arrived: Vec<(u64, bool)>,
@@ -68,7 +68,7 @@ struct Answer {
 
 impl Session {
     /// Does what is due now, and returns when something is due again.
-    fn step(&mut self, page: &mut Page, latency: u64, seen: &mut Answer) {
+    fn step(&mut self, page: &mut Page, latency: u64, seen: &mut Record) {
         let (doing, wait) = match self.doing.take().unwrap_or(Doing::Pauses) {
             Doing::Pauses => (Doing::Waits { since: now(), waiter: self.limiter.waiter() }, 0),
             Doing::Waits { since, mut waiter } => match self.limiter.take(&mut waiter) {
@@ -103,18 +103,25 @@ impl Session {
 
 /// Runs sessions until each was served so often. `late`: how much too late each wakes up, in turn;
 /// `latency` likewise.
-fn run(sessions: usize, page_rate: f64, told: f64, requests: usize, latency: &[u64], late: &[u64]) -> Answer {
+fn run(
+    sessions: usize,
+    page_rate: f64,
+    configured: f64,
+    requests: usize,
+    latency: &[u64],
+    late: &[u64],
+) -> Record {
     let memory = memory(1);
     let mut page = Page::new(page_rate);
     let session = |_| Session {
-        limiter: memory.of("1", told),
+        limiter: memory.of("1", configured),
         doing: None,
         until: now(),
         attempts: Attempts::default(),
         served: 0,
     };
     let mut running: Vec<_> = (0..sessions).map(session).collect();
-    let mut seen = Answer::default();
+    let mut seen = Record::default();
     for turn in 0.. {
         running.retain(|session| session.served < requests);
         let Some(next) = running.iter_mut().min_by_key(|session| session.until) else { break };

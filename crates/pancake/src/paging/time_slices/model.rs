@@ -28,13 +28,13 @@ struct Reading {
     /// The total is the length of the batch.
     total_of_batch: bool,
     /// What a window of a month gets.
-    wide: WideWindow,
+    wide: WideReading,
     /// Oldest first, which only a list without `order_by` could be.
     ascending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum WideWindow {
+enum WideReading {
     Taken,
     Refused,
     Empty,
@@ -72,8 +72,8 @@ impl World {
             ascending,
         } = self.reading;
         match wide {
-            WideWindow::Refused if ask.until.0 - ask.since.0 >= 28 * 86_400 => return None,
-            WideWindow::Empty if ask.until.0 - ask.since.0 >= 28 * 86_400 => return Some((vec![], Some(0))),
+            WideReading::Refused if ask.until.0 - ask.since.0 >= 28 * 86_400 => return None,
+            WideReading::Empty if ask.until.0 - ask.since.0 >= 28 * 86_400 => return Some((vec![], Some(0))),
             _ => {}
         }
         let above = |at: i64| at > ask.since.0 || (since_inclusive && at == ask.since.0);
@@ -144,14 +144,14 @@ fn readings() -> Vec<Reading> {
         ignores_window: false,
         no_total: false,
         total_of_batch: false,
-        wide: WideWindow::Taken,
+        wide: WideReading::Taken,
         ascending: false,
     };
     let odd = [
         Reading { total_of_batch: true, ..plain(3) },
-        Reading { wide: WideWindow::Refused, ..plain(3) },
-        Reading { wide: WideWindow::Empty, ..plain(0) },
-        Reading { wide: WideWindow::Refused, total_of_batch: true, ..plain(1) },
+        Reading { wide: WideReading::Refused, ..plain(3) },
+        Reading { wide: WideReading::Empty, ..plain(0) },
+        Reading { wide: WideReading::Refused, total_of_batch: true, ..plain(1) },
         Reading { ignores_window: true, ..plain(3) },
         Reading { no_total: true, ..plain(0) },
         Reading { ascending: true, ..plain(1) },
@@ -223,7 +223,7 @@ fn a_list_that_fits_costs_one_request_and_a_long_one_its_slices() {
 fn windows_of_a_month_are_replaced_by_narrower_ones() {
     let days = |count: i64| (0..count).map(|row| row * 86_400).collect::<Vec<_>>();
     let down_to_floor = (START - FLOOR).div_euclid(SLICE_SECONDS) as usize + 4;
-    for wide in [WideWindow::Refused, WideWindow::Empty] {
+    for wide in [WideReading::Refused, WideReading::Empty] {
         let reading = Reading { wide, ..readings()[5] };
         for moves in [false, true] {
             let requests = walk(moves, &days(400), 100, None, reading, &[]).unwrap();
@@ -268,10 +268,10 @@ fn an_empty_reply_to_a_wide_window_is_proven_by_one_that_reaches_the_newest_rows
     let ago = |days: i64| Micros((START - days * 86_400) * SECOND);
     let window = TimeRange { low: Some(ago(2_000)), high: Some(ago(200)) };
     for (wide, rows, most) in [
-        (WideWindow::Taken, 5, 2),
-        (WideWindow::Taken, 0, 80),
-        (WideWindow::Empty, 5, 80),
-        (WideWindow::Refused, 5, 80),
+        (WideReading::Taken, 5, 2),
+        (WideReading::Taken, 0, 80),
+        (WideReading::Empty, 5, 80),
+        (WideReading::Refused, 5, 80),
     ] {
         let reading = Reading { wide, ..readings()[3] };
         let world =
@@ -293,7 +293,7 @@ fn an_empty_reply_to_a_wide_window_is_proven_by_one_that_reaches_the_newest_rows
 #[test]
 fn a_failure_that_passes_costs_no_row_ahead_of_today() {
     let now = Micros(START * SECOND);
-    let reading = Reading { wide: WideWindow::Refused, ..readings()[3] };
+    let reading = Reading { wide: WideReading::Refused, ..readings()[3] };
     for moves in [false, true] {
         let rows = [START + 3 * 86_400, START - 100].map(Some).to_vec();
         let world = World { moves, rows, reading };
@@ -322,7 +322,7 @@ fn a_failure_that_passes_costs_no_row_ahead_of_today() {
 /// The clock by which a walk begins may be behind the server's. By `inserted_at` they come first.
 #[test]
 fn rows_of_days_that_the_first_clock_had_not_reached_come() {
-    let reading = Reading { wide: WideWindow::Refused, ..readings()[3] };
+    let reading = Reading { wide: WideReading::Refused, ..readings()[3] };
     for moves in [false, true] {
         let rows = vec![Some(START - 100), Some(START - 50 * 86_400)];
         let world = World { moves, rows, reading };

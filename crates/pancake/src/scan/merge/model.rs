@@ -34,7 +34,7 @@ const NOW: Micros = Micros(START + 100 * 86_400 * SECOND);
 struct Limits {
     order_moves: bool,
     events: usize,
-    walked: FirstBatches,
+    walked: WalkedSegments,
     /// What the walk takes for a full batch; the server's may be smaller.
     full_batch: usize,
     batch: usize,
@@ -45,7 +45,7 @@ struct Limits {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum FirstBatches {
+enum WalkedSegments {
     One,
     Two,
     /// Of two segments the newer one alone, without looks.
@@ -103,7 +103,7 @@ impl Moment {
         let chain = Chain { window, ..Chain::whole(order) };
         let plan = RequestPlan { chains: vec![chain], ..RequestPlan::default() };
         let mut union = Union::on(terms, Object::Conversations, &plan, limits.order_moves, NOW);
-        if matches!(limits.walked, FirstBatches::Newer | FirstBatches::Older) {
+        if matches!(limits.walked, WalkedSegments::Newer | WalkedSegments::Older) {
             union.looks = None;
         }
         let handed = vec![0; ages.len()];
@@ -139,7 +139,7 @@ impl Moment {
                 next.push(Ok(moment));
             }
         }
-        let may_be_cut = limits.walked != FirstBatches::One && self.scan.union.segments_made == 1;
+        let may_be_cut = limits.walked != WalkedSegments::One && self.scan.union.segments_made == 1;
         if may_be_cut {
             for low in self.cuts(limits) {
                 let mut moment = self.clone();
@@ -155,7 +155,7 @@ impl Moment {
             self.clone().hear(which, readings, next);
         }
         match self.scan.requests {
-            0 if limits.walked == FirstBatches::Older => {}
+            0 if limits.walked == WalkedSegments::Older => {}
             0 => self.ask(readings, next),
             _ if self.scan.flight.is_empty() => {}
             _ => self.hear(0, readings, next),
@@ -199,7 +199,7 @@ impl Moment {
     fn cuts(&self, limits: Limits) -> Vec<Micros> {
         let Some(segment) = self.scan.union.segments.first() else { return vec![] };
         let place = match limits.walked {
-            FirstBatches::Older => Some(Micros(i64::MAX)),
+            WalkedSegments::Older => Some(Micros(i64::MAX)),
             _ => segment.walk.depth().filter(|_| segment.walk.ended().is_none()),
         };
         let rows = self.world.visible().into_iter().flat_map(|(_, at)| [at, at + 1]);
@@ -230,11 +230,11 @@ impl Moment {
             let stayed = ages.get(id).is_some_and(|age| *at == Some(START - age));
             let is_older = at.is_some_and(|at| self.scan.low.is_some_and(|low| Micros(at) < low));
             let right = match limits.walked {
-                FirstBatches::Newer | FirstBatches::Older if stayed => {
-                    handed == u8::from(is_older == (limits.walked == FirstBatches::Older))
+                WalkedSegments::Newer | WalkedSegments::Older if stayed => {
+                    handed == u8::from(is_older == (limits.walked == WalkedSegments::Older))
                 }
-                FirstBatches::Newer | FirstBatches::Older => handed <= 1,
-                FirstBatches::One | FirstBatches::Two => {
+                WalkedSegments::Newer | WalkedSegments::Older => handed <= 1,
+                WalkedSegments::One | WalkedSegments::Two => {
                     let shown = at.map(|at| self.world.shown(id, at));
                     let is_wanted = shown.is_some_and(|shown| limits.low.is_none_or(|low| shown >= low));
                     handed == u8::from(is_wanted)
@@ -254,9 +254,9 @@ impl Scan {
         self.union.divide(0, low);
         self.low = Some(low);
         match limits.walked {
-            FirstBatches::Newer => drop(self.union.segments.remove(1)),
-            FirstBatches::Older => drop(self.union.segments.remove(0)),
-            FirstBatches::One | FirstBatches::Two => {}
+            WalkedSegments::Newer => drop(self.union.segments.remove(1)),
+            WalkedSegments::Older => drop(self.union.segments.remove(0)),
+            WalkedSegments::One | WalkedSegments::Two => {}
         }
     }
 
@@ -365,9 +365,9 @@ fn explore_frozen(ages: &[i64], frozen: &[bool], readings: &[Reading], limits: L
 
 /// Every list of so many rows, or every `stride`th, under all readings, in both orders where that
 /// is possible.
-fn explore_all(walked: FirstBatches, rows: usize, events: usize, stride: usize) {
+fn explore_all(walked: WalkedSegments, rows: usize, events: usize, stride: usize) {
     let of_order = |order_moves| lists(rows).into_iter().step_by(stride).map(move |list| (list, order_moves));
-    let are_alone = matches!(walked, FirstBatches::Newer | FirstBatches::Older);
+    let are_alone = matches!(walked, WalkedSegments::Newer | WalkedSegments::Older);
     let orders = [false, true].into_iter().filter(|order_moves| !(are_alone && *order_moves));
     let left = Mutex::new(orders.flat_map(of_order).collect::<Vec<_>>());
     let done = Mutex::new(Outcome::default());
@@ -389,24 +389,24 @@ fn explore_all(walked: FirstBatches, rows: usize, events: usize, stride: usize) 
 #[test]
 fn exactly_once_whatever_happens() {
     for (rows, events) in [(0, 3), (1, 3), (2, 3), (3, 2), (4, 1)] {
-        explore_all(FirstBatches::One, rows, events, 1);
+        explore_all(WalkedSegments::One, rows, events, 1);
     }
-    explore_all(FirstBatches::One, 3, 3, 2);
-    explore_all(FirstBatches::One, 4, 2, 3);
-    explore_all(FirstBatches::One, 6, 1, 31);
+    explore_all(WalkedSegments::One, 3, 3, 2);
+    explore_all(WalkedSegments::One, 4, 2, 3);
+    explore_all(WalkedSegments::One, 6, 1, 31);
 }
 
 #[test]
 fn exactly_once_in_two_segments_whatever_happens() {
     for (rows, events) in [(0, 3), (1, 2), (2, 1), (3, 1)] {
-        explore_all(FirstBatches::Two, rows, events, 1);
+        explore_all(WalkedSegments::Two, rows, events, 1);
     }
-    explore_all(FirstBatches::Two, 2, 2, 3);
+    explore_all(WalkedSegments::Two, 2, 2, 3);
 }
 
 #[test]
 fn exactly_once_in_each_of_two_segments_whatever_happens() {
-    for part in [FirstBatches::Newer, FirstBatches::Older] {
+    for part in [WalkedSegments::Newer, WalkedSegments::Older] {
         for (rows, events) in [(1, 3), (2, 3), (3, 2), (4, 1)] {
             explore_all(part, rows, events, 1);
         }
@@ -419,13 +419,13 @@ fn exactly_once_in_each_of_two_segments_whatever_happens() {
 #[test]
 #[ignore = "takes a quarter of an hour"]
 fn everything_in_one_segment() {
-    (0..=6).for_each(|rows| explore_all(FirstBatches::One, rows, 3, 1));
+    (0..=6).for_each(|rows| explore_all(WalkedSegments::One, rows, 3, 1));
 }
 
 #[test]
 #[ignore = "takes an hour"]
 fn everything_in_each_of_two_segments() {
-    for part in [FirstBatches::Newer, FirstBatches::Older] {
+    for part in [WalkedSegments::Newer, WalkedSegments::Older] {
         (0..=6).for_each(|rows| explore_all(part, rows, 3, 1));
     }
 }
@@ -436,14 +436,14 @@ fn everything_in_each_of_two_segments() {
 #[ignore = "takes a quarter of an hour"]
 fn everything_in_two_segments() {
     for (rows, events) in [(2, 3), (4, 2), (6, 1), (3, 3), (5, 2)] {
-        explore_all(FirstBatches::Two, rows, events, 1);
+        explore_all(WalkedSegments::Two, rows, events, 1);
     }
 }
 
 const QUIET: Limits = Limits {
     order_moves: false,
     events: 0,
-    walked: FirstBatches::One,
+    walked: WalkedSegments::One,
     full_batch: BATCH,
     batch: BATCH,
     beyond: 1,
@@ -452,7 +452,7 @@ const QUIET: Limits = Limits {
 
 /// A page whose rows show older times here and there, that refuses windows or answers them with
 /// nothing, read down to every bound.
-fn explore_loose(walked: FirstBatches, rows: usize, events: usize, batch: usize, stride: usize) {
+fn explore_loose(walked: WalkedSegments, rows: usize, events: usize, batch: usize, stride: usize) {
     let readings = loose_readings();
     let mut done = Outcome::default();
     for list in lists(rows).into_iter().step_by(stride) {
@@ -474,7 +474,7 @@ fn exactly_once_on_a_loose_page() {
     for (rows, events, batch, stride) in
         [(1, 2, 3, 1), (2, 2, 3, 1), (3, 1, 3, 1), (4, 1, 4, 1), (5, 0, 4, 1), (5, 1, 4, 7), (6, 0, 4, 1)]
     {
-        explore_loose(FirstBatches::One, rows, events, batch, stride);
+        explore_loose(WalkedSegments::One, rows, events, batch, stride);
     }
 }
 
@@ -483,7 +483,7 @@ fn exactly_once_in_two_segments_of_a_loose_page() {
     for (rows, events, batch, stride) in
         [(2, 1, 3, 1), (3, 1, 3, 3), (4, 0, 3, 1), (6, 0, 3, 9), (6, 0, 4, 9)]
     {
-        explore_loose(FirstBatches::Two, rows, events, batch, stride);
+        explore_loose(WalkedSegments::Two, rows, events, batch, stride);
     }
 }
 
@@ -495,7 +495,7 @@ fn exactly_once_in_two_segments_of_a_page_that_takes_no_windows() {
     for (rows, events, stride) in [(2, 2, 1), (3, 2, 1), (4, 1, 1), (5, 0, 1), (5, 1, 11), (6, 0, 7)] {
         for list in lists(rows).into_iter().step_by(stride) {
             let limits =
-                Limits { events, walked: FirstBatches::Two, full_batch: 4, batch: 4, beyond: 2, ..QUIET };
+                Limits { events, walked: WalkedSegments::Two, full_batch: 4, batch: 4, beyond: 2, ..QUIET };
             assert_eq!(explore(&list, &readings, limits).gave_up, 0);
         }
     }

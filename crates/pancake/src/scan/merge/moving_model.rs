@@ -43,7 +43,7 @@ enum Change {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum LaneFailure {
+enum LostCursor {
     FirstBatch,
     Empty,
     Failure,
@@ -56,7 +56,7 @@ struct Cursors {
     strict: bool,
     /// A row that moved is found in its new place; else it is lost.
     follows_moved: bool,
-    lost: LaneFailure,
+    lost: LostCursor,
     ties_descend: bool,
 }
 
@@ -113,9 +113,9 @@ impl World {
             let moved = self.served.get(&(lane, place)) != Some(&now);
             if self.gone.contains(&place) || (moved && !self.cursors.follows_moved) {
                 match self.cursors.lost {
-                    LaneFailure::FirstBatch => {}
-                    LaneFailure::Empty => list.clear(),
-                    LaneFailure::Failure => return None,
+                    LostCursor::FirstBatch => {}
+                    LostCursor::Empty => list.clear(),
+                    LostCursor::Failure => return None,
                 }
             } else if self.cursors.strict {
                 list.retain(|other| at(&self.rows[*other]) < now);
@@ -214,7 +214,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn cursors() -> impl Strategy<Value = Cursors> {
-    let lost = prop::sample::select(vec![LaneFailure::FirstBatch, LaneFailure::Empty, LaneFailure::Failure]);
+    let lost = prop::sample::select(vec![LostCursor::FirstBatch, LostCursor::Empty, LostCursor::Failure]);
     (any::<[bool; 3]>(), lost).prop_map(|([strict, follows_moved, ties_descend], lost)| Cursors {
         strict,
         follows_moved,
@@ -324,7 +324,7 @@ fn quiet(times: &[i64], bound: i64, changes: &[(usize, Change)]) {
         whole_seconds: false,
     };
     let cursors =
-        Cursors { strict: false, follows_moved: false, lost: LaneFailure::FirstBatch, ties_descend: false };
+        Cursors { strict: false, follows_moved: false, lost: LostCursor::FirstBatch, ties_descend: false };
     check(rows, &[clause], (reading, cursors), (Order::InsertedAt, false), changes, &[]).unwrap();
 }
 

@@ -22,7 +22,7 @@ pub enum Change {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LaneFailure {
+pub enum LostCursor {
     FirstBatch,
     Empty,
     Failure,
@@ -33,7 +33,7 @@ pub struct Reading {
     pub until_inclusive: bool,
     pub whole_seconds: bool,
     pub strict_cursor: bool,
-    pub lost: LaneFailure,
+    pub lost: LostCursor,
     /// A cursor row that moved is resolved by its new place; else it counts as lost.
     pub follows_moved: bool,
     pub ignores_cursor: bool,
@@ -55,7 +55,7 @@ pub fn readings() -> Vec<Reading> {
     let mut readings = vec![];
     for bits in 0..16u8 {
         let bit = |i: u8| bits & (1 << i) != 0;
-        for lost in [LaneFailure::FirstBatch, LaneFailure::Empty, LaneFailure::Failure] {
+        for lost in [LostCursor::FirstBatch, LostCursor::Empty, LostCursor::Failure] {
             readings.push(Reading {
                 until_inclusive: bit(0),
                 whole_seconds: bit(1),
@@ -241,9 +241,9 @@ impl World {
                 Some(at) if reading.strict_cursor => (-time(id, at), usize::MAX),
                 Some(at) => (-time(id, at), id),
                 None => match reading.lost {
-                    LaneFailure::FirstBatch => from,
-                    LaneFailure::Empty => (i64::MAX, 0),
-                    LaneFailure::Failure => return None,
+                    LostCursor::FirstBatch => from,
+                    LostCursor::Empty => (i64::MAX, 0),
+                    LostCursor::Failure => return None,
                 },
             };
         }
