@@ -37,14 +37,11 @@ CREATE FUNCTION sync_condition(job sync_job, shape record, read_at timestamptz) 
 COMMENT ON FUNCTION sync_condition(sync_job, record, timestamptz) IS 'internal: which stored rows are written over';
 
 -- The rows come in the order of the key, so that two runs cannot wait for each other's rows.
-CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURNS text
+CREATE FUNCTION sync_upsert(job sync_job, shape record, rows text, read_at timestamptz) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
-    DECLARE
-        shape record;
     BEGIN
-        SELECT * INTO shape FROM pancake.sync_shape(job);
         RETURN concat(
             'INSERT INTO ', pancake.sync_name(job.target), ' AS t (', shape.columns,
             CASE WHEN shape.has_page THEN ', page_id' END, CASE WHEN shape.has_synced THEN ', synced_at' END,
@@ -57,7 +54,7 @@ CREATE FUNCTION sync_upsert(job sync_job, rows text, read_at timestamptz) RETURN
             CASE WHEN shape.has_removed THEN ', removed_at = NULL' END,
             ' WHERE ', pancake.sync_condition(job, shape, read_at));
     END $$;
-COMMENT ON FUNCTION sync_upsert(sync_job, text, timestamptz) IS 'internal: the statement that writes rows into a target';
+COMMENT ON FUNCTION sync_upsert(sync_job, record, text, timestamptz) IS 'internal: the statement that writes rows into a target';
 
 CREATE FUNCTION sync_bounds(alias text, "column" text, low timestamptz, high timestamptz) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -99,80 +96,17 @@ CREATE FUNCTION sync_unlike(job sync_job, shape record, read_at timestamptz) RET
     END $$;
 COMMENT ON FUNCTION sync_unlike(sync_job, record, timestamptz) IS 'internal: the query that compares rows with the copy';
 
--- The head of a list as the server shows it, newest activity first, whatever times its rows show.
--- It is read in blocks, the rows of one reply each, until the last eight rows of a block are all
--- older than the window of a delta and unchanged in the copy: the newest row may stand seven places
--- too low, and a row that shows an older time than its real one is found by what it holds. Where
--- rows of the target always differ, for example because a trigger drops them, three blocks without
--- a row of the window are the end.
---
--- `list` gives row, id, at, is_due (it is of the window) and is_wanted; rows and ids are those
--- wanted, times and due those read. `lowest` is where the next batch begins if this one ends for
--- its size: the newest time of its last eight rows. `newest` is the newest time of the first block:
--- a row dated ahead of the reply would keep the mark up there, and hide all that comes after it.
+-- The head of a list as the server shows it. `list` gives row, id, at, is_due (it is of the window)
+-- and is_wanted; rows and ids are those wanted, times and due those read. How far it is read:
+-- crates/pancake/src/sync/head.rs.
 CREATE FUNCTION sync_head(
         kind anyelement, list text, unlike text, most bigint, is_delta boolean,
         OUT rows anyarray, OUT ids text[], OUT times timestamptz[], OUT due boolean[],
-        OUT lowest timestamptz, OUT newest timestamptz)
-    LANGUAGE plpgsql VOLATILE
+        OUT lowest timestamptz, OUT newest timestamptz) RETURNS SETOF record
+    LANGUAGE c VOLATILE ROWS 1
     SET search_path = pg_catalog, pg_temp
     SET pancake_fdw.order_by = 'updated_at' SET pancake_fdw.max_concurrency = 1
-    AS $$
-    DECLARE
-        head refcursor;
-        item record;
-        wanted boolean[] := '{}';
-        is_end boolean := false;
-        seen bigint := 0;
-        edge bigint := least(most, pancake.sync_head_rows());
-        began bigint := 0;
-        beyond bigint := 0;
-        differing bigint;
-    BEGIN
-        rows := '{}';
-        ids := '{}';
-        times := '{}';
-        due := '{}';
-        OPEN head FOR EXECUTE list;
-        LOOP
-            -- Of a delta a block is what one reply has brought, so that no request is made for the
-            -- row behind it; else a list that is shorter than a reply is read to its end.
-            WHILE NOT is_end AND CASE WHEN is_delta THEN
-                    seen = began OR seen < most AND pancake.sync_received() > 0 ELSE seen < edge END LOOP
-                FETCH head INTO item;
-                is_end := NOT FOUND;
-                IF FOUND THEN
-                    seen := seen + 1;
-                    times := times || item.at;
-                    due := due || item.is_due;
-                    wanted := wanted || item.is_wanted;
-                    IF item.is_wanted THEN
-                        rows := rows || item.row;
-                        ids := ids || item.id;
-                    END IF;
-                END IF;
-            END LOOP;
-            IF began = 0 THEN
-                newest := (SELECT max(t) FROM unnest(times) t WHERE t <= pancake.sync_server_time());
-            END IF;
-            EXIT WHEN is_end;
-            IF seen >= 8 AND true <> ALL (due[seen - 7:]) THEN
-                EXECUTE unlike INTO differing
-                USING rows[cardinality(rows) + 1 - cardinality(array_remove(wanted[seen - 7:], false)):],
-                    pancake.sync_server_time();
-                EXIT WHEN coalesce(differing, 0) = 0;
-            END IF;
-            beyond := CASE WHEN true = ANY (due[began + 1:]) THEN 0 ELSE beyond + 1 END;
-            EXIT WHEN beyond = 3;
-            IF seen >= most THEN
-                lowest := (SELECT max(t) FROM unnest(times[seen - 7:]) t);
-                EXIT;
-            END IF;
-            began := seen;
-            edge := edge + pancake.sync_reply_rows();
-        END LOOP;
-        CLOSE head;
-    END $$;
+    AS 'MODULE_PATHNAME', 'pancake_fdw_sync_head_wrapper';
 COMMENT ON FUNCTION sync_head(anyelement, text, text, bigint, boolean) IS 'internal: reads the head of a list';
 
 -- The list that a head is read from: what began too long ago is not wanted of it, unless it has
@@ -235,7 +169,7 @@ COMMENT ON FUNCTION sync_rows(sync_job, text, record, timestamptz) IS 'internal:
 -- A FOR loop over a scan would be read whole at its first COMMIT, so a batch is a statement of its
 -- own. Its rows are read before the first one is written: rows of the target are locked for
 -- milliseconds, not for as long as the network takes.
-CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS text
+CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURNS sync_job
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
     AS $$
@@ -244,38 +178,29 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
         read_at CONSTANT timestamptz := clock_timestamp();
     BEGIN
         SELECT * INTO shape FROM pancake.sync_shape(job);
-        RETURN format(
+        job.reading := CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, read_at)
+            ELSE pancake.sync_threads(job, "column", shape) END;
+        job.statement := format(
             'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
             'FROM (%s) a, LATERAL pancake.sync_write(a.rows, a.ids, %L::pg_catalog.text[], %L, %L) w',
-            CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, read_at)
-                ELSE pancake.sync_threads(job, "column", shape) END,
-            witnesses,
+            job.reading, witnesses,
             -- Asked before the write and in its transaction: from here on no session can TRUNCATE.
             format('SELECT pg_catalog.bool_or(t.id OPERATOR(pg_catalog.=) ANY ($2)), '
                    'pg_catalog.count(*) FILTER (WHERE t.id OPERATOR(pg_catalog.=) ANY ($1)) '
                    'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
                    pancake.sync_name(job.target), CASE WHEN shape.has_page THEN
                        format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END),
-            pancake.sync_upsert(job, 'pg_catalog.unnest($1)', read_at));
+            pancake.sync_upsert(job, shape, 'pg_catalog.unnest($1)', read_at));
+        RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';
 
--- Rows that are held in memory for a moment. Nothing is written where none of the witnesses is
--- left: then the marks that this batch goes by are of rows that are not there any more.
+-- Rows that are held in memory for a moment.
 CREATE FUNCTION sync_write(
         batch anyarray, ids text[], witnesses text[], look text, upsert text,
-        OUT alive boolean, OUT existing bigint, OUT written bigint)
-    LANGUAGE plpgsql VOLATILE
-    AS $$
-    BEGIN
-        EXECUTE look INTO alive, existing USING ids, witnesses;
-        alive := witnesses IS NULL OR coalesce(alive, false);
-        written := 0;
-        IF alive AND ids IS NOT NULL THEN
-            EXECUTE upsert USING batch, pancake.sync_server_time();
-            GET DIAGNOSTICS written = ROW_COUNT;
-        END IF;
-    END $$;
+        OUT alive boolean, OUT existing bigint, OUT written bigint) RETURNS SETOF record
+    LANGUAGE c VOLATILE ROWS 1
+    AS 'MODULE_PATHNAME', 'pancake_fdw_sync_write_wrapper';
 COMMENT ON FUNCTION sync_write(anyarray, text[], text[], text, text) IS 'internal: writes a batch';
 
 CREATE FUNCTION sync_execute(statement text, OUT affected bigint)

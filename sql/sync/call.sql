@@ -34,8 +34,10 @@ CREATE FUNCTION sync_report(failures jsonb, pages integer) RETURNS void
     AS $$
     DECLARE
         failed CONSTANT integer := jsonb_array_length(failures);
-        one CONSTANT jsonb := failures -> 0;
+        one jsonb;
     BEGIN
+        failures := (SELECT jsonb_agg(f ORDER BY f ->> 'page') FROM jsonb_array_elements(failures) f);
+        one := failures -> 0;
         IF failed = 0 THEN
             RETURN;
         ELSIF pages = 1 THEN
@@ -78,6 +80,19 @@ CREATE FUNCTION sync_job_of(
 COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
     'internal: what every page is synced with';
 
+-- One line for all pages, where there are several: those of a page are in pancake.progress.
+CREATE FUNCTION sync_show(done bigint, pages integer, seen bigint, written bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        RAISE NOTICE '% of % pages done: % rows seen, % written', done, pages, seen, written;
+    END $$;
+COMMENT ON FUNCTION sync_show(bigint, integer, bigint, bigint) IS 'internal: how far a call for several pages is';
+
+-- The pages are read at the same time, their steps executed one after the other. A step is prepared
+-- in one transaction, from which on its rows are read ahead, and executed in a later one, when they
+-- are there.
 CREATE PROCEDURE sync(
         source regclass, target text, lookback interval DEFAULT '10 minutes', reread interval DEFAULT '1 day',
         reread_every interval DEFAULT '1 hour', full_rescan boolean DEFAULT false, wait interval DEFAULT NULL,
@@ -88,13 +103,19 @@ CREATE PROCEDURE sync(
         given pancake.sync_job;
         jobs pancake.sync_job[];
         job pancake.sync_job;
-        page pancake.sync_job;
         result pancake.sync_result;
         statements text[];
         statement text;
         copy pg_catalog.regclass;
+        pages integer;
+        place integer;
+        unprepared integer[];
+        paused integer[] := '{}';
+        done bigint := 0;
+        seen bigint := 0;
+        written bigint := 0;
+        shown_at timestamptz := pg_catalog.clock_timestamp();
         is_failed boolean;
-        is_cancelled boolean;
         failures pg_catalog.jsonb := '[]';
         state text;
         message text;
@@ -109,6 +130,7 @@ CREATE PROCEDURE sync(
         END IF;
         given := pancake.sync_job_of(source, target, lookback, reread, reread_every, full_rescan, wait, first_since);
         jobs := pancake.sync_jobs(source);
+        pages := pg_catalog.array_length(jobs, 1);
         copy := pg_catalog.to_regclass(target);
         IF copy IS NULL THEN
             -- Two first calls at once would both create it.
@@ -136,54 +158,90 @@ CREATE PROCEDURE sync(
             END IF;
         END IF;
 
-        FOREACH page IN ARRAY jobs LOOP
+        FOR place IN 1 .. pages LOOP
             job := given;
-            job.source := page.source;
-            job.page_id := page.page_id;
-            job.object := page.object;
-            job.list := page.list;
+            job.source := jobs[place].source;
+            job.page_id := jobs[place].page_id;
+            job.object := jobs[place].object;
+            job.list := jobs[place].list;
             job.target := copy;
             job.asked_at := pg_catalog.clock_timestamp();
-            LOOP
-                COMMIT;
-                -- Under a stricter level a webhook that writes the same row would end the run.
-                SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-                is_failed := false;
-                BEGIN
+            job.is_alone := pages OPERATOR(pg_catalog.=) 1;
+            jobs[place] := job;
+            unprepared := unprepared OPERATOR(pg_catalog.||) place;
+        END LOOP;
+        LOOP
+            COMMIT;
+            -- Under a stricter level a webhook that writes the same row would end the run.
+            SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+            place := unprepared[1];
+            IF place IS NOT NULL THEN
+                unprepared := unprepared[2:];
+            ELSE
+                place := pancake.sync_ready();
+            END IF;
+            IF place IS NULL THEN
+                EXIT WHEN paused OPERATOR(pg_catalog.=) '{}';
+                PERFORM pg_catalog.pg_sleep(0.2);
+                unprepared := paused;
+                paused := '{}';
+                CONTINUE;
+            END IF;
+            job := jobs[place];
+            is_failed := false;
+            BEGIN
+                IF job.statement IS NULL THEN
                     job := pancake.sync_prepare(job);
                     IF job.statement IS NOT NULL THEN
-                        EXECUTE job.statement INTO result;
-                        -- What is checked at the commit is checked here, where an error can still
-                        -- be recorded.
-                        SET CONSTRAINTS ALL IMMEDIATE;
-                        job := pancake.sync_settle(job, result);
+                        PERFORM pancake.sync_ahead(place, CASE WHEN NOT job.is_alone THEN job.reading END);
                     END IF;
-                EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
-                    is_failed := true;
-                    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-                        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-                END;
-                IF is_failed AND state OPERATOR(pg_catalog.=) 'HV000' AND job.dated
-                    AND pancake.sync_begins_anew(job) THEN
-                    job.dated := NULL;
-                    CONTINUE;
-                ELSIF is_failed THEN
-                    PERFORM pancake.sync_fail(job, state, message);
-                    COMMIT;
-                    failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);
-                    IF state OPERATOR(pg_catalog.=) '57014' THEN
-                        PERFORM pancake.sync_raise(state, message, detail, hint);
-                    END IF;
-                    EXIT;
-                ELSIF job.pause THEN
-                    COMMIT;
-                    PERFORM pg_catalog.pg_sleep(0.2);
+                ELSE
+                    job := pancake.sync_resume(job);
+                    EXECUTE job.statement INTO result;
+                    -- What is checked at the commit is checked here, where an error can still be
+                    -- recorded.
+                    SET CONSTRAINTS ALL IMMEDIATE;
+                    job := pancake.sync_settle(job, result);
+                    job.statement := NULL;
+                    seen := seen OPERATOR(pg_catalog.+) result.seen;
+                    written := written OPERATOR(pg_catalog.+) result.written;
                 END IF;
-                EXIT WHEN job.phase OPERATOR(pg_catalog.=) 'end';
-            END LOOP;
-            COMMIT;
+            EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+                is_failed := true;
+                GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+                    detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+            END;
+            IF is_failed AND state OPERATOR(pg_catalog.=) 'HV000' AND job.dated AND pancake.sync_begins_anew(job) THEN
+                job.dated := NULL;
+                job.statement := NULL;
+                is_failed := false;
+            END IF;
+            IF is_failed THEN
+                PERFORM pancake.sync_fail(job, state, message);
+                job.phase := 'end';
+                job.statement := NULL;
+                failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);
+            END IF;
+            jobs[place] := job;
+            IF is_failed AND state OPERATOR(pg_catalog.=) '57014' THEN
+                PERFORM pancake.sync_fail(j, state, message)
+                FROM pg_catalog.unnest(jobs) j WHERE j.phase OPERATOR(pg_catalog.<>) 'end';
+                COMMIT;
+                PERFORM pancake.sync_raise(state, message, detail, hint);
+            ELSIF job.pause THEN
+                paused := paused OPERATOR(pg_catalog.||) place;
+            ELSIF job.phase OPERATOR(pg_catalog.=) 'end' THEN
+                done := done OPERATOR(pg_catalog.+) 1;
+            ELSIF job.statement IS NULL THEN
+                unprepared := unprepared OPERATOR(pg_catalog.||) place;
+            END IF;
+            IF pages OPERATOR(pg_catalog.>) 1 AND (done OPERATOR(pg_catalog.=) pages OR pg_catalog.clock_timestamp()
+                    OPERATOR(pg_catalog.>) (shown_at OPERATOR(pg_catalog.+) interval '10 seconds')) THEN
+                PERFORM pancake.sync_show(done, pages, seen, written);
+                shown_at := pg_catalog.clock_timestamp();
+            END IF;
         END LOOP;
-        PERFORM pancake.sync_report(failures, pg_catalog.array_length(jobs, 1));
+        PERFORM pancake.sync_report(failures, pages);
     END $$;
 COMMENT ON PROCEDURE sync(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
     'copies a foreign table into a table: the first time everything, then what has changed';

@@ -139,8 +139,10 @@ CREATE TYPE sync_job AS (
     span        interval,     -- how long that slice is
     census      bigint,       -- rows of the target that a full rescan looks for
     requests    bigint,       -- of this backend, before the step
-    statement   text,         -- of this step, if it has one
-    pause       boolean       -- another run is busy: wait before the next step
+    statement   text,         -- of the step that is prepared
+    reading     text,         -- the query in it that reads the source, if there is one
+    pause       boolean,      -- another run is busy: wait before the next step
+    is_alone    boolean       -- the call is for one page
 );
 COMMENT ON TYPE sync_job IS 'internal: a page that is being copied';
 
@@ -158,13 +160,17 @@ CREATE FUNCTION sync_may_commit() RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_may_commit_wrapper';
 COMMENT ON FUNCTION sync_may_commit() IS 'internal: whether the procedure that asks may commit';
 
+CREATE FUNCTION sync_ahead(step integer, reading text) RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_sync_ahead_wrapper';
+COMMENT ON FUNCTION sync_ahead(integer, text) IS 'internal: begins the scans of a step, whose rows a later statement takes';
+
+CREATE FUNCTION sync_ready() RETURNS integer
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_sync_ready_wrapper';
+COMMENT ON FUNCTION sync_ready() IS 'internal: waits for the rows of a step that was begun; NULL where there is none';
+
 CREATE FUNCTION sync_requests() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests_wrapper';
 COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';
-
-CREATE FUNCTION sync_received() RETURNS bigint
-    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_received_wrapper';
-COMMENT ON FUNCTION sync_received() IS 'internal: rows that the last scan of this session has received and not handed out';
 
 CREATE FUNCTION sync_server_time() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_server_time_wrapper';

@@ -19,9 +19,8 @@
 -- is the newest time in the first slice that is not empty: walked down by inserted_at its newest
 -- row came first, walked up by updated_at last, and what changes later is newer either way.
 
--- The first reply of a list, and each after it: neighbouring replies share a row.
+-- The first reply of a list.
 CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 60::bigint';
-CREATE FUNCTION sync_reply_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 59::bigint';
 -- One reply in the order of a time: it holds also the rows that show that no newer one follows.
 CREATE FUNCTION sync_begun_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
 -- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are
@@ -199,6 +198,7 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
     DECLARE
         marks pancake.sync_marks;
         walk CONSTANT record := pancake.sync_walk(job.object);
+        shape record;
         alive boolean := true;
         has_past boolean;
         lane text;
@@ -214,7 +214,8 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
                 HINT = format('GRANT SELECT, INSERT, UPDATE ON %s TO %I;', job.target, current_user);
         END IF;
         -- Raises Postgres's own error if something is missing that the statements of this job need.
-        EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, pancake.sync_name(job.source), now())
+        SELECT * INTO shape FROM pancake.sync_shape(job);
+        EXECUTE 'EXPLAIN ' || pancake.sync_upsert(job, shape, pancake.sync_name(job.source), now())
         USING NULL::text[], now();
         marks := pancake.sync_marks_of(job, false);
         IF marks.object <> job.object THEN
@@ -253,6 +254,33 @@ CREATE FUNCTION sync_begin(job sync_job) RETURNS sync_job
     END $$;
 COMMENT ON FUNCTION sync_begin(sync_job) IS 'internal: the first step of a job';
 
+-- What a step's statement is read and executed with, to the end of the transaction.
+CREATE FUNCTION sync_settings(job sync_job) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        IF job.kind = 'delta' THEN
+            -- A walk that is cut into pieces, to be quick, costs a request or two more.
+            PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
+        END IF;
+        -- A time that goes into a column of type text or jsonb is written alike by every caller.
+        PERFORM set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true);
+    END $$;
+COMMENT ON FUNCTION sync_settings(sync_job) IS 'internal: the settings of a step';
+
+-- Other steps may have been executed since this one was prepared.
+CREATE FUNCTION sync_resume(job sync_job) RETURNS sync_job
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    BEGIN
+        PERFORM pancake.sync_settings(job);
+        job.requests := job.requests + pancake.sync_requests();
+        RETURN job;
+    END $$;
+COMMENT ON FUNCTION sync_resume(sync_job) IS 'internal: a step whose statement is executed now';
+
 -- The first half of a step: the lane, and the statement.
 CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
     LANGUAGE plpgsql VOLATILE
@@ -264,6 +292,7 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
     BEGIN
         job.requests := pancake.sync_requests();
         job.statement := NULL;
+        job.reading := NULL;
         job.pause := false;
         IF job.phase = 'enter' THEN
             RETURN pancake.sync_begin(job);
@@ -296,17 +325,18 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             job.high := coalesce(marks.backfilled_to, job.high);
             job.low := marks.backfill_from;
         END IF;
-        IF job.kind = 'delta' THEN
-            -- A walk that is cut into pieces, to be quick, costs a request or two more.
-            PERFORM set_config('pancake_fdw.max_concurrency', '1', true);
-        END IF;
-        -- A time that goes into a column of type text or jsonb is written alike by every caller.
-        PERFORM set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true);
         job.edge := pancake.sync_edge(job);
-        job.statement := CASE
-            WHEN job.phase IN ('head', 'changed', 'again') THEN pancake.sync_batch(job, walk.changed, marks.witnesses)
-            WHEN job.phase IN ('begun', 'past', 'all') THEN pancake.sync_batch(job, walk.begun, marks.witnesses)
-            WHEN job.phase = 'gone' THEN pancake.sync_removal(job) END;
+        PERFORM pancake.sync_settings(job);
+        CASE
+            WHEN job.phase IN ('head', 'changed', 'again') THEN
+                job := pancake.sync_batch(job, walk.changed, marks.witnesses);
+            WHEN job.phase IN ('begun', 'past', 'all') THEN
+                job := pancake.sync_batch(job, walk.begun, marks.witnesses);
+            WHEN job.phase = 'gone' THEN
+                job.statement := pancake.sync_removal(job);
+        END CASE;
+        -- Those that were made here count to the step.
+        job.requests := job.requests - pancake.sync_requests();
         RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a step';
@@ -502,8 +532,10 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             job.low := CASE WHEN job.phase = step THEN job.low
                 WHEN job.phase = 'all' THEN pancake.sync_floor(job.object, marks.first_since) END;
             PERFORM pancake.sync_remember(marks);
-            RAISE NOTICE 'page %: %: % rows%', job.page_id, job.kind, entry.seen,
-                coalesce(', back to ' || result.lowest, '');
+            IF job.is_alone THEN
+                RAISE NOTICE 'page %: %: % rows%', job.page_id, job.kind, entry.seen,
+                    coalesce(', back to ' || result.lowest, '');
+            END IF;
             RETURN job;
         END IF;
 
@@ -535,9 +567,11 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         END IF;
         PERFORM pancake.sync_remember(marks);
         entry := pancake.sync_log_step(job.run_id, 'ok', 0, 0, 0, 0, 0);
-        RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % request%', job.page_id,
-            job.kind, entry.seen, entry.inserted, entry.updated, entry.unchanged, entry.removed, entry.requests,
-            CASE WHEN entry.requests <> 1 THEN 's' ELSE '' END;
+        IF job.is_alone THEN
+            RAISE NOTICE 'page %: % done: % seen, % inserted, % updated, % unchanged, % removed, % request%',
+                job.page_id, job.kind, entry.seen, entry.inserted, entry.updated, entry.unchanged, entry.removed,
+                entry.requests, CASE WHEN entry.requests <> 1 THEN 's' ELSE '' END;
+        END IF;
         IF job.kind = 'backfill' AND job.full_rescan THEN
             job.phase := 'enter';
             RETURN job;

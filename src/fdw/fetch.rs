@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use pancake::error::{Error, Kind, Result};
 use pancake::options::suggest::closest;
-use pancake::paging::cursor::End;
+use pancake::paging::cursor::{End, FULL_BATCH};
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
 use pancake::reply::decode::{Row, Source, WantedCell};
+use pancake::scan::ahead::{AheadScan, Room, Stage};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::session::Session;
@@ -27,7 +28,7 @@ use crate::pg::wait::WakeEvent;
 use crate::pg::worker::{RunningTask, Worker};
 
 /// How often a waiting backend shows how far it is.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Requests of this backend's scans that are over.
 pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +56,7 @@ pub struct Fetch {
     /// The queue has something that was not looked at.
     news: Arc<AtomicBool>,
     pub wake_event: &'static WakeEvent,
-    tally: Arc<ScanStats>,
+    pub tally: Arc<ScanStats>,
     page_id: String,
     /// Requests of the tally that are in `REQUESTS`, or were there before this fetch.
     counted: u64,
@@ -69,10 +70,24 @@ pub struct Fetch {
     whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
+    /// Batches that were ordered before a statement took rows.
+    ordered_ahead: u64,
     over: Option<StopReason>,
     progress: Option<&'static Progress>,
     last_notice: Instant,
     started: Instant,
+}
+
+/// Orders the batches of a fetch until it is dropped.
+pub struct ReadAhead {
+    _running: RunningTask,
+    scan: Arc<AheadScan>,
+}
+
+impl ReadAhead {
+    pub fn stage(&self) -> Stage {
+        self.scan.stage()
+    }
 }
 
 impl Drop for Fetch {
@@ -126,6 +141,7 @@ impl Fetch {
             limit,
             whole,
             ordered: false,
+            ordered_ahead: 0,
             over: None,
             last_notice: Instant::now(),
             started: Instant::now(),
@@ -205,17 +221,43 @@ impl Fetch {
 
     /// Orders another batch of the worker.
     pub fn order(&mut self) {
-        if !self.ordered {
-            self.ordered = true;
-            self.queue.want();
+        if std::mem::replace(&mut self.ordered, true) {
+            return;
+        }
+        match self.ordered_ahead.checked_sub(1) {
+            Some(left) => self.ordered_ahead = left,
+            None => self.queue.want(),
         }
     }
 
-    /// Shows how far it is.
-    pub fn show(&mut self) {
+    /// Has batches ordered before a statement takes rows: the first one, and those behind it that a
+    /// long scan takes in any case.
+    pub fn read_ahead(&self, room: Room) -> Result<ReadAhead> {
+        let rows = match self.limit {
+            Some(limit) if limit > FULL_BATCH as u64 => limit,
+            None if self.whole => u64::MAX,
+            _ => 0,
+        };
+        let scan = AheadScan::new(self.queue.clone(), room, rows);
+        Ok(ReadAhead { _running: Worker::get()?.spawn(scan.clone().order()), scan })
+    }
+
+    /// From here on a statement takes the rows.
+    pub fn taken_over(mut self) -> Self {
+        self.ordered_ahead = self.queue.requested();
+        self
+    }
+
+    /// Shows how far it is in `pancake.progress`.
+    pub fn show_progress(&self) {
         if let Some(progress) = self.progress {
             progress.show(&self.tally);
         }
+    }
+
+    /// Shows how far it is, also by a NOTICE.
+    pub fn show(&mut self) {
+        self.show_progress();
         let Some(every) = settings::progress_interval() else { return };
         if self.last_notice.elapsed() < every {
             return;

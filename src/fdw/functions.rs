@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
 use crate::fdw::cost::known_of;
-use crate::fdw::fetch::{RECEIVED, REPLIED_AT, REQUESTS};
+use crate::fdw::fetch::{REPLIED_AT, REQUESTS};
 use crate::fdw::params::POSTGRES_EPOCH;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
@@ -149,21 +149,18 @@ fn pancake_fdw_requests() -> i64 {
     REQUESTS.load(Relaxed) as i64
 }
 
-/// `pancake.sync_received()`: rows that the last scan of this session has received and not handed
-/// out. At 0 the next row takes a request.
-#[pg_extern(sql = false)]
-fn pancake_fdw_received() -> i64 {
-    RECEIVED.load(Relaxed) as i64
-}
-
 /// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or
 /// now by our clock. A row of a later time is dated ahead.
 #[pg_extern(sql = false)]
 fn pancake_fdw_server_time() -> Option<TimestampWithTimeZone> {
-    time(Some(Micros(match REPLIED_AT.load(Relaxed) {
+    time(Some(server_time()))
+}
+
+pub fn server_time() -> Micros {
+    Micros(match REPLIED_AT.load(Relaxed) {
         0 => (CLOCKS.wall_micros)(),
         replied_at => replied_at,
-    })))
+    })
 }
 
 /// `pancake.sync_is_dated(list)`: whether no row was seen far below the place of the `inserted_at`

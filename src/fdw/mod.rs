@@ -1,6 +1,7 @@
 //! This module implements what Postgres asks of a foreign data wrapper. Callbacks are thin:
 //! arguments in, one safe call, result out.
 
+mod ahead;
 mod analyze;
 mod append;
 mod column_expr;
@@ -19,5 +20,6 @@ mod quals;
 mod relation;
 mod scan;
 mod slot;
+mod sync;
 mod validator;
 mod webhook;

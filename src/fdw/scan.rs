@@ -16,6 +16,7 @@ use pancake::stats::ScanStats;
 use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
+use crate::fdw::ahead;
 use crate::fdw::fetch::{Fetch, NextRow, StopReason};
 use crate::fdw::merge_append::Query;
 use crate::fdw::params::{Operands, in_this_zone};
@@ -226,7 +227,13 @@ impl ScanState {
         self.stopped = StopReason::EnoughRows;
         let ScanPrivate { ordered, limit, whole, .. } = self.private;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
-        self.fetch = Some(Fetch::start(&self.table, self.user, plan, &self.writers, &self.tally)?);
+        match ahead::start(&self.table, relation, self.user, plan, &self.writers, &self.tally)? {
+            Some(fetch) => {
+                self.tally = fetch.tally.clone();
+                self.fetch = Some(fetch);
+            }
+            None => self.stopped = StopReason::NothingCanMatch,
+        }
         Ok(())
     }
 

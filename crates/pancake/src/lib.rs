@@ -51,6 +51,7 @@ pub mod scan;
 pub mod schema;
 pub mod secret;
 pub mod stats;
+pub mod sync;
 pub mod time;
 pub mod url;
 pub mod webhook;

@@ -195,7 +195,7 @@ fn object(value: &str) -> Result<Object, String> {
 }
 
 /// The options of a server, defaults filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerOptions {
     pub base_url: BaseUrl,
     pub proxy: Option<String>,
@@ -209,7 +209,7 @@ pub struct ServerOptions {
 }
 
 /// The options of a table; those that it does not set are the server's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableOptions {
     pub object: Object,
     pub page_id: Option<String>,

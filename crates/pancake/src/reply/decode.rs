@@ -51,6 +51,13 @@ pub struct Row {
     pub cells: Cells,
 }
 
+impl Row {
+    /// The bytes that it takes, about.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.id.len() + self.cells.size()
+    }
+}
+
 /// One row of a reply, its keys found but not read.
 pub struct ServedRow<'r, 'a> {
     row: &'r Fields<'a>,

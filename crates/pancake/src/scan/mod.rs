@@ -1,5 +1,6 @@
 //! This module runs a scan: list queries side by side, merged, each request with its retries.
 
+pub mod ahead;
 #[cfg(test)]
 pub(crate) mod canned;
 pub mod merge;

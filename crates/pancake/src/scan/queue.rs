@@ -22,18 +22,35 @@ pub enum Event {
 pub struct BatchQueue {
     events: Mutex<VecDeque<Event>>,
     wanted: watch::Sender<u64>,
+    brought: watch::Sender<Brought>,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What a scan has put into its queue so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Brought {
+    pub batches: u64,
+    pub rows: u64,
+    pub bytes: usize,
+    /// The scan has ended, or failed.
+    pub is_over: bool,
 }
 
 impl BatchQueue {
     /// `wake` wakes the backend when an event waits.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { events: Mutex::default(), wanted: watch::Sender::new(0), wake })
+        let (wanted, brought) = (watch::Sender::new(0), watch::Sender::default());
+        Arc::new(Self { events: Mutex::default(), wanted, brought, wake })
     }
 
     /// Requests one more batch.
     pub fn want(&self) {
         self.wanted.send_modify(|wanted| *wanted += 1);
+    }
+
+    /// How many batches have been requested.
+    pub fn requested(&self) -> u64 {
+        *self.wanted.borrow()
     }
 
     pub fn take(&self) -> Option<Event> {
@@ -47,7 +64,26 @@ impl BatchQueue {
     }
 
     pub(crate) fn put(&self, event: Event) {
+        let (rows, bytes) = match &event {
+            Event::Batch(rows) => (rows.len(), rows.iter().map(Row::size).sum()),
+            Event::Ended(_) | Event::Failed(_) => (0, 0),
+        };
+        let is_over = !matches!(event, Event::Batch(_));
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.brought.send_modify(|brought| {
+            brought.batches += u64::from(!is_over);
+            brought.rows += rows as u64;
+            brought.bytes += bytes;
+            brought.is_over = is_over;
+        });
+        (self.wake)();
+    }
+
+    pub(crate) fn brought(&self) -> watch::Receiver<Brought> {
+        self.brought.subscribe()
+    }
+
+    pub(crate) fn wake(&self) {
         (self.wake)();
     }
 

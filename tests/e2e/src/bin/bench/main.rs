@@ -1,12 +1,14 @@
 //! `make bench`: what cancelling, the budget, learning it, a row, a million of them, a small LIMIT,
-//! several pages, long scans, a sync and events of a webhook cost, as a Markdown table for each
-//! section. Decides which sections run (all, or those named as arguments; `--write FILE` puts each
-//! in its place there, charts beside it); what a section measures is left to its file.
+//! several pages, long scans, a sync, one of many pages, and events of a webhook cost, as a
+//! Markdown table for each section. Decides which sections run (all, or those named as arguments;
+//! `--write FILE` puts each in its place there, charts beside it); what a section measures is left
+//! to its file.
 
 mod budget;
 mod cancel;
 mod ceiling;
 mod chart;
+mod copies;
 mod learning;
 mod limit;
 mod loops;
@@ -31,7 +33,7 @@ type Section = fn() -> Result<Table>;
 const HEADING: &str =
     "# Benchmark\n\nWritten by `make bench` on two cores, which the simulator and Postgres shared.\n";
 
-const SECTIONS: [(&str, Section); 10] = [
+const SECTIONS: [(&str, Section); 11] = [
     ("cancel", cancel::measure),
     ("budget", budget::measure),
     ("learning", learning::measure),
@@ -41,6 +43,7 @@ const SECTIONS: [(&str, Section); 10] = [
     ("pages", pages::measure),
     ("ceiling", ceiling::measure),
     ("sync", sync::measure),
+    ("copies", copies::measure),
     ("webhook", webhook::measure),
 ];
 

@@ -51,7 +51,7 @@ pub fn measure() -> Result<Table> {
 }
 
 /// In kB: what the process has of its own, neither shared nor of a file.
-fn rss_anon(pid: i32) -> Result<u64> {
+pub fn rss_anon(pid: i32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)

@@ -42,13 +42,18 @@ fn row(statement: &str, pages: usize, time: f64, times: f64, requests: u64) -> [
 /// No other test uses the pages.
 fn open(cluster: &Cluster, pages: usize, conversations: usize) -> Result<Shop<'_>> {
     let page = |n| PageSettings { conversations, ..PageSettings::numbered(n) };
-    let mut settings = Settings { pages: (0..pages).map(page).collect(), ..Settings::default() };
-    settings.switches.latency = Duration::from_millis(120);
-    settings.switches.jitter = Duration::from_millis(60);
-    Shop::open_in(cluster, settings, &[("requests_per_second", "5")])
+    let settings = Settings { pages: (0..pages).map(page).collect(), ..Settings::default() };
+    Shop::open_in(cluster, slow(settings), &[("requests_per_second", "5")])
 }
 
-fn schema(n: usize) -> String {
+/// Replies that come after 120 to 180 ms.
+pub fn slow(mut settings: Settings) -> Settings {
+    settings.switches.latency = Duration::from_millis(120);
+    settings.switches.jitter = Duration::from_millis(60);
+    settings
+}
+
+pub fn schema(n: usize) -> String {
     if n == 0 { "shop".to_owned() } else { format!("shop{}", n + 1) }
 }
 

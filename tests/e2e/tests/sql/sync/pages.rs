@@ -2,6 +2,7 @@
 //! one that fails.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pancake_simulator::{Denial, PageSettings};
 
@@ -9,8 +10,13 @@ use super::*;
 
 /// Pages of 70 rows, `shop.all` over all of them, and an empty schema `crm`.
 fn open_pages(count: usize) -> (Shop<'static>, Session) {
+    open_pages_with(count, |_| ())
+}
+
+fn open_pages_with(count: usize, change: impl FnOnce(&mut Settings)) -> (Shop<'static>, Session) {
     let page = |ordinal| PageSettings { conversations: 70, ..PageSettings::numbered(ordinal) };
-    let settings = Settings { pages: (0..count).map(page).collect(), ..Settings::default() };
+    let mut settings = Settings { pages: (0..count).map(page).collect(), ..Settings::default() };
+    change(&mut settings);
     let shop = Shop::open(settings.as_seen()).unwrap();
     let mut session = shop.connect().unwrap();
     session
@@ -66,8 +72,10 @@ fn page_seven_of_twenty_fails_and_the_others_are_synced() {
     assert_eq!(session.column(failed).unwrap(), ["100000000000007 28000"]);
     let failed = "SELECT page_id FROM pancake.sync_state WHERE last_error_at > last_success_at";
     assert_eq!(session.column(failed).unwrap(), ["100000000000007"]);
-    let done = session.notices().iter().filter(|n| n.message.contains("delta done")).count();
-    assert_eq!(done, 19);
+    let done = "SELECT count(*) FROM pancake.sync_runs WHERE kind = 'delta' AND status = 'ok'";
+    assert_eq!(session.one(done).unwrap(), "19");
+    let shown: Vec<_> = session.notices().into_iter().map(|notice| notice.message).collect();
+    assert_eq!(shown, ["20 of 20 pages done: 1140 rows seen, 19 written"]);
 
     session
         .execute("ALTER USER MAPPING FOR CURRENT_USER SERVER shop7 OPTIONS (SET page_access_token 'another')")
@@ -187,4 +195,35 @@ fn a_table_without_page_id_holds_one_page() {
     assert_eq!(error.message, "sync failed for 1 of 2 pages: 100000000000002", "{error}");
     assert!(error.to_string().contains("has no column page_id"), "{error}");
     assert_eq!(count(&mut session, "crm.conversations"), 70);
+}
+
+/// Each page has a budget of its own: none waits for another to be copied.
+#[test]
+fn pages_are_read_at_the_same_time() {
+    let (shop, mut session) = open_pages_with(4, |settings| {
+        settings.pages.iter_mut().for_each(|page| page.conversations = 300);
+        settings.switches.latency = Duration::from_millis(100);
+    });
+    let ((), log) = shop.watch(|| session.execute(ALL).unwrap());
+    assert_eq!(count(&mut session, "crm.conversations"), 1_200);
+    let ids = shop.simulator.page_ids();
+    let places = |id: &String| {
+        let of_page = log.iter().enumerate().filter(|(_, entry)| entry.page_id == *id);
+        of_page.map(|(place, _)| place).collect::<Vec<_>>()
+    };
+    let first_to_end = ids.iter().map(|id| *places(id).last().unwrap()).min().unwrap();
+    for id in &ids {
+        assert!(places(id)[2] < first_to_end, "{id} waited for another page: {:?}", places(id));
+    }
+    // Nothing was read ahead in vain: a page alone costs as many.
+    let most = ids.iter().map(|id| places(id).len()).max().unwrap();
+    let ((), log) =
+        shop.watch(|| session.execute("CALL pancake.sync('shop.conversations', 'crm.one')").unwrap());
+    assert!(most <= log.len(), "{most} requests for a page, {} for one alone", log.len());
+    let requests = "SELECT sum(requests) FROM pancake.sync_runs WHERE target = 'crm.conversations'::regclass";
+    assert_eq!(
+        session.one(requests).unwrap(),
+        ids.iter().map(|id| places(id).len()).sum::<usize>().to_string()
+    );
+    shop.assert_no_violations().unwrap();
 }
