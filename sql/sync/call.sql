@@ -175,60 +175,73 @@ CREATE PROCEDURE sync(
             -- Under a stricter level a webhook that writes the same row would end the run.
             SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
             place := unprepared[1];
-            IF place IS NOT NULL THEN
-                unprepared := unprepared[2:];
-            ELSE
-                place := pancake.sync_ready();
-            END IF;
-            IF place IS NULL THEN
-                EXIT WHEN paused OPERATOR(pg_catalog.=) '{}';
-                PERFORM pg_catalog.pg_sleep(0.2);
-                unprepared := paused;
-                paused := '{}';
-                CONTINUE;
-            END IF;
-            job := jobs[place];
             is_failed := false;
             BEGIN
-                IF job.statement IS NULL THEN
+                IF place IS NOT NULL THEN
+                    unprepared := unprepared[2:];
+                    job := jobs[place];
+                    job.requests := pancake.sync_requests();
                     job := pancake.sync_prepare(job);
                     IF job.statement IS NOT NULL THEN
-                        PERFORM pancake.sync_ahead(place, CASE WHEN NOT job.is_alone THEN job.reading END);
+                        PERFORM pancake.sync_ahead(place, job.reading);
                     END IF;
                 ELSE
-                    job := pancake.sync_resume(job);
-                    EXECUTE job.statement INTO result;
-                    -- What is checked at the commit is checked here, where an error can still be
-                    -- recorded.
-                    SET CONSTRAINTS ALL IMMEDIATE;
-                    job := pancake.sync_settle(job, result);
-                    job.statement := NULL;
-                    seen := seen OPERATOR(pg_catalog.+) result.seen;
-                    written := written OPERATOR(pg_catalog.+) result.written;
+                    place := pancake.sync_ready();
+                    IF place IS NOT NULL THEN
+                        job := jobs[place];
+                        job := pancake.sync_resume(job);
+                        EXECUTE job.statement INTO result;
+                        -- What is checked at the commit is checked here, where an error can still
+                        -- be recorded.
+                        SET CONSTRAINTS ALL IMMEDIATE;
+                        job := pancake.sync_settle(job, result);
+                        job.statement := NULL;
+                        seen := seen OPERATOR(pg_catalog.+) result.seen;
+                        written := written OPERATOR(pg_catalog.+) result.written;
+                    END IF;
                 END IF;
             EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
                 is_failed := true;
                 GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
                     detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
             END;
+            IF place IS NULL AND NOT is_failed THEN
+                EXIT WHEN paused OPERATOR(pg_catalog.=) '{}';
+                COMMIT;
+                PERFORM pg_catalog.pg_sleep(0.2);
+                unprepared := paused;
+                paused := '{}';
+                CONTINUE;
+            END IF;
             IF is_failed AND state OPERATOR(pg_catalog.=) 'HV000' AND job.dated AND pancake.sync_begins_anew(job) THEN
                 job.dated := NULL;
                 job.statement := NULL;
                 is_failed := false;
             END IF;
-            IF is_failed THEN
+            IF is_failed AND place IS NOT NULL THEN
+                PERFORM pancake.sync_abandon(place);
                 PERFORM pancake.sync_fail(job, state, message);
                 job.phase := 'end';
                 job.statement := NULL;
                 failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);
             END IF;
-            jobs[place] := job;
-            IF is_failed AND state OPERATOR(pg_catalog.=) '57014' THEN
-                PERFORM pancake.sync_fail(j, state, message)
-                FROM pg_catalog.unnest(jobs) j WHERE j.phase OPERATOR(pg_catalog.<>) 'end';
+            IF place IS NOT NULL THEN
+                jobs[place] := job;
+            END IF;
+            IF is_failed AND (place IS NULL OR state OPERATOR(pg_catalog.=) '57014') THEN
+                -- All pages end with the statement.
+                FOR place IN 1 .. pages LOOP
+                    job := jobs[place];
+                    IF job.run_id IS NOT NULL AND job.phase OPERATOR(pg_catalog.<>) 'end' THEN
+                        job := pancake.sync_resume(job);
+                        PERFORM pancake.sync_abandon(place);
+                        PERFORM pancake.sync_fail(job, state, message);
+                    END IF;
+                END LOOP;
                 COMMIT;
                 PERFORM pancake.sync_raise(state, message, detail, hint);
-            ELSIF job.pause THEN
+            END IF;
+            IF job.pause THEN
                 paused := paused OPERATOR(pg_catalog.||) place;
             ELSIF job.phase OPERATOR(pg_catalog.=) 'end' THEN
                 done := done OPERATOR(pg_catalog.+) 1;

@@ -168,6 +168,14 @@ CREATE FUNCTION sync_ready() RETURNS integer
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_sync_ready_wrapper';
 COMMENT ON FUNCTION sync_ready() IS 'internal: waits for the rows of a step that was begun; NULL where there is none';
 
+CREATE FUNCTION sync_abandon(step integer) RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_sync_abandon_wrapper';
+COMMENT ON FUNCTION sync_abandon(integer) IS 'internal: ends the scans of a step that is not executed any more';
+
+CREATE FUNCTION sync_is_cut() RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_is_cut_wrapper';
+COMMENT ON FUNCTION sync_is_cut() IS 'internal: whether the last statement has taken the rows that were at hand, and more follow';
+
 CREATE FUNCTION sync_requests() RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'pancake_fdw_requests_wrapper';
 COMMENT ON FUNCTION sync_requests() IS 'internal: requests that the scans of this session have made';

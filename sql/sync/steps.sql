@@ -290,7 +290,6 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
         walk CONSTANT record := pancake.sync_walk(job.object);
         marks pancake.sync_marks;
     BEGIN
-        job.requests := pancake.sync_requests();
         job.statement := NULL;
         job.reading := NULL;
         job.pause := false;
@@ -424,7 +423,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
         is_last CONSTANT boolean := CASE WHEN pancake.sync_reads_head(job) THEN result.lowest IS NULL
             WHEN walk.walk = 'slices' THEN job.edge IS NOT DISTINCT FROM job.low
             WHEN walk.walk = 'whole' THEN true
-            ELSE result.walked < job.batch AND NOT pancake.sync_begins_anew(job) END;
+            ELSE result.walked < job.batch AND NOT pancake.sync_is_cut() AND NOT pancake.sync_begins_anew(job) END;
         is_one_reply CONSTANT boolean := result.walked <= pancake.sync_head_rows();
         -- The head holds no thread but those that a delta wants.
         is_all CONSTANT boolean := result.walked < pancake.sync_head_rows() AND (walk.walk <> 'threads' OR job.kind = 'delta');

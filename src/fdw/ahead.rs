@@ -5,36 +5,42 @@
 //! A step is named by a number. `sync_ahead` executes what it reads while scans return no rows:
 //! each is left here, at work. `sync_ready` returns a step whose rows have come; from then on a
 //! scan that requests the same as one that was left takes it over. One that requests anything else
-//! begins as usual: what was read ahead was read in vain. All is dropped with the transaction that
-//! fails.
+//! begins as usual: what was read ahead was read in vain.
+//!
+//! Where a long scan by `inserted_at`, which never changes, has given a statement as many rows as it
+//! wanted, or all that were at hand, it stays at work: the next step's scan, which begins at the
+//! time of its last row, goes on with it. All is dropped with the transaction that fails.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::Once;
+use std::sync::atomic::Ordering::Relaxed;
 
 use pancake::error::Result;
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::plan::request::RequestPlan;
 use pancake::scan::ahead::{Room, Stage};
+use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
 use pancake::stats::ScanStats;
+use pancake::time::Micros;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::spi::Spi;
 use pgrx::{pg_extern, pg_guard, pg_sys};
 
-use crate::fdw::fetch::{Fetch, HEARTBEAT, ReadAhead};
+use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT, ReadAhead};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{ForeignTable, token};
 use crate::pg::report::OrRaise;
 use crate::pg::worker::Worker;
 
 /// What the rows of all of these scans may take together.
-const ROOM: usize = 64 << 20;
+const ROOM: usize = 32 << 20;
 
 /// What a scan requests: two that are equal have the same rows.
 #[derive(PartialEq)]
-struct Request {
+pub struct Request {
     relation: pg_sys::Oid,
     server: ServerOptions,
     table: TableOptions,
@@ -43,11 +49,43 @@ struct Request {
     columns: Vec<(String, Option<String>)>,
 }
 
+impl Request {
+    /// Its rows have an order that never changes.
+    fn is_sorted(&self) -> bool {
+        matches!(&self.plan.chains[..], [chain] if self.plan.ordered && chain.order == Order::InsertedAt)
+    }
+
+    /// Whether its rows are those of another request that follow the row of this time.
+    fn follows(&self, other: &Request, at: Micros) -> bool {
+        let mut plan = RequestPlan { limit: self.plan.limit, ..other.plan.clone() };
+        plan.chains.iter_mut().for_each(|chain| chain.window.high = Some(at));
+        self.is_sorted()
+            && plan == self.plan
+            && self.relation == other.relation
+            && self.server == other.server
+            && self.table == other.table
+            && self.token == other.token
+            && self.columns == other.columns
+    }
+}
+
+/// A scan that no statement takes rows of just now.
 struct Left {
     step: i32,
     request: Request,
+    /// The time of the last row that a statement took, if one did.
+    taken_to: Option<Micros>,
     fetch: Fetch,
     ahead: ReadAhead,
+}
+
+impl Left {
+    fn serves(&self, request: &Request) -> bool {
+        match self.taken_to {
+            Some(at) => request.follows(&self.request, at),
+            None => *request == self.request,
+        }
+    }
 }
 
 struct Ahead {
@@ -73,27 +111,35 @@ thread_local! {
 }
 
 impl Ahead {
-    /// The step that was begun first of those whose rows have all come; where there is no room for
-    /// more, of those that have some.
+    /// The place of the step that was begun first of those whose rows have all come. Where there is
+    /// no room for more, of the one that has most.
     fn ready(&self) -> Option<usize> {
-        let is = |step: &i32, wanted: &[Stage]| {
-            self.left
-                .iter()
-                .filter(|left| left.step == *step)
-                .all(|left| wanted.contains(&left.ahead.stage()))
-        };
-        let first = |wanted: &[Stage]| self.waiting.iter().position(|step| is(step, wanted));
-        first(&[Stage::Complete]).or_else(|| first(&[Stage::Complete, Stage::WaitingForRoom]))
+        let mut steps: HashMap<i32, (Stage, usize)> = HashMap::new();
+        for left in &self.left {
+            let (stage, bytes) = steps.entry(left.step).or_insert((Stage::Complete, 0));
+            *stage = (*stage).min(left.ahead.stage());
+            *bytes += left.ahead.bytes();
+        }
+        let of = |step: &i32| steps.get(step).copied().unwrap_or((Stage::Complete, 0));
+        let complete = self.waiting.iter().position(|step| of(step).0 == Stage::Complete);
+        complete.or_else(|| {
+            let blocked = |step: &i32| matches!(of(step), (Stage::WaitingForRoom, bytes) if bytes > 0);
+            let blocked = self.waiting.iter().enumerate().filter(|(_, step)| blocked(step));
+            blocked.max_by_key(|(_, step)| of(step).1).map(|(place, _)| place)
+        })
     }
 
-    fn drop_step(&mut self, step: Option<i32>) {
-        self.left.retain(|left| Some(left.step) != step);
-    }
-
-    /// The statement that took scans over is done.
+    /// The statement that took scans over is done: what it did not take was read in vain.
     fn finish_taken(&mut self) {
-        let taken = self.taken.take();
-        self.drop_step(taken);
+        if let Some(taken) = self.taken.take() {
+            self.left.retain(|left| left.step != taken || left.taken_to.is_some());
+        }
+    }
+
+    fn leave(&mut self, step: i32, request: Request, taken_to: Option<Micros>, fetch: Fetch) -> Result<()> {
+        let ahead = fetch.read_ahead(self.room.clone())?;
+        self.left.push(Left { step, request, taken_to, fetch, ahead });
+        Ok(())
     }
 }
 
@@ -122,7 +168,7 @@ impl Drop for Begun {
         AHEAD.with_borrow_mut(|ahead| {
             ahead.begins = None;
             if !ahead.waiting.contains(&self.0) {
-                ahead.drop_step(Some(self.0));
+                ahead.left.retain(|left| left.step != self.0);
             }
         });
     }
@@ -140,7 +186,8 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut st
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
     let begun = Begun::new(step);
-    if let Some(reading) = reading {
+    let is_at_work = AHEAD.with_borrow(|ahead| ahead.left.iter().any(|left| left.step == step));
+    if let Some(reading) = reading.filter(|_| !is_at_work) {
         Spi::run(&reading).unwrap_or_report();
     }
     begun.complete();
@@ -150,11 +197,17 @@ fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
 /// there; NULL where no step waits.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ready() -> Option<i32> {
-    AHEAD.with_borrow_mut(Ahead::finish_taken);
+    AHEAD.with_borrow_mut(|ahead| {
+        ahead.finish_taken();
+        // Every step that follows another has been begun.
+        let Ahead { waiting, left, .. } = ahead;
+        left.retain(|left| waiting.contains(&left.step));
+    });
     loop {
         let (is_over, ready) = AHEAD.with_borrow_mut(|ahead| {
             let ready = ahead.ready().and_then(|place| ahead.waiting.remove(place));
             ahead.taken = ready;
+            IS_CUT.store(false, Relaxed);
             ahead.left.iter().for_each(|left| left.fetch.show_progress());
             (ahead.waiting.is_empty(), ready)
         });
@@ -165,8 +218,17 @@ fn pancake_fdw_sync_ready() -> Option<i32> {
     }
 }
 
-/// Starts the scan of a table, or takes over the one that was begun before. None where it is begun
-/// just now, for a later statement.
+/// `pancake.sync_abandon(step)`: ends the scans of a step that is not executed any more.
+#[pg_extern(sql = false)]
+fn pancake_fdw_sync_abandon(step: i32) {
+    AHEAD.with_borrow_mut(|ahead| {
+        ahead.waiting.retain(|waiting| *waiting != step);
+        ahead.left.retain(|left| left.step != step);
+    });
+}
+
+/// Starts the scan of a table, or takes over the one that was begun before, with what it requests if
+/// a later scan may go on with it. None where it is begun just now, for a later statement.
 pub fn start(
     table: &ForeignTable,
     relation: pg_sys::Oid,
@@ -174,10 +236,10 @@ pub fn start(
     plan: RequestPlan,
     writers: &[ColumnWriter],
     tally: &Arc<ScanStats>,
-) -> Result<Option<Fetch>> {
+) -> Result<Option<(Fetch, Option<Request>)>> {
     let (begins, taken) = AHEAD.with_borrow(|ahead| (ahead.begins, ahead.taken));
     if begins.is_none() && taken.is_none() {
-        return Fetch::start(table, user, plan, writers, tally).map(Some);
+        return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));
     }
     let column = |writer: &ColumnWriter| (writer.column.name.clone(), writer.column.path.clone());
     let request = Request {
@@ -190,19 +252,32 @@ pub fn start(
     };
     if let Some(step) = begins {
         let fetch = Fetch::start(table, user, plan, writers, tally)?;
-        AHEAD.with_borrow_mut(|ahead| {
-            let read_ahead = fetch.read_ahead(ahead.room.clone())?;
-            ahead.left.push(Left { step, request, fetch, ahead: read_ahead });
-            Ok(None)
-        })
-    } else {
-        let left = AHEAD.with_borrow_mut(|ahead| {
-            let is_it = |left: &Left| Some(left.step) == taken && left.request == request;
-            ahead.left.iter().position(is_it).map(|place| ahead.left.swap_remove(place))
-        });
-        match left {
-            Some(left) => Ok(Some(left.fetch.taken_over())),
-            None => Fetch::start(table, user, plan, writers, tally).map(Some),
-        }
+        AHEAD.with_borrow_mut(|ahead| ahead.leave(step, request, None, fetch))?;
+        return Ok(None);
     }
+    let left = AHEAD.with_borrow_mut(|ahead| {
+        let of_step = |left: &Left| Some(left.step) == taken && left.request.relation == relation;
+        let place = ahead.left.iter().position(|left| of_step(left) && left.serves(&request));
+        let found = place.map(|place| ahead.left.swap_remove(place));
+        ahead.left.retain(|left| !of_step(left));
+        found
+    });
+    let is_sorted = request.is_sorted();
+    let fetch = match left {
+        Some(left) => left.fetch.taken_over(is_sorted),
+        None => Fetch::start(table, user, plan, writers, tally)?,
+    };
+    Ok(Some((fetch, Some(request).filter(|_| is_sorted))))
+}
+
+/// A statement wants no more rows of a scan: a later one may go on with it.
+pub fn keep(mut fetch: Fetch, request: Request) -> Result<()> {
+    fetch.count_requests();
+    AHEAD.with_borrow_mut(|ahead| match (ahead.taken, fetch.stopped_at()) {
+        (Some(step), Some(at)) => {
+            let fetch = fetch.goes_on(request.plan.limit);
+            ahead.leave(step, request, Some(at), fetch)
+        }
+        _ => Ok(()),
+    })
 }

@@ -17,6 +17,7 @@ use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::session::Session;
 use pancake::stats::{ScanStats, Waiting};
+use pancake::time::Micros;
 use pgrx::pg_sys;
 
 use crate::fdw::slot::ColumnWriter;
@@ -35,6 +36,9 @@ pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// Rows that this backend's last scan has received and not handed out.
 pub static RECEIVED: AtomicU64 = AtomicU64::new(0);
+
+/// The last scan that a later statement may go on with has ended where its rows at hand did.
+pub static IS_CUT: AtomicBool = AtomicBool::new(false);
 
 /// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
 /// first one.
@@ -65,13 +69,19 @@ pub struct Fetch {
     batches: usize,
     batch_size: usize,
     received: u64,
-    /// The limit of the query; nothing is fetched ahead beyond it.
+    /// The row, counted from the scan's first one, behind which nothing is fetched ahead.
     limit: Option<u64>,
+    /// The limit is more than one reply may hold.
+    is_long: bool,
     whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
-    /// Batches that were ordered before a statement took rows.
+    /// Batches that were ordered ahead, and have not been taken.
     ordered_ahead: u64,
+    /// Where the rows at hand end, the statement's may end as well: the rest is for a later one.
+    may_be_cut: bool,
+    /// Time of the last row that was handed to the statement.
+    last_at: Option<Micros>,
     over: Option<StopReason>,
     progress: Option<&'static Progress>,
     last_notice: Instant,
@@ -87,6 +97,11 @@ pub struct ReadAhead {
 impl ReadAhead {
     pub fn stage(&self) -> Stage {
         self.scan.stage()
+    }
+
+    /// The bytes of the batches that wait.
+    pub fn bytes(&self) -> usize {
+        self.scan.bytes()
     }
 }
 
@@ -139,9 +154,12 @@ impl Fetch {
             batch_size: 0,
             received: 0,
             limit,
+            is_long: is_long(limit),
             whole,
             ordered: false,
             ordered_ahead: 0,
+            may_be_cut: false,
+            last_at: None,
             over: None,
             last_notice: Instant::now(),
             started: Instant::now(),
@@ -153,6 +171,9 @@ impl Fetch {
     pub fn next(&mut self, may_wait: bool) -> Result<NextRow> {
         let next = self.take_next(may_wait);
         RECEIVED.store(self.rows.len() as u64, Relaxed);
+        if let Ok(NextRow::Row(row)) = &next {
+            self.last_at = Some(row.at);
+        }
         next
     }
 
@@ -195,6 +216,10 @@ impl Fetch {
                     self.finish();
                     return Err(error);
                 }
+                None if self.may_be_cut && self.last_at.is_some() => {
+                    IS_CUT.store(true, Relaxed);
+                    return Ok(NextRow::Over(StopReason::EnoughRows));
+                }
                 None if !may_wait => {
                     self.show();
                     return Ok(NextRow::Later);
@@ -234,7 +259,7 @@ impl Fetch {
     /// long scan takes in any case.
     pub fn read_ahead(&self, room: Room) -> Result<ReadAhead> {
         let rows = match self.limit {
-            Some(limit) if limit > FULL_BATCH as u64 => limit,
+            Some(limit) if self.is_long => limit,
             None if self.whole => u64::MAX,
             _ => 0,
         };
@@ -242,9 +267,24 @@ impl Fetch {
         Ok(ReadAhead { _running: Worker::get()?.spawn(scan.clone().order()), scan })
     }
 
-    /// From here on a statement takes the rows.
-    pub fn taken_over(mut self) -> Self {
-        self.ordered_ahead = self.queue.requested();
+    /// From here on a statement takes the rows. Those of a long sorted scan, which a later statement
+    /// can go on with, end where the ones at hand do.
+    pub fn taken_over(mut self, is_sorted: bool) -> Self {
+        self.ordered_ahead = self.queue.requested().saturating_sub(self.batches as u64);
+        self.may_be_cut = is_sorted && self.is_long;
+        self.last_at = None;
+        self
+    }
+
+    /// The time of the last row, if this is a long scan that can go on behind it.
+    pub fn stopped_at(&self) -> Option<Micros> {
+        self.last_at.filter(|_| self.is_long && self.over.is_none())
+    }
+
+    /// A later statement takes the rows behind those that were taken.
+    pub fn goes_on(mut self, limit: Option<u64>) -> Self {
+        let taken = self.received - self.rows.len() as u64;
+        (self.limit, self.is_long) = (limit.map(|limit| taken.saturating_add(limit)), is_long(limit));
         self
     }
 
@@ -283,9 +323,18 @@ impl Fetch {
         if let Some(progress) = self.progress.take() {
             progress.release();
         }
+        self.count_requests();
+    }
+
+    /// Adds the requests since the last time to those of this backend.
+    pub fn count_requests(&mut self) {
         let requests = self.tally.requests.get();
         REQUESTS.fetch_add(requests - std::mem::replace(&mut self.counted, requests), Relaxed);
     }
+}
+
+fn is_long(limit: Option<u64>) -> bool {
+    limit.is_some_and(|limit| limit > FULL_BATCH as u64)
 }
 
 /// What requests for the rows of a table need.

@@ -12,7 +12,7 @@ use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
 use crate::fdw::cost::known_of;
-use crate::fdw::fetch::{REPLIED_AT, REQUESTS};
+use crate::fdw::fetch::{IS_CUT, REPLIED_AT, REQUESTS};
 use crate::fdw::params::POSTGRES_EPOCH;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
@@ -147,6 +147,12 @@ fn pancake_fdw_may_commit() -> bool {
 #[pg_extern(sql = false)]
 fn pancake_fdw_requests() -> i64 {
     REQUESTS.load(Relaxed) as i64
+}
+
+/// `pancake.sync_is_cut()`: whether the last statement of a sync ended where its rows at hand did.
+#[pg_extern(sql = false)]
+fn pancake_fdw_is_cut() -> bool {
+    IS_CUT.load(Relaxed)
 }
 
 /// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or

@@ -16,7 +16,7 @@ use pancake::stats::ScanStats;
 use pancake::time::Micros;
 use pgrx::{PgMemoryContexts, pg_guard, pg_sys};
 
-use crate::fdw::ahead;
+use crate::fdw::ahead::{self, Request};
 use crate::fdw::fetch::{Fetch, NextRow, StopReason};
 use crate::fdw::merge_append::Query;
 use crate::fdw::params::{Operands, in_this_zone};
@@ -40,6 +40,8 @@ pub struct ScanState {
     /// Holds the datums of one row. A child of the query's memory, which deletes it.
     row_memory: PgMemoryContexts,
     pub fetch: Option<Fetch>,
+    /// What it requests, if a later statement may go on with it.
+    request: Option<Request>,
     /// From Begin to End.
     query: Option<Rc<Query>>,
     /// Unless an Append drives this scan together with others: then it is the Append that waits.
@@ -96,7 +98,9 @@ pub unsafe extern "C-unwind" fn rescan_foreign_scan(node: *mut pg_sys::ForeignSc
 pub unsafe extern "C-unwind" fn end_foreign_scan(node: *mut pg_sys::ForeignScanState) {
     // SAFETY: null after EXPLAIN without ANALYZE, else what Begin set.
     if let Some(state) = unsafe { (*node).fdw_state.cast::<ScanState>().as_mut() } {
-        state.fetch = None;
+        if let (Some(fetch), Some(request)) = (state.fetch.take(), state.request.take()) {
+            ahead::keep(fetch, request).or_raise();
+        }
         if let Some(query) = state.query.take() {
             query.leave(node);
         }
@@ -123,6 +127,7 @@ impl ScanState {
             writers: declared.cloned().map(ColumnWriter::new).collect(),
             row_memory: row_memory(estate),
             fetch: None,
+            request: None,
             query: None,
             may_wait: !is_async,
             is_pending: false,
@@ -228,9 +233,9 @@ impl ScanState {
         let ScanPrivate { ordered, limit, whole, .. } = self.private;
         let plan = RequestPlan { ordered, limit, whole, ..plan };
         match ahead::start(&self.table, relation, self.user, plan, &self.writers, &self.tally)? {
-            Some(fetch) => {
+            Some((fetch, request)) => {
                 self.tally = fetch.tally.clone();
-                self.fetch = Some(fetch);
+                (self.fetch, self.request) = (Some(fetch), request);
             }
             None => self.stopped = StopReason::NothingCanMatch,
         }

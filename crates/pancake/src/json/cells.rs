@@ -57,6 +57,11 @@ impl Cells {
         self.text.len()
     }
 
+    /// Bytes that are allocated.
+    pub fn allocated(&self) -> usize {
+        self.text.capacity() + self.packed.capacity() * size_of::<PackedCells>()
+    }
+
     fn end_of(&mut self, text: &str) -> usize {
         self.text.push_str(text);
         self.text.len()

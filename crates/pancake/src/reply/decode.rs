@@ -52,9 +52,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// The bytes that it takes, about.
+    /// The bytes that it takes.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.id.len() + self.cells.size()
+        size_of::<Self>() + self.id.capacity() + self.cells.allocated()
     }
 }
 

@@ -28,7 +28,7 @@ impl Room {
 }
 
 /// How far the batches of a scan are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// One is on its way.
     Asking,
@@ -55,8 +55,18 @@ impl Drop for AheadScan {
 }
 
 impl AheadScan {
+    /// `rows` are counted from the scan's first one.
     pub fn new(queue: Arc<BatchQueue>, room: Room, rows: u64) -> Arc<Self> {
-        Arc::new(Self { queue, room, rows, held: AtomicI64::new(0), stage: Mutex::new(Stage::Asking) })
+        let waiting = signed(queue.waiting_bytes());
+        let (held, stage) = (AtomicI64::new(0), Mutex::new(Stage::Asking));
+        let scan = Self { queue, room, rows, held, stage };
+        scan.hold(waiting);
+        Arc::new(scan)
+    }
+
+    /// The bytes of the batches that wait.
+    pub fn bytes(&self) -> usize {
+        self.queue.waiting_bytes()
     }
 
     pub fn stage(&self) -> Stage {
@@ -71,9 +81,14 @@ impl AheadScan {
     /// it cannot go on.
     pub async fn order(self: Arc<Self>) {
         let (mut brought, mut free) = (self.queue.brought(), self.room.0.subscribe());
-        let mut bytes = 0;
         let mut next = FIRST;
         loop {
+            let before = *brought.borrow_and_update();
+            if before.is_over || (before.rows >= self.rows && before.batches > 0) {
+                self.reach(Stage::Complete);
+                self.queue.wake();
+                return;
+            }
             if *free.borrow_and_update() <= 0 {
                 self.reach(Stage::WaitingForRoom);
                 self.queue.wake();
@@ -84,19 +99,17 @@ impl AheadScan {
             }
             self.reach(Stage::Asking);
             self.hold(signed(next));
-            let before = *brought.borrow_and_update();
-            self.queue.want();
+            // One may have been ordered by the statement that took rows before, and a reply may bring
+            // several.
+            while self.queue.requested() <= before.batches {
+                self.queue.want();
+            }
             let Ok(now) = brought.wait_for(|now| now.is_over || now.batches > before.batches).await else {
                 return;
             };
-            let now = *now;
-            self.hold(signed(now.bytes - bytes) - signed(next));
-            (next, bytes) = ((now.bytes - bytes).max(1), now.bytes);
-            if now.is_over || now.rows >= self.rows {
-                self.reach(Stage::Complete);
-                self.queue.wake();
-                return;
-            }
+            let bytes = now.bytes - before.bytes;
+            self.hold(signed(bytes) - signed(next));
+            next = bytes.max(1);
         }
     }
 
@@ -142,6 +155,16 @@ mod tests {
         assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Asking));
         queue.put(batch(60));
         assert_eq!((ordered(&scan).await, scan.stage()), (0, Stage::Complete));
+    }
+
+    #[tokio::test]
+    async fn a_reply_may_bring_several() {
+        let queue = BatchQueue::new(Box::new(|| ()));
+        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), 1_000);
+        let _task = tokio::spawn(scan.clone().order());
+        ordered(&scan).await;
+        (0..4).for_each(|_| queue.put(batch(60)));
+        assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Asking));
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! how many are wanted.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -20,10 +20,28 @@ pub enum Event {
 
 /// Where batches wait for the backend.
 pub struct BatchQueue {
-    events: Mutex<VecDeque<Event>>,
+    waiting: Mutex<Waiting>,
     wanted: watch::Sender<u64>,
     brought: watch::Sender<Brought>,
     wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What the backend has not taken yet.
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Event {
+    /// Rows, and their bytes.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Event::Batch(rows) => (rows.len(), rows.iter().map(Row::size).sum()),
+            Event::Ended(_) | Event::Failed(_) => (0, 0),
+        }
+    }
 }
 
 /// What a scan has put into its queue so far.
@@ -40,7 +58,7 @@ impl BatchQueue {
     /// `wake` wakes the backend when an event waits.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         let (wanted, brought) = (watch::Sender::new(0), watch::Sender::default());
-        Arc::new(Self { events: Mutex::default(), wanted, brought, wake })
+        Arc::new(Self { waiting: Mutex::default(), wanted, brought, wake })
     }
 
     /// Requests one more batch.
@@ -54,22 +72,36 @@ impl BatchQueue {
     }
 
     pub fn take(&self) -> Option<Event> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let mut waiting = self.lock();
+        let event = waiting.events.pop_front()?;
+        let (rows, bytes) = event.size();
+        waiting.rows -= rows;
+        waiting.bytes -= bytes;
+        Some(event)
     }
 
     /// Rows that the backend has not taken yet.
     pub(crate) fn waiting(&self) -> usize {
-        let rows = |event: &Event| if let Event::Batch(rows) = event { rows.len() } else { 0 };
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().map(rows).sum()
+        self.lock().rows
+    }
+
+    /// Their bytes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn put(&self, event: Event) {
-        let (rows, bytes) = match &event {
-            Event::Batch(rows) => (rows.len(), rows.iter().map(Row::size).sum()),
-            Event::Ended(_) | Event::Failed(_) => (0, 0),
-        };
+        let (rows, bytes) = event.size();
         let is_over = !matches!(event, Event::Batch(_));
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        let mut waiting = self.lock();
+        waiting.events.push_back(event);
+        waiting.rows += rows;
+        waiting.bytes += bytes;
+        drop(waiting);
         self.brought.send_modify(|brought| {
             brought.batches += u64::from(!is_over);
             brought.rows += rows as u64;
