@@ -9,7 +9,8 @@
 //!
 //! Where a long scan by `inserted_at`, which never changes, has given a statement as many rows as it
 //! wanted, or all that were at hand, it stays at work: the next step's scan, which begins at the
-//! time of its last row, goes on with it. All is dropped with the transaction that fails.
+//! time of its last row, goes on with it. All is dropped with the transaction that fails, and with
+//! the one that ends the statement.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pancake::error::Result;
+use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::plan::request::RequestPlan;
 use pancake::scan::ahead::{Room, Stage};
@@ -29,7 +30,7 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::spi::Spi;
 use pgrx::{pg_extern, pg_guard, pg_sys};
 
-use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT, ReadAhead};
+use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{ForeignTable, token};
 use crate::pg::report::OrRaise;
@@ -76,7 +77,6 @@ struct Left {
     /// The time of the last row that a statement took, if one did.
     taken_to: Option<Micros>,
     fetch: Fetch,
-    ahead: ReadAhead,
 }
 
 impl Left {
@@ -89,6 +89,8 @@ impl Left {
 }
 
 struct Ahead {
+    /// The statement is a CALL of `pancake.sync`.
+    is_in_sync: bool,
     room: Room,
     /// The step that is begun just now.
     begins: Option<i32>,
@@ -101,8 +103,8 @@ struct Ahead {
 
 impl Default for Ahead {
     fn default() -> Self {
-        let (begins, taken) = (None, None);
-        Self { room: Room::new(ROOM), begins, taken, waiting: VecDeque::new(), left: Vec::new() }
+        let (waiting, left) = Default::default();
+        Self { is_in_sync: false, room: Room::new(ROOM), begins: None, taken: None, waiting, left }
     }
 }
 
@@ -117,8 +119,9 @@ impl Ahead {
         let mut steps: HashMap<i32, (Stage, usize)> = HashMap::new();
         for left in &self.left {
             let (stage, bytes) = steps.entry(left.step).or_insert((Stage::Complete, 0));
-            *stage = (*stage).min(left.ahead.stage());
-            *bytes += left.ahead.bytes();
+            let (reached, waiting) = left.fetch.ahead();
+            *stage = (*stage).min(reached);
+            *bytes += waiting;
         }
         let of = |step: &i32| steps.get(step).copied().unwrap_or((Stage::Complete, 0));
         let complete = self.waiting.iter().position(|step| of(step).0 == Stage::Complete);
@@ -136,9 +139,15 @@ impl Ahead {
         }
     }
 
-    fn leave(&mut self, step: i32, request: Request, taken_to: Option<Micros>, fetch: Fetch) -> Result<()> {
-        let ahead = fetch.read_ahead(self.room.clone())?;
-        self.left.push(Left { step, request, taken_to, fetch, ahead });
+    fn leave(
+        &mut self,
+        step: i32,
+        request: Request,
+        taken_to: Option<Micros>,
+        mut fetch: Fetch,
+    ) -> Result<()> {
+        fetch.read_ahead(self.room.clone(), request.is_sorted())?;
+        self.left.push(Left { step, request, taken_to, fetch });
         Ok(())
     }
 }
@@ -148,9 +157,6 @@ struct Begun(i32);
 
 impl Begun {
     fn new(step: i32) -> Self {
-        static ONCE: Once = Once::new();
-        // SAFETY: the callback lives as long as the library, which is never unloaded.
-        ONCE.call_once(|| unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) });
         AHEAD.with_borrow_mut(|ahead| {
             ahead.finish_taken();
             ahead.begins = Some(step);
@@ -176,15 +182,36 @@ impl Drop for Begun {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
-    if event == pg_sys::XactEvent::XACT_EVENT_ABORT {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT};
+    // SAFETY: looks at a variable of the backend. A procedure commits from within SPI.
+    let is_over = event == XACT_EVENT_ABORT
+        || (event == XACT_EVENT_COMMIT && unsafe { !pg_sys::SPI_inside_nonatomic_context() });
+    if is_over {
         drop(AHEAD.take());
     }
+}
+
+/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when
+/// it does. False in a transaction block, in a string of several statements, in a function, in an
+/// EXCEPTION block. If so, it may read ahead.
+#[pg_extern(sql = false)]
+fn pancake_fdw_may_commit() -> bool {
+    static ONCE: Once = Once::new();
+    // SAFETY: the callback lives as long as the library, which is never unloaded.
+    ONCE.call_once(|| unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) });
+    // SAFETY: both look at variables of the backend.
+    let may_commit = unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() };
+    AHEAD.with_borrow_mut(|ahead| ahead.is_in_sync = may_commit);
+    may_commit
 }
 
 /// `pancake.sync_ahead(step, reading)`: begins the scans of a query, and leaves them at work.
 /// Without a query there is nothing to be read ahead for the step.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
+    if !AHEAD.with_borrow(|ahead| ahead.is_in_sync) {
+        Err(Error::new(Kind::NotPermitted, "rows are read ahead in pancake.sync alone")).or_raise()
+    }
     let begun = Begun::new(step);
     let is_at_work = AHEAD.with_borrow(|ahead| ahead.left.iter().any(|left| left.step == step));
     if let Some(reading) = reading.filter(|_| !is_at_work) {

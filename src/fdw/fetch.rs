@@ -12,7 +12,7 @@ use pancake::paging::cursor::{End, FULL_BATCH};
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
 use pancake::reply::decode::{Row, Source, WantedCell};
-use pancake::scan::ahead::{AheadScan, Room, Stage};
+use pancake::scan::ahead::{AheadScan, Room, Rows, Stage};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::scan::session::Session;
@@ -76,8 +76,10 @@ pub struct Fetch {
     whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
-    /// Batches that were ordered ahead, and have not been taken.
-    ordered_ahead: u64,
+    /// While it is read ahead: then no batch is ordered here.
+    ahead: Option<ReadAhead>,
+    /// The row behind which the scan reads nothing.
+    read_to: u64,
     /// Where the rows at hand end, the statement's may end as well: the rest is for a later one.
     may_be_cut: bool,
     /// Time of the last row that was handed to the statement.
@@ -89,20 +91,9 @@ pub struct Fetch {
 }
 
 /// Orders the batches of a fetch until it is dropped.
-pub struct ReadAhead {
+struct ReadAhead {
     _running: RunningTask,
     scan: Arc<AheadScan>,
-}
-
-impl ReadAhead {
-    pub fn stage(&self) -> Stage {
-        self.scan.stage()
-    }
-
-    /// The bytes of the batches that wait.
-    pub fn bytes(&self) -> usize {
-        self.scan.bytes()
-    }
 }
 
 impl Drop for Fetch {
@@ -157,7 +148,8 @@ impl Fetch {
             is_long: is_long(limit),
             whole,
             ordered: false,
-            ordered_ahead: 0,
+            ahead: None,
+            read_to: limit.unwrap_or(u64::MAX),
             may_be_cut: false,
             last_at: None,
             over: None,
@@ -201,6 +193,7 @@ impl Fetch {
                     self.batches += 1;
                     self.batch_size = rows.len();
                     self.received += rows.len() as u64;
+                    self.ahead.iter().for_each(|ahead| ahead.scan.count());
                     self.rows = rows.into_iter();
                     self.show();
                     if let Some(first) = self.rows.next() {
@@ -246,33 +239,41 @@ impl Fetch {
 
     /// Orders another batch of the worker.
     pub fn order(&mut self) {
-        if std::mem::replace(&mut self.ordered, true) {
-            return;
-        }
-        match self.ordered_ahead.checked_sub(1) {
-            Some(left) => self.ordered_ahead = left,
-            None => self.queue.want(),
+        let is_ordered = std::mem::replace(&mut self.ordered, true);
+        if !is_ordered && self.ahead.is_none() && self.queue.requested() <= self.batches as u64 {
+            self.queue.want();
         }
     }
 
     /// Has batches ordered before a statement takes rows: the first one, and those behind it that a
-    /// long scan takes in any case.
-    pub fn read_ahead(&self, room: Room) -> Result<ReadAhead> {
-        let rows = match self.limit {
+    /// long scan takes in any case. Of a sorted one the rows of the statement after that one follow.
+    pub fn read_ahead(&mut self, room: Room, is_sorted: bool) -> Result<()> {
+        let enough = match self.limit {
             Some(limit) if self.is_long => limit,
             None if self.whole => u64::MAX,
             _ => 0,
         };
-        let scan = AheadScan::new(self.queue.clone(), room, rows);
-        Ok(ReadAhead { _running: Worker::get()?.spawn(scan.clone().order()), scan })
+        let most = if is_sorted { enough.saturating_add(enough - self.taken().min(enough)) } else { enough };
+        if most > self.read_to {
+            self.queue.want_behind_limit(most - self.read_to);
+            self.read_to = most;
+        }
+        let scan = AheadScan::new(self.queue.clone(), room, Rows { enough, most });
+        self.ahead = Some(ReadAhead { _running: Worker::get()?.spawn(scan.clone().order()), scan });
+        Ok(())
+    }
+
+    /// How far it is read ahead, and the bytes that wait.
+    pub fn ahead(&self) -> (Stage, usize) {
+        self.ahead.as_ref().map_or((Stage::Complete, 0), |ahead| (ahead.scan.stage(), ahead.scan.bytes()))
     }
 
     /// From here on a statement takes the rows. Those of a long sorted scan, which a later statement
     /// can go on with, end where the ones at hand do.
     pub fn taken_over(mut self, is_sorted: bool) -> Self {
-        self.ordered_ahead = self.queue.requested().saturating_sub(self.batches as u64);
         self.may_be_cut = is_sorted && self.is_long;
         self.last_at = None;
+        self.ahead = self.ahead.take_if(|_| self.may_be_cut);
         self
     }
 
@@ -281,11 +282,16 @@ impl Fetch {
         self.last_at.filter(|_| self.is_long && self.over.is_none())
     }
 
-    /// A later statement takes the rows behind those that were taken.
+    /// A later statement takes so many rows behind those that were taken.
     pub fn goes_on(mut self, limit: Option<u64>) -> Self {
-        let taken = self.received - self.rows.len() as u64;
-        (self.limit, self.is_long) = (limit.map(|limit| taken.saturating_add(limit)), is_long(limit));
+        self.limit = limit.map(|limit| self.taken().saturating_add(limit));
+        self.is_long = is_long(limit);
         self
+    }
+
+    /// Rows that statements have taken.
+    fn taken(&self) -> u64 {
+        self.received - self.rows.len() as u64
     }
 
     /// Shows how far it is in `pancake.progress`.

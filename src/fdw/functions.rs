@@ -133,15 +133,6 @@ fn pancake_fdw_progress() -> TableIterator<
     TableIterator::new(running)
 }
 
-/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when
-/// it does. False in a transaction block, in a string of several statements, in a function, in an
-/// EXCEPTION block.
-#[pg_extern(sql = false)]
-fn pancake_fdw_may_commit() -> bool {
-    // SAFETY: both look at variables of the backend.
-    unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() }
-}
-
 /// `pancake.sync_requests()`: requests that this session's scans have made, those that run now left
 /// out.
 #[pg_extern(sql = false)]

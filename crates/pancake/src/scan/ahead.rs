@@ -2,7 +2,7 @@
 //! one room for all of these scans together.
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -34,16 +34,26 @@ pub enum Stage {
     Asking,
     /// For a further one there is no room.
     WaitingForRoom,
-    /// All that may be read ahead is there.
+    /// The rows that the next statement takes are there.
     Complete,
+}
+
+/// How many rows are read ahead, counted from the scan's first one.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// The next statement takes those before this one.
+    pub enough: u64,
+    /// No batch is ordered behind the one that brings this row.
+    pub most: u64,
 }
 
 /// A scan that is read ahead. Dropped, it leaves the room that it holds.
 pub struct AheadScan {
     queue: Arc<BatchQueue>,
     room: Room,
-    /// No batch is ordered behind the one that brings this row.
-    rows: u64,
+    rows: Rows,
+    /// For the batch that is on its way.
+    reserved: AtomicI64,
     held: AtomicI64,
     stage: Mutex<Stage>,
 }
@@ -55,13 +65,15 @@ impl Drop for AheadScan {
 }
 
 impl AheadScan {
-    /// `rows` are counted from the scan's first one.
-    pub fn new(queue: Arc<BatchQueue>, room: Room, rows: u64) -> Arc<Self> {
-        let waiting = signed(queue.waiting_bytes());
-        let (held, stage) = (AtomicI64::new(0), Mutex::new(Stage::Asking));
-        let scan = Self { queue, room, rows, held, stage };
-        scan.hold(waiting);
+    pub fn new(queue: Arc<BatchQueue>, room: Room, rows: Rows) -> Arc<Self> {
+        let (reserved, held) = Default::default();
+        let scan = Self { queue, room, rows, reserved, held, stage: Mutex::new(Stage::Asking) };
+        scan.count();
         Arc::new(scan)
+    }
+
+    pub fn stage(&self) -> Stage {
+        *self.lock()
     }
 
     /// The bytes of the batches that wait.
@@ -69,36 +81,36 @@ impl AheadScan {
         self.queue.waiting_bytes()
     }
 
-    pub fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reach(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    /// Holds as much room as the batches take that wait now, and what is reserved.
+    pub fn count(&self) {
+        let holds = signed(self.bytes()) + self.reserved.load(SeqCst);
+        let held = self.held.swap(holds, SeqCst);
+        self.room.add(held - holds);
     }
 
     /// Orders one batch after the other, each when the one before has come. Wakes the backend where
-    /// it cannot go on.
+    /// the next statement can take rows.
     pub async fn order(self: Arc<Self>) {
         let (mut brought, mut free) = (self.queue.brought(), self.room.0.subscribe());
         let mut next = FIRST;
         loop {
             let before = *brought.borrow_and_update();
-            if before.is_over || (before.rows >= self.rows && before.batches > 0) {
+            let is_there = |rows| before.is_over || (before.rows >= rows && before.batches > 0);
+            if is_there(self.rows.enough) {
                 self.reach(Stage::Complete);
-                self.queue.wake();
+            }
+            if is_there(self.rows.most) {
                 return;
             }
             if *free.borrow_and_update() <= 0 {
                 self.reach(Stage::WaitingForRoom);
-                self.queue.wake();
                 if free.wait_for(|free| *free > 0).await.is_err() {
                     return;
                 }
                 continue;
             }
             self.reach(Stage::Asking);
-            self.hold(signed(next));
+            self.reserve(next);
             // One may have been ordered by the statement that took rows before, and a reply may bring
             // several.
             while self.queue.requested() <= before.batches {
@@ -107,15 +119,29 @@ impl AheadScan {
             let Ok(now) = brought.wait_for(|now| now.is_over || now.batches > before.batches).await else {
                 return;
             };
-            let bytes = now.bytes - before.bytes;
-            self.hold(signed(bytes) - signed(next));
-            next = bytes.max(1);
+            next = (now.bytes - before.bytes).max(1);
+            drop(now);
+            self.reserve(0);
         }
     }
 
-    fn hold(&self, bytes: i64) {
-        self.held.fetch_add(bytes, SeqCst);
-        self.room.add(-bytes);
+    fn reserve(&self, bytes: usize) {
+        self.reserved.store(signed(bytes), SeqCst);
+        self.count();
+    }
+
+    /// What is complete stays so.
+    fn reach(&self, stage: Stage) {
+        let mut reached = self.lock();
+        if *reached != Stage::Complete && *reached != stage {
+            *reached = stage;
+            drop(reached);
+            self.queue.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,6 +163,10 @@ mod tests {
         Event::Batch((0..rows).map(|_| row()).collect())
     }
 
+    fn up_to(row: u64) -> Rows {
+        Rows { enough: row, most: row }
+    }
+
     /// Batches that are ordered now.
     async fn ordered(scan: &AheadScan) -> u64 {
         for _ in 0..10 {
@@ -148,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn batches_are_ordered_one_by_one_up_to_a_row() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), 100);
+        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(100));
         let _task = tokio::spawn(scan.clone().order());
         assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Asking));
         queue.put(batch(60));
@@ -160,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_reply_may_bring_several() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), 1_000);
+        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(1_000));
         let _task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         (0..4).for_each(|_| queue.put(batch(60)));
@@ -168,9 +198,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_enough_need_not_be_the_end() {
+        let (queue, room) = (BatchQueue::new(Box::new(|| ())), Room::new(1 << 20));
+        let rows = Rows { enough: 60, most: 120 };
+        let scan = AheadScan::new(queue.clone(), room.clone(), rows);
+        let _task = tokio::spawn(scan.clone().order());
+        ordered(&scan).await;
+        queue.put(batch(60));
+        assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Complete));
+        queue.put(batch(60));
+        assert_eq!((ordered(&scan).await, scan.stage()), (0, Stage::Complete));
+        // What a statement takes leaves its room.
+        let before = *room.0.borrow();
+        queue.take();
+        scan.count();
+        assert!(*room.0.borrow() > before && *room.0.borrow() < 1 << 20);
+        queue.take();
+        scan.count();
+        assert_eq!(*room.0.borrow(), 1 << 20);
+    }
+
+    #[tokio::test]
     async fn a_scan_that_ends_is_complete() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), 100);
+        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(100));
         let _task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         queue.put(Event::Ended(None));
@@ -182,7 +233,7 @@ mod tests {
     async fn two_scans_share_the_room() {
         let room = Room::new(100_000);
         let queues = [(); 2].map(|()| BatchQueue::new(Box::new(|| ())));
-        let [one, other] = queues.clone().map(|queue| AheadScan::new(queue, room.clone(), 1_000));
+        let [one, other] = queues.clone().map(|queue| AheadScan::new(queue, room.clone(), up_to(1_000)));
         let tasks = [&one, &other].map(|scan| tokio::spawn(scan.clone().order()));
         assert_eq!((ordered(&one).await, ordered(&other).await), (1, 1));
         queues[0].put(batch(60));
@@ -198,7 +249,7 @@ mod tests {
     async fn room_is_left_where_a_scan_is_dropped() {
         let room = Room::new(1_000);
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), room.clone(), 1_000);
+        let scan = AheadScan::new(queue.clone(), room.clone(), up_to(1_000));
         let task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         queue.put(batch(60));

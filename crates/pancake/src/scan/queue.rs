@@ -21,7 +21,7 @@ pub enum Event {
 /// Where batches wait for the backend.
 pub struct BatchQueue {
     waiting: Mutex<Waiting>,
-    wanted: watch::Sender<u64>,
+    wanted: watch::Sender<Wanted>,
     brought: watch::Sender<Brought>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -44,6 +44,13 @@ impl Event {
     }
 }
 
+/// What the backend has wanted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub batches: u64,
+    pub rows_behind_limit: u64,
+}
+
 /// What a scan has put into its queue so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Brought {
@@ -57,18 +64,23 @@ pub(crate) struct Brought {
 impl BatchQueue {
     /// `wake` wakes the backend when an event waits.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        let (wanted, brought) = (watch::Sender::new(0), watch::Sender::default());
+        let (wanted, brought) = (watch::Sender::default(), watch::Sender::default());
         Arc::new(Self { waiting: Mutex::default(), wanted, brought, wake })
     }
 
     /// Requests one more batch.
     pub fn want(&self) {
-        self.wanted.send_modify(|wanted| *wanted += 1);
+        self.wanted.send_modify(|wanted| wanted.batches += 1);
     }
 
     /// How many batches have been requested.
     pub fn requested(&self) -> u64 {
-        *self.wanted.borrow()
+        self.wanted.borrow().batches
+    }
+
+    /// The rows behind the scan's limit are wanted as well, so many of them.
+    pub fn want_behind_limit(&self, rows: u64) {
+        self.wanted.send_modify(|wanted| wanted.rows_behind_limit += rows);
     }
 
     pub fn take(&self) -> Option<Event> {
@@ -119,8 +131,8 @@ impl BatchQueue {
         (self.wake)();
     }
 
-    /// How many batches the backend has wanted so far, and will.
-    pub(crate) fn wanted(&self) -> watch::Receiver<u64> {
+    /// What the backend has wanted so far, and will.
+    pub(crate) fn wanted(&self) -> watch::Receiver<Wanted> {
         self.wanted.subscribe()
     }
 }

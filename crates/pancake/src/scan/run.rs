@@ -18,7 +18,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, WantedCell, spots};
 use crate::reply::envelope::{Reply, RowList};
 use crate::scan::merge::{Question, Union};
-use crate::scan::queue::{BatchQueue, EndGuard, Event};
+use crate::scan::queue::{BatchQueue, EndGuard, Event, Wanted};
 use crate::scan::session::Session;
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
@@ -62,7 +62,7 @@ impl Scan {
     async fn walk(&self) -> Result<Option<End>> {
         let mut wanted = self.queue.wanted();
         self.session.tally.waiting(Waiting::Consumer);
-        if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+        if wanted.wait_for(|wanted| wanted.batches > 0).await.is_err() {
             return Ok(None);
         }
         let mut plan = self.plan.clone();
@@ -87,7 +87,8 @@ impl Scan {
             if lock(&union).is_over() {
                 return Ok(lock(&union).end());
             }
-            let wants = *wanted.borrow_and_update();
+            let Wanted { batches: wants, rows_behind_limit } = *wanted.borrow_and_update();
+            lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(rows_behind_limit)));
             let soon = asked.is_empty() || left.elapsed() >= SOON;
             let needed = put < wants && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
             let ahead = !needed;

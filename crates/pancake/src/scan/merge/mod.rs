@@ -175,6 +175,11 @@ impl Union {
         });
     }
 
+    /// So many rows are wanted in all.
+    pub fn limit_to(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+    }
+
     /// Rows that came and were not handed out yet.
     pub fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows.len()).sum()

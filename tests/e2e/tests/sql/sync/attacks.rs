@@ -50,6 +50,8 @@ fn attempts(victim: &str) -> Vec<(String, &'static str)> {
         ),
         ("WITH d AS (DELETE FROM pancake.sync_marks RETURNING 1) SELECT count(*) FROM d".to_owned(), "42501"),
         (format!("SELECT pancake.sync_enter({target}, '{PAGE}', 'delta')"), "42501"),
+        // It would leave a scan at work, which no statement asks for.
+        ("SELECT pancake.sync_ahead(1, 'SELECT 1')".to_owned(), "42501"),
         (format!("SELECT pancake.sync_marks_of({job}, true)"), "42501"),
         (format!("SELECT pancake.sync_fail({job}, 'XX000', 'x')"), ""),
         (format!("SELECT pancake.sync_start({job}, 'running')"), "42501"),

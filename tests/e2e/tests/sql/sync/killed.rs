@@ -7,7 +7,7 @@ use e2e::account::{client_command, run};
 use e2e::{Cluster, Mode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pancake_simulator::Churn;
+use pancake_simulator::{Churn, Fault, PageSettings, Times};
 
 use super::beside::{RUNNING, until};
 use super::*;
@@ -132,6 +132,64 @@ fn at_any_moment_in_any_way() {
     );
     session.execute(FULL).unwrap();
     is_the_page(&mut session, "after all of it");
+}
+
+/// Twenty pages at once, some of them in every stage when the blow falls. In a fourth way the
+/// connections to Pancake break instead.
+#[test]
+fn twenty_pages_at_any_moment() {
+    const ALL: &str = "CALL pancake.sync('shop.all', 'crm.conversations')";
+    let cluster = Cluster::start().unwrap();
+    let page = |n| PageSettings { conversations: 150, ..PageSettings::numbered(n) };
+    let settings = Settings { pages: (0..20).map(page).collect(), ..Settings::default() };
+    let shop = Shop::open_in(&cluster, settings.as_seen(), &[("max_retries", "0")]).unwrap();
+    let mut session = shop.connect().unwrap();
+    super::pages::all_pages(&shop, &mut session);
+    session
+        .execute(
+            "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+                 LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint'",
+        )
+        .unwrap();
+    let ids = shop.simulator.page_ids();
+    let mut dice = Dice(0x5eed_2028);
+    let mut killed = 0;
+    for round in 0..20_u64 {
+        if round % 4 == 0 {
+            session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
+        }
+        shop.simulator.switches(|switches| switches.latency = Duration::from_millis(10));
+        for id in &ids {
+            let page = shop.simulator.page(id);
+            (0..dice.below(3)).for_each(|_| drop(page.create("INBOX")));
+            let known = page.ids();
+            page.message(&known[dice.below(known.len() as u64) as usize]);
+        }
+        let moment = dice.below(if round % 4 == 0 { 1_500_000 } else { 600_000 });
+        let way = dice.below(4);
+        if way == 3 {
+            shop.simulator.fault(Fault::Dropped, Times::Next(30));
+        }
+        let pid = strike(&cluster, &shop, &mut session, ALL, moment, way % 3, &mut killed);
+        shop.simulator.clear_faults();
+        shop.simulator.switches(|switches| switches.latency = Duration::ZERO);
+        let what = format!("round {round}, pid {pid}, way {way}");
+        for _ in 0..2 {
+            session.execute(ALL).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        }
+        let (page, copy) = ("SELECT page_id, id, updated_at, message_count FROM", "WHERE removed_at IS NULL");
+        let unlike = session
+            .column(&format!(
+                "SELECT 'page ' || p FROM ({page} shop.all EXCEPT ALL {page} crm.conversations {copy}) p
+                 UNION ALL
+                 SELECT 'copy ' || c FROM ({page} crm.conversations {copy} EXCEPT ALL {page} shop.all) c"
+            ))
+            .unwrap();
+        assert!(unlike.is_empty(), "{what}: {unlike:?}");
+        let running = "SELECT count(*) FROM pancake.sync_runs WHERE status = 'running'";
+        assert_eq!(session.one(running).unwrap(), "0", "{what}");
+    }
+    assert!(killed > 8, "{killed} of 20 were killed before their end");
 }
 
 /// The same of messages, of which a batch is of several scans; and of the whole lists, which have
