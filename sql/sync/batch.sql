@@ -175,10 +175,11 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
     AS $$
     DECLARE
         shape record;
-        read_at CONSTANT timestamptz := clock_timestamp();
     BEGIN
+        -- A scan may go on for the next batch, and read its rows before that is prepared.
+        job.read_at := coalesce(job.read_at, clock_timestamp());
         SELECT * INTO shape FROM pancake.sync_shape(job);
-        job.reading := CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, read_at)
+        job.reading := CASE WHEN job.list IS NULL THEN pancake.sync_rows(job, "column", shape, job.read_at)
             ELSE pancake.sync_threads(job, "column", shape) END;
         job.statement := format(
             'SELECT w.alive, a.seen, w.existing, w.written, a.ids, a.lowest, a.newest, a.walked, a.seam '
@@ -190,7 +191,7 @@ CREATE FUNCTION sync_batch(job sync_job, "column" text, witnesses text[]) RETURN
                    'FROM %s t WHERE t.id OPERATOR(pg_catalog.=) ANY ($1 OPERATOR(pg_catalog.||) $2)%s',
                    pancake.sync_name(job.target), CASE WHEN shape.has_page THEN
                        format(' AND t.page_id OPERATOR(pg_catalog.=) %L', job.page_id) END),
-            pancake.sync_upsert(job, shape, 'pg_catalog.unnest($1)', read_at));
+            pancake.sync_upsert(job, shape, 'pg_catalog.unnest($1)', job.read_at));
         RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_batch(sync_job, text, text[]) IS 'internal: the statement that reads and writes one batch';

@@ -137,6 +137,7 @@ CREATE TYPE sync_job AS (
     batch       bigint,       -- rows of the next batch, if rows are counted
     edge        timestamptz,  -- where the next batch ends, if it is a slice of time
     span        interval,     -- how long that slice is
+    read_at     timestamptz,  -- no row of this phase was read before
     census      bigint,       -- rows of the target that a full rescan looks for
     requests    bigint,       -- of this backend, before the step
     statement   text,         -- of the step that is prepared

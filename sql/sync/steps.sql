@@ -135,6 +135,7 @@ CREATE FUNCTION sync_next(job sync_job, marks sync_marks, ended text) RETURNS sy
         job.dated := CASE WHEN job.phase = 'past' AND marks.sorted THEN false END;
         job.seam := NULL;
         job.frozen := NULL;
+        job.read_at := NULL;
         job.since := pancake.sync_since(job, marks);
         IF job.kind = 'reread' THEN
             job.since := least(job.since, coalesce(marks.last_reread_at, job.since) - interval '2 minutes');
@@ -528,6 +529,7 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             END IF;
             job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
             job.seam := CASE WHEN job.phase IN (step, 'changed') THEN result.seam END;
+            job.read_at := CASE WHEN job.phase = step THEN job.read_at END;
             job.low := CASE WHEN job.phase = step THEN job.low
                 WHEN job.phase = 'all' THEN pancake.sync_floor(job.object, marks.first_since) END;
             PERFORM pancake.sync_remember(marks);

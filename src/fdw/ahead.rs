@@ -7,8 +7,8 @@
 //! scan that requests the same as one that was left takes it over. One that requests anything else
 //! begins as usual: what was read ahead was read in vain.
 //!
-//! Where a long scan by `inserted_at`, which never changes, has given a statement as many rows as it
-//! wanted, or all that were at hand, it stays at work: the next step's scan, which begins at the
+//! Where a long scan by `inserted_at`, which never changes, has given a statement as many rows as
+//! it wanted, or all that were at hand, it stays at work: the next step's scan, which begins at the
 //! time of its last row, goes on with it. All is dropped with the transaction that fails, and with
 //! the one that ends the statement.
 
@@ -34,6 +34,7 @@ use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{ForeignTable, token};
 use crate::pg::report::OrRaise;
+use crate::pg::settings;
 use crate::pg::worker::Worker;
 
 /// What the rows of all of these scans may take together.
@@ -130,6 +131,14 @@ impl Ahead {
             let blocked = self.waiting.iter().enumerate().filter(|(_, step)| blocked(step));
             blocked.max_by_key(|(_, step)| of(step).1).map(|(place, _)| place)
         })
+    }
+
+    /// Shows how far the scans are; by a NOTICE only where there is one.
+    fn show(&mut self) {
+        match &mut self.left[..] {
+            [left] => left.fetch.show(),
+            many => many.iter().for_each(|left| left.fetch.show_progress()),
+        }
     }
 
     /// The statement that took scans over is done: what it did not take was read in vain.
@@ -235,13 +244,14 @@ fn pancake_fdw_sync_ready() -> Option<i32> {
             let ready = ahead.ready().and_then(|place| ahead.waiting.remove(place));
             ahead.taken = ready;
             IS_CUT.store(false, Relaxed);
-            ahead.left.iter().for_each(|left| left.fetch.show_progress());
+            ahead.show();
             (ahead.waiting.is_empty(), ready)
         });
         if ready.is_some() || is_over {
             return ready;
         }
-        Worker::get().or_raise().wake_event.wait(HEARTBEAT);
+        let wait = settings::progress_interval().map_or(HEARTBEAT, |every| every.min(HEARTBEAT));
+        Worker::get().or_raise().wake_event.wait(wait);
     }
 }
 
@@ -254,8 +264,8 @@ fn pancake_fdw_sync_abandon(step: i32) {
     });
 }
 
-/// Starts the scan of a table, or takes over the one that was begun before, with what it requests if
-/// a later scan may go on with it. None where it is begun just now, for a later statement.
+/// Starts the scan of a table, or takes over the one that was begun before, with what it requests
+/// if a later scan may go on with it. None where it is begun just now, for a later statement.
 pub fn start(
     table: &ForeignTable,
     relation: pg_sys::Oid,

@@ -8,7 +8,7 @@ use pancake::memory;
 use pancake::scan::sample::{BUDGET, Sample};
 use pgrx::{pg_guard, pg_sys};
 
-use crate::fdw::fetch::{session, wanted};
+use crate::fdw::session::{session, wanted};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;

@@ -12,7 +12,7 @@ use pancake::schema::catalogue::Object;
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
-use crate::fdw::fetch::session;
+use crate::fdw::session::session;
 use crate::pg::catalog::{ForeignTable, given, role_name};
 use crate::pg::compat::may_use_server;
 use crate::pg::nodes::{c_string, identifier, text};

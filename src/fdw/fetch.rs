@@ -6,25 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use pancake::error::{Error, Kind, Result};
-use pancake::options::suggest::closest;
+use pancake::error::Result;
 use pancake::paging::cursor::{End, FULL_BATCH};
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
-use pancake::reply::decode::{Row, Source, WantedCell};
+use pancake::reply::decode::Row;
 use pancake::scan::ahead::{AheadScan, Room, Rows, Stage};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
-use pancake::scan::session::Session;
 use pancake::stats::{ScanStats, Waiting};
 use pancake::time::Micros;
 use pgrx::pg_sys;
 
+use crate::fdw::session::{session, show_progress, wanted};
 use crate::fdw::slot::ColumnWriter;
-use crate::pg::catalog::{self, ForeignTable};
+use crate::pg::catalog::ForeignTable;
 use crate::pg::report::notice;
 use crate::pg::settings;
-use crate::pg::shared::{CLOCKS, Progress, shared};
+use crate::pg::shared::Progress;
 use crate::pg::wait::WakeEvent;
 use crate::pg::worker::{RunningTask, Worker};
 
@@ -246,7 +245,8 @@ impl Fetch {
     }
 
     /// Has batches ordered before a statement takes rows: the first one, and those behind it that a
-    /// long scan takes in any case. Of a sorted one the rows of the statement after that one follow.
+    /// long scan takes in any case. Of a sorted one the rows of the statement after that one
+    /// follow.
     pub fn read_ahead(&mut self, room: Room, is_sorted: bool) -> Result<()> {
         let enough = match self.limit {
             Some(limit) if self.is_long => limit,
@@ -268,8 +268,8 @@ impl Fetch {
         self.ahead.as_ref().map_or((Stage::Complete, 0), |ahead| (ahead.scan.stage(), ahead.scan.bytes()))
     }
 
-    /// From here on a statement takes the rows. Those of a long sorted scan, which a later statement
-    /// can go on with, end where the ones at hand do.
+    /// From here on a statement takes the rows. Those of a long sorted scan, which a later
+    /// statement can go on with, end where the ones at hand do.
     pub fn taken_over(mut self, is_sorted: bool) -> Self {
         self.may_be_cut = is_sorted && self.is_long;
         self.last_at = None;
@@ -341,59 +341,4 @@ impl Fetch {
 
 fn is_long(limit: Option<u64>) -> bool {
     limit.is_some_and(|limit| limit > FULL_BATCH as u64)
-}
-
-/// What requests for the rows of a table need.
-pub fn session(table: &ForeignTable, user: pg_sys::Oid, tally: Arc<ScanStats>) -> Result<Session> {
-    let page_id = table.table.page_id.clone().unwrap_or_default();
-    let object = table.table.object;
-    let token = catalog::token(table, user, &page_id)?;
-    let mut server = table.server.clone();
-    server.max_concurrency = server.max_concurrency.min(settings::max_concurrency());
-    let limiter = shared()?
-        .memory
-        .page(&server.base_url, &page_id, server.requests_per_second)
-        .ok_or_else(|| Error::new(Kind::NoSharedMemory, "no room in the shared rate limit"))?;
-    let client = Worker::get()?.client.clone();
-    let opening = Default::default();
-    Ok(Session { server, object, page_id, token, limiter, tally, client, opening })
-}
-
-/// The cells that these columns need.
-pub fn wanted(table: &ForeignTable, writers: &[ColumnWriter]) -> Result<Vec<WantedCell>> {
-    writers.iter().map(|writer| wanted_by(table, writer)).collect()
-}
-
-fn wanted_by(table: &ForeignTable, writer: &ColumnWriter) -> Result<WantedCell> {
-    let object = table.table.object;
-    let (name, path) = (&writer.column.name, writer.column.path.as_deref());
-    let source = Source::find(object, name, path).ok_or_else(|| {
-        let names: Vec<_> = object.columns().iter().map(|column| column.name).collect();
-        let perhaps =
-            closest(name, &names).map(|c| format!("Perhaps you meant \"{c}\". ")).unwrap_or_default();
-        Error::new(Kind::BadDefinition, format!("column \"{name}\" is not a column of {}", object.name()))
-            .detail(format!("The columns are: {}.", names.join(", ")))
-            .hint(format!(
-                "{perhaps}To read anything else of a row, give the column the option path, \
-                 such as OPTIONS (path '/page_customer/gender')."
-            ))
-    })?;
-    Ok(WantedCell { name: name.clone(), source })
-}
-
-fn show_progress(table: &ForeignTable, tally: &ScanStats) -> Result<Option<&'static Progress>> {
-    // SAFETY: a look-up in shared memory.
-    let alive = |pid: u64| unsafe { !pg_sys::BackendPidGetProc(pid as i32).is_null() };
-    let Some(progress) = Progress::claim(shared()?.scans, u64::from(std::process::id()), alive) else {
-        return Ok(None);
-    };
-    // SAFETY: variables of this backend.
-    let (database, role) = unsafe { (pg_sys::MyDatabaseId, pg_sys::GetUserId()) };
-    progress.database.set(u64::from(database.to_u32()));
-    progress.role.set(u64::from(role.to_u32()));
-    progress.object.write(table.table.object.name());
-    progress.page_id.write(table.table.page_id.as_deref().unwrap_or_default());
-    progress.started_at.set((CLOCKS.wall_micros)());
-    progress.show(tally);
-    Ok(Some(progress))
 }

@@ -19,6 +19,7 @@ mod private;
 mod quals;
 mod relation;
 mod scan;
+mod session;
 mod slot;
 mod sync;
 mod validator;

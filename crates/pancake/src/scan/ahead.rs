@@ -111,8 +111,8 @@ impl AheadScan {
             }
             self.reach(Stage::Asking);
             self.reserve(next);
-            // One may have been ordered by the statement that took rows before, and a reply may bring
-            // several.
+            // One may have been ordered by the statement that took rows before, and a reply may
+            // bring several.
             while self.queue.requested() <= before.batches {
                 self.queue.want();
             }

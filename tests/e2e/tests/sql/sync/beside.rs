@@ -247,3 +247,48 @@ fn two_first_calls_at_once() {
         is_the_page(&mut session, "into the table of another");
     }
 }
+
+/// A step's rows may have been read before the step is prepared: what another session writes in
+/// between is the later reading.
+#[test]
+fn a_row_that_is_written_after_it_was_read_ahead() {
+    let (shop, mut session) = open(400);
+    session
+        .execute(
+            "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+                 LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint';
+             CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, PRIMARY KEY (page_id, id));
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN
+                     IF (SELECT count(*) FROM crm.conversations) >= 60 THEN
+                         PERFORM pg_advisory_xact_lock_shared(42);
+                     END IF;
+                     RETURN NEW;
+                 END $$;
+             CREATE TRIGGER wait BEFORE INSERT ON crm.conversations FOR EACH ROW EXECUTE FUNCTION wait();
+             CREATE TABLE later AS SELECT * FROM shop.conversations ORDER BY inserted_at DESC OFFSET 100 LIMIT 1",
+        )
+        .unwrap();
+    session.execute("BEGIN; SELECT pg_advisory_xact_lock(42)").unwrap();
+    let mut caller = shop.connect().unwrap();
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(move || caller.execute(SYNC).unwrap());
+        until(&mut session, "SELECT count(*) = 60 FROM crm.conversations");
+        // Until all has been read that is read ahead.
+        let mut requests = 0;
+        while requests != shop.simulator.requests() {
+            requests = shop.simulator.requests();
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        session
+            .execute(
+                "INSERT INTO crm.conversations SELECT *, clock_timestamp() FROM later;
+                 UPDATE crm.conversations SET snippet = 'later' WHERE id = (SELECT id FROM later); COMMIT",
+            )
+            .unwrap();
+        sync.join().unwrap();
+    });
+    assert_eq!(session.one("SELECT count(*) FROM crm.conversations").unwrap(), "400");
+    let later = "SELECT snippet FROM crm.conversations WHERE id = (SELECT id FROM later)";
+    assert_eq!(session.one(later).unwrap(), "later");
+}
