@@ -111,6 +111,7 @@ CREATE PROCEDURE sync(
         place integer;
         unprepared integer[];
         paused integer[] := '{}';
+        paused_at timestamptz;
         done bigint := 0;
         seen bigint := 0;
         written bigint := 0;
@@ -198,6 +199,11 @@ CREATE PROCEDURE sync(
                         job.statement := NULL;
                         seen := seen OPERATOR(pg_catalog.+) result.seen;
                         written := written OPERATOR(pg_catalog.+) result.written;
+                        IF paused_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-)
+                                interval '0.2 seconds') THEN
+                            unprepared := unprepared OPERATOR(pg_catalog.||) paused;
+                            paused := '{}';
+                        END IF;
                     END IF;
                 END IF;
             EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
@@ -223,6 +229,7 @@ CREATE PROCEDURE sync(
                 PERFORM pancake.sync_fail(job, state, message);
                 job.phase := 'end';
                 job.statement := NULL;
+                job.pause := false;
                 failures := pancake.sync_failure(failures, job.page_id, state, message, detail, hint);
             END IF;
             IF place IS NOT NULL THEN
@@ -233,6 +240,7 @@ CREATE PROCEDURE sync(
                 FOR place IN 1 .. pages LOOP
                     job := jobs[place];
                     IF job.run_id IS NOT NULL AND job.phase OPERATOR(pg_catalog.<>) 'end' THEN
+                        job.made := CASE WHEN job.statement IS NOT NULL THEN job.made ELSE 0 END;
                         job := pancake.sync_resume(job);
                         PERFORM pancake.sync_abandon(place);
                         PERFORM pancake.sync_fail(job, state, message);
@@ -242,6 +250,7 @@ CREATE PROCEDURE sync(
                 PERFORM pancake.sync_raise(state, message, detail, hint);
             END IF;
             IF job.pause THEN
+                paused_at := pg_catalog.clock_timestamp();
                 paused := paused OPERATOR(pg_catalog.||) place;
             ELSIF job.phase OPERATOR(pg_catalog.=) 'end' THEN
                 done := done OPERATOR(pg_catalog.+) 1;

@@ -140,6 +140,7 @@ CREATE TYPE sync_job AS (
     read_at     timestamptz,  -- no row of this phase was read before
     census      bigint,       -- rows of the target that a full rescan looks for
     requests    bigint,       -- of this backend, before the step
+    made        bigint,       -- while it was prepared
     statement   text,         -- of the step that is prepared
     reading     text,         -- the query in it that reads the source, if there is one
     pause       boolean,      -- another run is busy: wait before the next step

@@ -36,16 +36,16 @@ CREATE FUNCTION sync_first_threads() RETURNS bigint
     AS $$ SELECT least(30, pancake.sync_batch_rows()) $$;
 COMMENT ON FUNCTION sync_first_threads() IS 'internal: how many conversations the first batch of threads holds';
 
-CREATE FUNCTION sync_next_threads(job sync_job, step text) RETURNS bigint
+CREATE FUNCTION sync_next_threads(job sync_job, step text, walked bigint) RETURNS bigint
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
         SELECT CASE step WHEN 'head' THEN pancake.sync_first_threads() ELSE
-            greatest(8, least(pancake.sync_batch_rows(), job.batch * least(8, 64 / greatest(r.made, 1)::float8)::float8))
+            greatest(8, least(pancake.sync_batch_rows(), least(job.batch, walked) * least(8, 64 / greatest(r.made, 1)::float8)::float8))
             END::bigint
         FROM (SELECT pancake.sync_requests() - job.requests AS made) r
     $$;
-COMMENT ON FUNCTION sync_next_threads(sync_job, text) IS 'internal: how many conversations the next batch of threads holds';
+COMMENT ON FUNCTION sync_next_threads(sync_job, text, bigint) IS 'internal: how many conversations the next batch of threads holds';
 
 -- A delta's window, and a day that is read again, are one slice, unless more is asked for.
 CREATE FUNCTION sync_first_span() RETURNS interval LANGUAGE sql IMMUTABLE AS $$SELECT interval '2 days'$$;
@@ -277,7 +277,7 @@ CREATE FUNCTION sync_resume(job sync_job) RETURNS sync_job
     AS $$
     BEGIN
         PERFORM pancake.sync_settings(job);
-        job.requests := job.requests + pancake.sync_requests();
+        job.requests := pancake.sync_requests() - job.made;
         RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_resume(sync_job) IS 'internal: a step whose statement is executed now';
@@ -335,8 +335,7 @@ CREATE FUNCTION sync_prepare(job sync_job) RETURNS sync_job
             WHEN job.phase = 'gone' THEN
                 job.statement := pancake.sync_removal(job);
         END CASE;
-        -- Those that were made here count to the step.
-        job.requests := job.requests - pancake.sync_requests();
+        job.made := pancake.sync_requests() - job.requests;
         RETURN job;
     END $$;
 COMMENT ON FUNCTION sync_prepare(sync_job) IS 'internal: the first half of a step';
@@ -522,12 +521,12 @@ CREATE FUNCTION sync_settle(job sync_job, result sync_result) RETURNS sync_job
             -- A batch of nothing but ties leads no further down: the next one is larger.
             job.batch := CASE WHEN job.phase = 'begun' THEN pancake.sync_begun_rows()
                 WHEN result.lowest = job.high THEN job.batch * 2
-                WHEN walk.walk = 'threads' THEN pancake.sync_next_threads(job, step)
+                WHEN walk.walk = 'threads' THEN pancake.sync_next_threads(job, step, result.walked)
                 ELSE pancake.sync_batch_rows() END;
             IF walk.walk = 'slices' THEN
                 job.span := pancake.sync_span(job, result.seen);
             END IF;
-            job.high := CASE WHEN job.phase IN (step, 'changed') THEN result.lowest END;
+            job.high := CASE WHEN job.phase IN (step, 'changed') THEN coalesce(result.lowest, job.high) END;
             job.seam := CASE WHEN job.phase IN (step, 'changed') THEN result.seam END;
             job.read_at := CASE WHEN job.phase = step THEN job.read_at END;
             job.low := CASE WHEN job.phase = step THEN job.low

@@ -38,7 +38,7 @@ use crate::pg::settings;
 use crate::pg::worker::Worker;
 
 /// What the rows of all of these scans may take together.
-const ROOM: usize = 32 << 20;
+const ROOM: usize = 44 << 20;
 
 /// What a scan requests: two that are equal have the same rows.
 #[derive(PartialEq)]
@@ -77,15 +77,18 @@ struct Left {
     request: Request,
     /// The time of the last row that a statement took, if one did.
     taken_to: Option<Micros>,
+    /// By the statement that is executed now.
+    is_kept: bool,
     fetch: Fetch,
 }
 
 impl Left {
     fn serves(&self, request: &Request) -> bool {
-        match self.taken_to {
-            Some(at) => request.follows(&self.request, at),
-            None => *request == self.request,
-        }
+        !self.is_kept
+            && match self.taken_to {
+                Some(at) => request.follows(&self.request, at),
+                None => *request == self.request,
+            }
     }
 }
 
@@ -93,6 +96,8 @@ struct Ahead {
     /// The statement is a CALL of `pancake.sync`.
     is_in_sync: bool,
     room: Room,
+    /// Who runs it: code of other roles, in functions that it reaches, is none of its scans.
+    user: pg_sys::Oid,
     /// The step that is begun just now.
     begins: Option<i32>,
     /// The step whose statement may take scans over.
@@ -105,7 +110,15 @@ struct Ahead {
 impl Default for Ahead {
     fn default() -> Self {
         let (waiting, left) = Default::default();
-        Self { is_in_sync: false, room: Room::new(ROOM), begins: None, taken: None, waiting, left }
+        Self {
+            is_in_sync: false,
+            user: pg_sys::InvalidOid,
+            room: Room::new(ROOM),
+            begins: None,
+            taken: None,
+            waiting,
+            left,
+        }
     }
 }
 
@@ -133,18 +146,16 @@ impl Ahead {
         })
     }
 
-    /// Shows how far the scans are; by a NOTICE only where there is one.
-    fn show(&mut self) {
-        match &mut self.left[..] {
-            [left] => left.fetch.show(),
-            many => many.iter().for_each(|left| left.fetch.show_progress()),
-        }
+    /// The step that is begun, and the one that is executed, by the current user.
+    fn of_current_user(&self) -> (Option<i32>, Option<i32>) {
+        if self.user == current_user() { (self.begins, self.taken) } else { (None, None) }
     }
 
     /// The statement that took scans over is done: what it did not take was read in vain.
     fn finish_taken(&mut self) {
         if let Some(taken) = self.taken.take() {
-            self.left.retain(|left| left.step != taken || left.taken_to.is_some());
+            self.left.retain(|left| left.step != taken || left.is_kept);
+            self.left.iter_mut().for_each(|left| left.is_kept = false);
         }
     }
 
@@ -156,7 +167,8 @@ impl Ahead {
         mut fetch: Fetch,
     ) -> Result<()> {
         fetch.read_ahead(self.room.clone(), request.is_sorted())?;
-        self.left.push(Left { step, request, taken_to, fetch });
+        let is_kept = taken_to.is_some();
+        self.left.push(Left { step, request, taken_to, is_kept, fetch });
         Ok(())
     }
 }
@@ -189,6 +201,11 @@ impl Drop for Begun {
     }
 }
 
+fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT};
@@ -196,7 +213,9 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut st
     let is_over = event == XACT_EVENT_ABORT
         || (event == XACT_EVENT_COMMIT && unsafe { !pg_sys::SPI_inside_nonatomic_context() });
     if is_over {
-        drop(AHEAD.take());
+        // A FATAL error may end the backend in the middle of a change.
+        let ahead = AHEAD.with(|ahead| ahead.try_borrow_mut().map(|mut ahead| std::mem::take(&mut *ahead)));
+        drop(ahead);
     }
 }
 
@@ -210,7 +229,7 @@ fn pancake_fdw_may_commit() -> bool {
     ONCE.call_once(|| unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) });
     // SAFETY: both look at variables of the backend.
     let may_commit = unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() };
-    AHEAD.with_borrow_mut(|ahead| ahead.is_in_sync = may_commit);
+    AHEAD.with_borrow_mut(|ahead| (ahead.is_in_sync, ahead.user) = (may_commit, current_user()));
     may_commit
 }
 
@@ -218,7 +237,7 @@ fn pancake_fdw_may_commit() -> bool {
 /// Without a query there is nothing to be read ahead for the step.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
-    if !AHEAD.with_borrow(|ahead| ahead.is_in_sync) {
+    if !AHEAD.with_borrow(|ahead| ahead.is_in_sync && ahead.user == current_user()) {
         Err(Error::new(Kind::NotPermitted, "rows are read ahead in pancake.sync alone")).or_raise()
     }
     let begun = Begun::new(step);
@@ -244,14 +263,26 @@ fn pancake_fdw_sync_ready() -> Option<i32> {
             let ready = ahead.ready().and_then(|place| ahead.waiting.remove(place));
             ahead.taken = ready;
             IS_CUT.store(false, Relaxed);
-            ahead.show();
             (ahead.waiting.is_empty(), ready)
         });
         if ready.is_some() || is_over {
             return ready;
         }
+        show();
         let wait = settings::progress_interval().map_or(HEARTBEAT, |every| every.min(HEARTBEAT));
         Worker::get().or_raise().wake_event.wait(wait);
+    }
+}
+
+/// Shows how far the scans are; by a NOTICE only where there is one.
+fn show() {
+    let one = AHEAD.with_borrow_mut(|ahead| {
+        ahead.left.iter().for_each(|left| left.fetch.show_progress());
+        if ahead.left.len() == 1 { ahead.left.pop() } else { None }
+    });
+    if let Some(mut one) = one {
+        one.fetch.show();
+        AHEAD.with_borrow_mut(|ahead| ahead.left.push(one));
     }
 }
 
@@ -274,7 +305,7 @@ pub fn start(
     writers: &[ColumnWriter],
     tally: &Arc<ScanStats>,
 ) -> Result<Option<(Fetch, Option<Request>)>> {
-    let (begins, taken) = AHEAD.with_borrow(|ahead| (ahead.begins, ahead.taken));
+    let (begins, taken) = AHEAD.with_borrow(Ahead::of_current_user);
     if begins.is_none() && taken.is_none() {
         return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));
     }
@@ -299,18 +330,17 @@ pub fn start(
         ahead.left.retain(|left| !of_step(left));
         found
     });
-    let is_sorted = request.is_sorted();
-    let fetch = match left {
-        Some(left) => left.fetch.taken_over(is_sorted),
-        None => Fetch::start(table, user, plan, writers, tally)?,
+    let Some(left) = left else {
+        return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));
     };
-    Ok(Some((fetch, Some(request).filter(|_| is_sorted))))
+    let is_sorted = request.is_sorted();
+    Ok(Some((left.fetch.taken_over(is_sorted), Some(request).filter(|_| is_sorted))))
 }
 
 /// A statement wants no more rows of a scan: a later one may go on with it.
 pub fn keep(mut fetch: Fetch, request: Request) -> Result<()> {
     fetch.count_requests();
-    AHEAD.with_borrow_mut(|ahead| match (ahead.taken, fetch.stopped_at()) {
+    AHEAD.with_borrow_mut(|ahead| match (ahead.of_current_user().1, fetch.stopped_at()) {
         (Some(step), Some(at)) => {
             let fetch = fetch.goes_on(request.plan.limit);
             ahead.leave(step, request, Some(at), fetch)

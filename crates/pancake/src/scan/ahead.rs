@@ -10,7 +10,7 @@ use crate::scan::queue::BatchQueue;
 
 /// What is reserved for the first batch of a scan; for a later one it is the size of the one
 /// before.
-const FIRST: usize = 64 << 10;
+const FIRST: usize = 128 << 10;
 
 /// The bytes that all of these scans may hold together, less those that they hold. Batches that are
 /// larger than the ones before them may take more.
@@ -61,6 +61,7 @@ pub struct AheadScan {
 impl Drop for AheadScan {
     fn drop(&mut self) {
         self.room.add(self.held.load(SeqCst));
+        self.queue.allow_more(true);
     }
 }
 
@@ -104,11 +105,14 @@ impl AheadScan {
             }
             if *free.borrow_and_update() <= 0 {
                 self.reach(Stage::WaitingForRoom);
-                if free.wait_for(|free| *free > 0).await.is_err() {
-                    return;
+                self.queue.allow_more(false);
+                tokio::select! {
+                    freed = free.wait_for(|free| *free > 0) => if freed.is_err() { return },
+                    came = brought.changed() => if came.is_err() { return } else { self.count() },
                 }
                 continue;
             }
+            self.queue.allow_more(true);
             self.reach(Stage::Asking);
             self.reserve(next);
             // One may have been ordered by the statement that took rows before, and a reply may

@@ -32,6 +32,8 @@ struct Waiting {
     events: VecDeque<Event>,
     rows: usize,
     bytes: usize,
+    /// Of rows that wait in the scan for their turn.
+    unsorted: usize,
 }
 
 impl Event {
@@ -49,6 +51,8 @@ impl Event {
 pub(crate) struct Wanted {
     pub batches: u64,
     pub rows_behind_limit: u64,
+    /// There is no room: nothing is asked for but what is wanted.
+    pub no_more: bool,
 }
 
 /// What a scan has put into its queue so far.
@@ -78,6 +82,11 @@ impl BatchQueue {
         self.wanted.borrow().batches
     }
 
+    /// Whether more may be asked for than is wanted.
+    pub(crate) fn allow_more(&self, more: bool) {
+        self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.no_more, !more) == more);
+    }
+
     /// The rows behind the scan's limit are wanted as well, so many of them.
     pub fn want_behind_limit(&self, rows: u64) {
         self.wanted.send_modify(|wanted| wanted.rows_behind_limit += rows);
@@ -97,9 +106,15 @@ impl BatchQueue {
         self.lock().rows
     }
 
-    /// Their bytes.
+    /// Bytes of rows that have come.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.lock().bytes
+        let waiting = self.lock();
+        waiting.bytes + waiting.unsorted
+    }
+
+    /// The bytes of rows that have come, and are handed out when their turn is.
+    pub(crate) fn unsorted(&self, bytes: usize) {
+        self.lock().unsorted = bytes;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -80,20 +80,25 @@ impl Scan {
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
         loop {
-            for batch in batches(lock(&union).ready()?) {
+            let ready = lock(&union).ready()?;
+            self.queue.unsorted(lock(&union).waiting_bytes());
+            for batch in batches(ready) {
                 self.queue.put(Event::Batch(batch));
                 put += 1;
             }
             if lock(&union).is_over() {
                 return Ok(lock(&union).end());
             }
-            let Wanted { batches: wants, rows_behind_limit } = *wanted.borrow_and_update();
+            let Wanted { batches: wants, rows_behind_limit, no_more } = *wanted.borrow_and_update();
             lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(rows_behind_limit)));
             let soon = asked.is_empty() || left.elapsed() >= SOON;
             let needed = put < wants && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
             let ahead = !needed;
             let next = needed
-                || (soon && self.has_room(wants, put, answered, asked.len()) && lock(&union).has_next(true));
+                || (soon
+                    && !no_more
+                    && self.has_room(wants, put, answered, asked.len())
+                    && lock(&union).has_next(true));
             if !next {
                 turn = None;
             }

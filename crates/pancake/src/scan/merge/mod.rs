@@ -23,6 +23,7 @@ use crate::paging::pager::{BatchParams, Pager};
 use crate::paging::time_slices::NumberedBatch;
 use crate::paging::verdicts::Assumptions;
 use crate::plan::request::{Chain, RequestPlan};
+use crate::reply::decode::Row;
 use crate::scan::segment::Segment;
 use crate::schema::catalogue::{Object, Pagination};
 use crate::schema::keyset::RowKey;
@@ -183,6 +184,10 @@ impl Union {
     /// Rows that came and were not handed out yet.
     pub fn waiting(&self) -> usize {
         self.segments.iter().map(|segment| segment.rows.len()).sum()
+    }
+
+    pub fn waiting_bytes(&self) -> usize {
+        self.segments.iter().flat_map(|segment| &segment.rows).map(Row::size).sum()
     }
 
     fn segment(&mut self, number: usize) -> Option<&mut Segment> {

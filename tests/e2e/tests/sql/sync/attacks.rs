@@ -178,3 +178,32 @@ fn what_an_autovacuum_worker_runs_for_it() {
     );
     came_to_nothing(&mut session, &before, &attempts, &role, "autovacuum");
 }
+
+/// Scans return no rows while a step's reading begins. Not so those of another role's functions.
+#[test]
+fn a_definers_scan_has_its_rows() {
+    let (shop, mut session) = open(70);
+    let role = format!("eve_{}", shop.database.name());
+    session
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN; CREATE SCHEMA own AUTHORIZATION {role}; GRANT USAGE ON SCHEMA crm TO {role};
+             CREATE FUNCTION crm.count_rows() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+                 AS 'SELECT count(*) FROM shop.conversations'"
+        ))
+        .unwrap();
+    let mut eve = shop.database.connect_as(&role).unwrap();
+    eve.execute("CREATE TABLE own.seen (rows bigint)").unwrap();
+    eve.execute(
+        "DO $$
+         BEGIN
+             PERFORM pancake.sync_may_commit();
+             PERFORM pancake.sync_ahead(1, 'INSERT INTO own.seen SELECT crm.count_rows()');
+             PERFORM pancake.sync_ready();
+             INSERT INTO own.seen SELECT crm.count_rows();
+         END $$",
+    )
+    .unwrap();
+    assert_eq!(eve.column("SELECT rows FROM own.seen").unwrap(), ["70", "70"]);
+    drop(eve);
+    session.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}

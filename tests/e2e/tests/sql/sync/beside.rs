@@ -292,3 +292,16 @@ fn a_row_that_is_written_after_it_was_read_ahead() {
     let later = "SELECT snippet FROM crm.conversations WHERE id = (SELECT id FROM later)";
     assert_eq!(session.one(later).unwrap(), "later");
 }
+
+/// A page that waits for its lane, and then fails, fails once.
+#[test]
+fn a_page_that_waits_may_fail() {
+    let (shop, mut session) = open(900);
+    shop.simulator.switches(|switches| switches.latency = Duration::from_millis(200));
+    let running = start(&shop, SYNC);
+    until(&mut session, RUNNING);
+    let waits = start(&shop, "CALL pancake.sync('shop.conversations', 'crm.conversations', wait => '60 s')");
+    std::thread::sleep(Duration::from_millis(500));
+    session.execute("DROP TABLE crm.conversations").unwrap();
+    assert!(waits.join().unwrap().is_err() && running.join().unwrap().is_err());
+}
