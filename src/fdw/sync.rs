@@ -48,6 +48,7 @@ fn pancake_fdw_sync_write(
 /// row, id, at, is_due and is_wanted; rows and ids are those wanted, times and due those read.
 /// `unlike` counts how many of some rows differ from the copy.
 #[pg_extern(sql = false)]
+#[expect(clippy::type_complexity, reason = "the columns of a function")]
 fn pancake_fdw_sync_head(
     _kind: Option<AnyElement>,
     list: &str,
@@ -89,8 +90,9 @@ struct Cursor(pg_sys::Portal);
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // SAFETY: the portal that was opened. After an error the transaction closes it.
+        // After an error the transaction closes it.
         if !std::thread::panicking() {
+            // SAFETY: the portal that was opened.
             unsafe { pg_sys::SPI_cursor_close(self.0) };
         }
     }
@@ -113,7 +115,7 @@ impl Cursor {
         unsafe {
             pg_sys::SPI_cursor_fetch(self.0, true, 1);
             let table = pg_sys::SPI_tuptable;
-            let row = (pg_sys::SPI_processed > 0).then(|| Fetched { table });
+            let row = (pg_sys::SPI_processed > 0).then_some(Fetched { table });
             let row = row.map(|row| {
                 let is_wanted = row.get::<bool>(5) == Some(true);
                 if is_wanted {
