@@ -2,10 +2,11 @@
 -- it: marks and runs, which roles may change them, and which see them. What a step reads and writes
 -- is left to batch.sql, which step comes next to steps.sql.
 --
--- A *job* is one page that is copied: a value of type sync_job. A *step* is one transaction of it:
--- sync_prepare returns which statement comes next, the procedure executes it as its caller,
--- sync_settle moves the marks by what it brought; all of it commits together. So a job that is
--- killed at any moment has done some whole steps, and the marks show which.
+-- A *job* is one page that is copied: a value of type sync_job. A *step* of it is prepared in one
+-- transaction: sync_prepare returns which statement comes next, and its rows are read ahead. In a
+-- later one the procedure executes the statement as its caller, and sync_settle moves the marks by
+-- what it brought; these commit together. So a job that is killed at any moment has done some whole
+-- steps, and the marks show which.
 --
 -- A procedure that commits can neither be SECURITY DEFINER nor carry a SET clause. So it decides
 -- nothing: decisions are in functions with a search_path of their own, and what is executed under

@@ -24,8 +24,7 @@ CREATE FUNCTION sync_head_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELEC
 -- One reply in the order of a time: it holds also the rows that show that no newer one follows.
 CREATE FUNCTION sync_begun_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 50::bigint';
 -- 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB are
--- used (14 KB a row, measured). Each batch begins with a request alone: with fewer, more of the
--- budget is lost on that.
+-- used (14 KB a row, measured), beside what is read ahead.
 CREATE FUNCTION sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT (80 * 59 + 1)::bigint';
 
 -- A thread takes a request or a hundred. The first batch is a guess, the next ones as many

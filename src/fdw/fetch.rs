@@ -75,7 +75,7 @@ pub struct Fetch {
     whole: bool,
     /// Another batch has been ordered and has not come yet.
     ordered: bool,
-    /// While it is read ahead: then no batch is ordered here.
+    /// While it is read ahead.
     ahead: Option<ReadAhead>,
     /// The row behind which the scan reads nothing.
     read_to: u64,
@@ -239,7 +239,7 @@ impl Fetch {
     /// Orders another batch of the worker.
     pub fn order(&mut self) {
         let is_ordered = std::mem::replace(&mut self.ordered, true);
-        if !is_ordered && self.ahead.is_none() && self.queue.requested() <= self.batches as u64 {
+        if !is_ordered && self.queue.requested() <= self.batches as u64 {
             self.queue.want();
         }
     }

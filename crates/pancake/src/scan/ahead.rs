@@ -77,14 +77,14 @@ impl AheadScan {
         *self.lock()
     }
 
-    /// The bytes of the batches that wait.
+    /// The bytes of the batches that a statement could take.
     pub fn bytes(&self) -> usize {
-        self.queue.waiting_bytes()
+        self.queue.ready_bytes()
     }
 
-    /// Holds as much room as the batches take that wait now, and what is reserved.
+    /// Holds as much room as the rows take that wait now, and what is reserved.
     pub fn count(&self) {
-        let holds = signed(self.bytes()) + self.reserved.load(SeqCst);
+        let holds = signed(self.queue.waiting_bytes()) + self.reserved.load(SeqCst);
         let held = self.held.swap(holds, SeqCst);
         self.room.add(held - holds);
     }

@@ -106,7 +106,12 @@ impl BatchQueue {
         self.lock().rows
     }
 
-    /// Bytes of rows that have come.
+    /// Their bytes.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Bytes of all rows that have come, those included that wait for their turn.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let waiting = self.lock();
         waiting.bytes + waiting.unsorted

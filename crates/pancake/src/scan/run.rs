@@ -80,25 +80,18 @@ impl Scan {
         let (mut put, mut answered) = (0, 0);
         let (mut turn, mut left) = (None, Instant::now());
         loop {
-            let ready = lock(&union).ready()?;
-            self.queue.unsorted(lock(&union).waiting_bytes());
-            for batch in batches(ready) {
-                self.queue.put(Event::Batch(batch));
-                put += 1;
-            }
+            put += self.hand_out(&union)?;
             if lock(&union).is_over() {
                 return Ok(lock(&union).end());
             }
-            let Wanted { batches: wants, rows_behind_limit, no_more } = *wanted.borrow_and_update();
-            lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(rows_behind_limit)));
+            let wants = *wanted.borrow_and_update();
+            lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(wants.rows_behind_limit)));
             let soon = asked.is_empty() || left.elapsed() >= SOON;
-            let needed = put < wants && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
+            let needed =
+                put < wants.batches && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
             let ahead = !needed;
             let next = needed
-                || (soon
-                    && !no_more
-                    && self.has_room(wants, put, answered, asked.len())
-                    && lock(&union).has_next(true));
+                || (soon && self.has_room(wants, put, answered, asked.len()) && lock(&union).has_next(true));
             if !next {
                 turn = None;
             }
@@ -136,9 +129,21 @@ impl Scan {
 
     /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no
     /// rows make a scan as long as batches that were taken.
-    fn has_room(&self, wanted: u64, put: u64, answered: u64, asked: usize) -> bool {
-        let width = self.width(wanted + answered.saturating_sub(put));
-        asked < width && put + (asked as u64) < wanted + width as u64 - 1
+    fn has_room(&self, wanted: Wanted, put: u64, answered: u64, asked: usize) -> bool {
+        let width = self.width(wanted.batches + answered.saturating_sub(put));
+        !wanted.no_more && asked < width && put + (asked as u64) < wanted.batches + width as u64 - 1
+    }
+
+    /// Puts the batches into the queue that can be handed out, and returns how many.
+    fn hand_out(&self, union: &Mutex<Union>) -> Result<u64> {
+        let ready = lock(union).ready()?;
+        self.queue.unsorted(lock(union).waiting_bytes());
+        let mut put = 0;
+        for batch in batches(ready) {
+            self.queue.put(Event::Batch(batch));
+            put += 1;
+        }
+        Ok(put)
     }
 
     /// Whether rows may move into the window while it is walked.
