@@ -235,14 +235,14 @@ mod tests {
 
     #[tokio::test]
     async fn two_scans_share_the_room() {
-        let room = Room::new(100_000);
+        let room = Room::new(FIRST + 64_000);
         let queues = [(); 2].map(|()| BatchQueue::new(Box::new(|| ())));
         let [one, other] = queues.clone().map(|queue| AheadScan::new(queue, room.clone(), up_to(1_000)));
         let tasks = [&one, &other].map(|scan| tokio::spawn(scan.clone().order()));
         assert_eq!((ordered(&one).await, ordered(&other).await), (1, 1));
-        queues[0].put(batch(60));
+        queues[0].put(batch(120));
         assert_eq!((ordered(&one).await, one.stage()), (0, Stage::WaitingForRoom));
-        queues[1].put(batch(60));
+        queues[1].put(batch(120));
         assert_eq!((ordered(&other).await, other.stage()), (0, Stage::WaitingForRoom));
         drop(tasks);
         let free = *room.0.borrow();
