@@ -80,15 +80,16 @@ CREATE FUNCTION sync_job_of(
 COMMENT ON FUNCTION sync_job_of(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
     'internal: what every page is synced with';
 
--- One line for all pages, where there are several: those of a page are in pancake.progress.
-CREATE FUNCTION sync_show(done bigint, pages integer, seen bigint, written bigint) RETURNS void
+-- One line for all pages, if there are several: those of a page are in pancake.progress.
+CREATE FUNCTION sync_show(done bigint, failed bigint, pages integer, seen bigint, written bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
     BEGIN
-        RAISE NOTICE '% of % pages done: % rows seen, % written', done, pages, seen, written;
+        RAISE NOTICE '% of % pages done%: % rows seen, % written', done - failed, pages,
+            CASE WHEN failed > 0 THEN format(', %s failed', failed) END, seen, written;
     END $$;
-COMMENT ON FUNCTION sync_show(bigint, integer, bigint, bigint) IS 'internal: how far a call for several pages is';
+COMMENT ON FUNCTION sync_show(bigint, bigint, integer, bigint, bigint) IS 'internal: how far a call for several pages is';
 
 -- The pages are read at the same time, their steps executed one after the other. A step is prepared
 -- in one transaction, from which on its rows are read ahead, and executed in a later one, when they
@@ -259,7 +260,7 @@ CREATE PROCEDURE sync(
             END IF;
             IF pages OPERATOR(pg_catalog.>) 1 AND (done OPERATOR(pg_catalog.=) pages OR pg_catalog.clock_timestamp()
                     OPERATOR(pg_catalog.>) (shown_at OPERATOR(pg_catalog.+) interval '10 seconds')) THEN
-                PERFORM pancake.sync_show(done, pages, seen, written);
+                PERFORM pancake.sync_show(done, pg_catalog.jsonb_array_length(failures), pages, seen, written);
                 shown_at := pg_catalog.clock_timestamp();
             END IF;
         END LOOP;

@@ -1,16 +1,17 @@
 //! This module reads ahead for a sync of many pages: the scans of their next steps are begun
-//! together, and their batches wait here, over commits, until the statement that takes the rows
-//! begins the same scan.
+//! together, and stay pending over commits until the statement that takes the rows begins the same
+//! scan.
 //!
-//! A step is named by a number. `sync_ahead` executes what it reads while scans return no rows:
-//! each is left here, at work. `sync_ready` returns a step whose rows have come; from then on a
-//! scan that requests the same as one that was left takes it over. One that requests anything else
-//! begins as usual: what was read ahead was read in vain.
+//! A step has a number. `sync_ahead` executes the query that the step reads with, while scans
+//! return no rows: each scan is started in the worker thread and kept here. `sync_ready` returns a
+//! step whose rows have come. From then on a scan that requests the same as a pending one takes it
+//! over. A scan that requests anything else starts as usual, so a difference between the two plans
+//! costs requests and changes no row.
 //!
-//! Where a long scan by `inserted_at`, which never changes, has given a statement as many rows as
-//! it wanted, or all that were at hand, it stays at work: the next step's scan, which begins at the
-//! time of its last row, goes on with it. All is dropped with the transaction that fails, and with
-//! the one that ends the statement.
+//! If a long scan by `inserted_at`, which never changes, has returned as many rows as its statement
+//! takes, or all that were at hand, it stays pending: the scan of the next step, which begins at
+//! the time of the last row, goes on with it (the cursor is used before an anchor). Everything is
+//! dropped when the transaction aborts, and at the end of the CALL.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pancake::error::{Error, Kind, Result};
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::plan::request::RequestPlan;
-use pancake::scan::ahead::{Room, Stage};
+use pancake::scan::ahead::{ByteLimit, Stage};
 use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
 use pancake::stats::ScanStats;
@@ -37,10 +38,7 @@ use crate::pg::report::OrRaise;
 use crate::pg::settings;
 use crate::pg::worker::Worker;
 
-/// What the rows of all of these scans may take together.
-const ROOM: usize = 44 << 20;
-
-/// What a scan requests: two that are equal have the same rows.
+/// What a scan requests. Two scans with equal requests return the same rows.
 #[derive(PartialEq)]
 pub struct Request {
     relation: pg_sys::Oid,
@@ -52,12 +50,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// Its rows have an order that never changes.
+    /// Returns whether its rows come in an order that never changes.
     fn is_sorted(&self) -> bool {
         matches!(&self.plan.chains[..], [chain] if self.plan.ordered && chain.order == Order::InsertedAt)
     }
 
-    /// Whether its rows are those of another request that follow the row of this time.
+    /// Returns whether its rows are those of `other` that follow the row of this time.
     fn follows(&self, other: &Request, at: Micros) -> bool {
         let mut plan = RequestPlan { limit: self.plan.limit, ..other.plan.clone() };
         plan.chains.iter_mut().for_each(|chain| chain.window.high = Some(at));
@@ -71,18 +69,18 @@ impl Request {
     }
 }
 
-/// A scan that no statement takes rows of just now.
-struct Left {
+/// A scan that runs while no statement takes its rows.
+struct PendingScan {
     step: i32,
     request: Request,
     /// The time of the last row that a statement took, if one did.
     taken_to: Option<Micros>,
-    /// By the statement that is executed now.
+    /// It is of the statement that is executed now, and for a later one.
     is_kept: bool,
     fetch: Fetch,
 }
 
-impl Left {
+impl PendingScan {
     fn serves(&self, request: &Request) -> bool {
         !self.is_kept
             && match self.taken_to {
@@ -95,29 +93,29 @@ impl Left {
 struct Ahead {
     /// The statement is a CALL of `pancake.sync`.
     is_in_sync: bool,
-    room: Room,
-    /// Who runs it: code of other roles, in functions that it reaches, is none of its scans.
+    bytes: ByteLimit,
+    /// The role that runs it. Scans in functions of other roles are not affected.
     user: pg_sys::Oid,
-    /// The step that is begun just now.
+    /// The step whose scans are started now.
     begins: Option<i32>,
     /// The step whose statement may take scans over.
     taken: Option<i32>,
-    /// Steps that were begun, in that order, and not taken.
+    /// Steps whose scans were started, in that order, and that were not executed.
     waiting: VecDeque<i32>,
-    left: Vec<Left>,
+    pending: Vec<PendingScan>,
 }
 
 impl Default for Ahead {
     fn default() -> Self {
-        let (waiting, left) = Default::default();
+        let (waiting, pending) = Default::default();
         Self {
             is_in_sync: false,
             user: pg_sys::InvalidOid,
-            room: Room::new(ROOM),
+            bytes: ByteLimit::new(0),
             begins: None,
             taken: None,
             waiting,
-            left,
+            pending,
         }
     }
 }
@@ -127,56 +125,50 @@ thread_local! {
 }
 
 impl Ahead {
-    /// The place of the step that was begun first of those whose rows have all come. Where there is
-    /// no room for more, of the one that has most.
+    /// Returns the place of the first step whose rows have all come. If the memory is used up, that
+    /// of the step that has most rows.
     fn ready(&self) -> Option<usize> {
         let mut steps: HashMap<i32, (Stage, usize)> = HashMap::new();
-        for left in &self.left {
-            let (stage, bytes) = steps.entry(left.step).or_insert((Stage::Complete, 0));
-            let (reached, waiting) = left.fetch.ahead();
+        for pending in &self.pending {
+            let (stage, bytes) = steps.entry(pending.step).or_insert((Stage::Complete, 0));
+            let (reached, waiting) = pending.fetch.ahead();
             *stage = (*stage).min(reached);
             *bytes += waiting;
         }
         let of = |step: &i32| steps.get(step).copied().unwrap_or((Stage::Complete, 0));
         let complete = self.waiting.iter().position(|step| of(step).0 == Stage::Complete);
         complete.or_else(|| {
-            let blocked = |step: &i32| matches!(of(step), (Stage::WaitingForRoom, bytes) if bytes > 0);
+            let blocked = |step: &i32| matches!(of(step), (Stage::WaitingForMemory, bytes) if bytes > 0);
             let blocked = self.waiting.iter().enumerate().filter(|(_, step)| blocked(step));
             blocked.max_by_key(|(_, step)| of(step).1).map(|(place, _)| place)
         })
     }
 
-    /// The step that is begun, and the one that is executed, by the current user.
+    /// Returns the step whose scans are started, and the one that is executed, by the current user.
     fn of_current_user(&self) -> (Option<i32>, Option<i32>) {
         if self.user == current_user() { (self.begins, self.taken) } else { (None, None) }
     }
 
-    /// The statement that took scans over is done: what it did not take was read in vain.
+    /// Drops the scans that the last statement did not take over.
     fn finish_taken(&mut self) {
         if let Some(taken) = self.taken.take() {
-            self.left.retain(|left| left.step != taken || left.is_kept);
-            self.left.iter_mut().for_each(|left| left.is_kept = false);
+            self.pending.retain(|pending| pending.step != taken || pending.is_kept);
+            self.pending.iter_mut().for_each(|pending| pending.is_kept = false);
         }
     }
 
-    fn leave(
-        &mut self,
-        step: i32,
-        request: Request,
-        taken_to: Option<Micros>,
-        mut fetch: Fetch,
-    ) -> Result<()> {
-        fetch.read_ahead(self.room.clone(), request.is_sorted())?;
+    fn add(&mut self, step: i32, request: Request, taken_to: Option<Micros>, mut fetch: Fetch) -> Result<()> {
+        fetch.read_ahead(self.bytes.clone(), request.is_sorted())?;
         let is_kept = taken_to.is_some();
-        self.left.push(Left { step, request, taken_to, is_kept, fetch });
+        self.pending.push(PendingScan { step, request, taken_to, is_kept, fetch });
         Ok(())
     }
 }
 
-/// A step that is begun. Dropped before it is complete, for an error, it leaves no scans.
-struct Begun(i32);
+/// Ends the start of a step's scans. Drops them if an error ended it.
+struct BeginGuard(i32);
 
-impl Begun {
+impl BeginGuard {
     fn new(step: i32) -> Self {
         AHEAD.with_borrow_mut(|ahead| {
             ahead.finish_taken();
@@ -190,12 +182,12 @@ impl Begun {
     }
 }
 
-impl Drop for Begun {
+impl Drop for BeginGuard {
     fn drop(&mut self) {
         AHEAD.with_borrow_mut(|ahead| {
             ahead.begins = None;
             if !ahead.waiting.contains(&self.0) {
-                ahead.left.retain(|left| left.step != self.0);
+                ahead.pending.retain(|pending| pending.step != self.0);
             }
         });
     }
@@ -229,34 +221,37 @@ fn pancake_fdw_may_commit() -> bool {
     ONCE.call_once(|| unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) });
     // SAFETY: both look at variables of the backend.
     let may_commit = unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() };
-    AHEAD.with_borrow_mut(|ahead| (ahead.is_in_sync, ahead.user) = (may_commit, current_user()));
+    AHEAD.with_borrow_mut(|ahead| {
+        (ahead.is_in_sync, ahead.user) = (may_commit, current_user());
+        ahead.bytes = ByteLimit::new(settings::sync_memory());
+    });
     may_commit
 }
 
-/// `pancake.sync_ahead(step, reading)`: begins the scans of a query, and leaves them at work.
-/// Without a query there is nothing to be read ahead for the step.
+/// `pancake.sync_ahead(step, reading)`: starts the scans of a query, for a later statement. Without
+/// a query nothing is read ahead for the step.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
     if !AHEAD.with_borrow(|ahead| ahead.is_in_sync && ahead.user == current_user()) {
         Err(Error::new(Kind::NotPermitted, "rows are read ahead in pancake.sync alone")).or_raise()
     }
-    let begun = Begun::new(step);
-    let is_at_work = AHEAD.with_borrow(|ahead| ahead.left.iter().any(|left| left.step == step));
-    if let Some(reading) = reading.filter(|_| !is_at_work) {
+    let begun = BeginGuard::new(step);
+    let is_started = AHEAD.with_borrow(|ahead| ahead.pending.iter().any(|pending| pending.step == step));
+    if let Some(reading) = reading.filter(|_| !is_started) {
         Spi::run(&reading).unwrap_or_report();
     }
     begun.complete();
 }
 
-/// `pancake.sync_ready()`: the step whose statement is to be executed next, as soon as its rows are
-/// there; NULL where no step waits.
+/// `pancake.sync_ready()`: waits until the rows of a step are there, and returns it; NULL if no
+/// step waits.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_ready() -> Option<i32> {
     AHEAD.with_borrow_mut(|ahead| {
         ahead.finish_taken();
         // Every step that follows another has been begun.
-        let Ahead { waiting, left, .. } = ahead;
-        left.retain(|left| waiting.contains(&left.step));
+        let Ahead { waiting, pending, .. } = ahead;
+        pending.retain(|pending| waiting.contains(&pending.step));
     });
     loop {
         let (is_over, ready) = AHEAD.with_borrow_mut(|ahead| {
@@ -274,15 +269,15 @@ fn pancake_fdw_sync_ready() -> Option<i32> {
     }
 }
 
-/// Shows how far the scans are; by a NOTICE only where there is one.
+/// Shows how far the scans are; by a NOTICE only if there is one scan.
 fn show() {
     let one = AHEAD.with_borrow_mut(|ahead| {
-        ahead.left.iter().for_each(|left| left.fetch.show_progress());
-        if ahead.left.len() == 1 { ahead.left.pop() } else { None }
+        ahead.pending.iter().for_each(|pending| pending.fetch.show_progress());
+        if ahead.pending.len() == 1 { ahead.pending.pop() } else { None }
     });
     if let Some(mut one) = one {
         one.fetch.show();
-        AHEAD.with_borrow_mut(|ahead| ahead.left.push(one));
+        AHEAD.with_borrow_mut(|ahead| ahead.pending.push(one));
     }
 }
 
@@ -291,12 +286,12 @@ fn show() {
 fn pancake_fdw_sync_abandon(step: i32) {
     AHEAD.with_borrow_mut(|ahead| {
         ahead.waiting.retain(|waiting| *waiting != step);
-        ahead.left.retain(|left| left.step != step);
+        ahead.pending.retain(|pending| pending.step != step);
     });
 }
 
-/// Starts the scan of a table, or takes over the one that was begun before, with what it requests
-/// if a later scan may go on with it. None where it is begun just now, for a later statement.
+/// Starts the scan of a table, or takes over the pending one, and returns it with what it requests
+/// if a later scan may go on with it. Returns None if it is started for a later statement.
 pub fn start(
     table: &ForeignTable,
     relation: pg_sys::Oid,
@@ -320,30 +315,31 @@ pub fn start(
     };
     if let Some(step) = begins {
         let fetch = Fetch::start(table, user, plan, writers, tally)?;
-        AHEAD.with_borrow_mut(|ahead| ahead.leave(step, request, None, fetch))?;
+        AHEAD.with_borrow_mut(|ahead| ahead.add(step, request, None, fetch))?;
         return Ok(None);
     }
-    let left = AHEAD.with_borrow_mut(|ahead| {
-        let of_step = |left: &Left| Some(left.step) == taken && left.request.relation == relation;
-        let place = ahead.left.iter().position(|left| of_step(left) && left.serves(&request));
-        let found = place.map(|place| ahead.left.swap_remove(place));
-        ahead.left.retain(|left| !of_step(left));
+    let pending = AHEAD.with_borrow_mut(|ahead| {
+        let of_step =
+            |pending: &PendingScan| Some(pending.step) == taken && pending.request.relation == relation;
+        let place = ahead.pending.iter().position(|pending| of_step(pending) && pending.serves(&request));
+        let found = place.map(|place| ahead.pending.swap_remove(place));
+        ahead.pending.retain(|pending| !of_step(pending));
         found
     });
-    let Some(left) = left else {
+    let Some(pending) = pending else {
         return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));
     };
     let is_sorted = request.is_sorted();
-    Ok(Some((left.fetch.taken_over(is_sorted), Some(request).filter(|_| is_sorted))))
+    Ok(Some((pending.fetch.taken_over(is_sorted), Some(request).filter(|_| is_sorted))))
 }
 
-/// A statement wants no more rows of a scan: a later one may go on with it.
+/// Keeps a scan whose statement takes no more rows, so that a later one can go on with it.
 pub fn keep(mut fetch: Fetch, request: Request) -> Result<()> {
     fetch.count_requests();
     AHEAD.with_borrow_mut(|ahead| match (ahead.of_current_user().1, fetch.stopped_at()) {
         (Some(step), Some(at)) => {
             let fetch = fetch.goes_on(request.plan.limit);
-            ahead.leave(step, request, Some(at), fetch)
+            ahead.add(step, request, Some(at), fetch)
         }
         _ => Ok(()),
     })

@@ -11,7 +11,7 @@ use pancake::paging::cursor::{End, FULL_BATCH};
 use pancake::plan::filter::Filterable;
 use pancake::plan::request::RequestPlan;
 use pancake::reply::decode::Row;
-use pancake::scan::ahead::{AheadScan, Room, Rows, Stage};
+use pancake::scan::ahead::{AheadScan, ByteLimit, RowTargets, Stage};
 use pancake::scan::queue::{BatchQueue, Event};
 use pancake::scan::run::Scan;
 use pancake::stats::{ScanStats, Waiting};
@@ -33,10 +33,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Requests of this backend's scans that are over.
 pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
-/// Rows that this backend's last scan has received and not handed out.
+/// RowTargets that this backend's last scan has received and not handed out.
 pub static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
-/// The last scan that a later statement may go on with has ended where its rows at hand did.
+/// Whether the last statement of a sync took the rows at hand and left more to a later one.
 pub static IS_CUT: AtomicBool = AtomicBool::new(false);
 
 /// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
@@ -79,7 +79,7 @@ pub struct Fetch {
     ahead: Option<ReadAhead>,
     /// The row behind which the scan reads nothing.
     read_to: u64,
-    /// Where the rows at hand end, the statement's may end as well: the rest is for a later one.
+    /// The statement may end with the rows at hand: the rest is for a later one.
     may_be_cut: bool,
     /// Time of the last row that was handed to the statement.
     last_at: Option<Micros>,
@@ -244,10 +244,10 @@ impl Fetch {
         }
     }
 
-    /// Has batches ordered before a statement takes rows: the first one, and those behind it that a
-    /// long scan takes in any case. Of a sorted one the rows of the statement after that one
-    /// follow.
-    pub fn read_ahead(&mut self, room: Room, is_sorted: bool) -> Result<()> {
+    /// Orders batches before a statement takes rows: the first one, and the others that a long scan
+    /// takes in any case. Of a sorted scan the rows of one statement more are ordered, so that the
+    /// worker does not stop while rows are written.
+    pub fn read_ahead(&mut self, bytes: ByteLimit, is_sorted: bool) -> Result<()> {
         let enough = match self.limit {
             Some(limit) if self.is_long => limit,
             None if self.whole => u64::MAX,
@@ -255,21 +255,21 @@ impl Fetch {
         };
         let most = if is_sorted { enough.saturating_add(enough - self.taken().min(enough)) } else { enough };
         if most > self.read_to {
-            self.queue.want_behind_limit(most - self.read_to);
+            self.queue.raise_limit(most - self.read_to);
             self.read_to = most;
         }
-        let scan = AheadScan::new(self.queue.clone(), room, Rows { enough, most });
+        let scan = AheadScan::new(self.queue.clone(), bytes, RowTargets { enough, most });
         self.ahead = Some(ReadAhead { _running: Worker::get()?.spawn(scan.clone().order()), scan });
         Ok(())
     }
 
-    /// How far it is read ahead, and the bytes that wait.
+    /// Returns how far it is read ahead, and the bytes that a statement could take.
     pub fn ahead(&self) -> (Stage, usize) {
         self.ahead.as_ref().map_or((Stage::Complete, 0), |ahead| (ahead.scan.stage(), ahead.scan.bytes()))
     }
 
-    /// From here on a statement takes the rows. Those of a long sorted scan, which a later
-    /// statement can go on with, end where the ones at hand do.
+    /// Hands the scan to a statement. If it is long and sorted, a later statement can go on with
+    /// it, so this one may end with the rows at hand.
     pub fn taken_over(mut self, is_sorted: bool) -> Self {
         self.may_be_cut = is_sorted && self.is_long;
         self.last_at = None;
@@ -277,19 +277,19 @@ impl Fetch {
         self
     }
 
-    /// The time of the last row, if this is a long scan that can go on behind it.
+    /// Returns the time of the last row, if this is a long scan that can go on behind it.
     pub fn stopped_at(&self) -> Option<Micros> {
         self.last_at.filter(|_| self.is_long && self.over.is_none())
     }
 
-    /// A later statement takes so many rows behind those that were taken.
+    /// Prepares for a later statement, which takes so many rows behind those that were taken.
     pub fn goes_on(mut self, limit: Option<u64>) -> Self {
         self.limit = limit.map(|limit| self.taken().saturating_add(limit));
         self.is_long = is_long(limit);
         self
     }
 
-    /// Rows that statements have taken.
+    /// RowTargets that statements have taken.
     fn taken(&self) -> u64 {
         self.received - self.rows.len() as u64
     }

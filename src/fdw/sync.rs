@@ -1,5 +1,6 @@
-//! This module reads and writes the batches of a sync, in the places where rows of any table are
-//! held for a moment: in PL/pgSQL each row type would compile the function anew.
+//! This module holds the two functions of a sync that take rows of any table: the head of a list,
+//! and the write of a batch. In PL/pgSQL each page's row type would compile them again, at 0.25 MB
+//! a page.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,7 +17,7 @@ use crate::fdw::functions::{server_time, time};
 use crate::fdw::params::POSTGRES_EPOCH;
 
 /// `pancake.sync_write(batch, ids, witnesses, look, upsert)`: writes a batch. Nothing is written
-/// where none of the witnesses is left: then the marks that this batch goes by are of rows that are
+/// if none of the witnesses is left: then the marks that this batch goes by belong to rows that are
 /// not there any more.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_write(
@@ -35,10 +36,10 @@ fn pancake_fdw_sync_write(
         let (alive, existing) = looked.get_two::<bool, i64>()?;
         let alive = witnesses.is_none() || alive == Some(true);
         let (true, Some(batch), Some(_)) = (alive, batch, ids) else { return Ok((alive, existing, 0)) };
-        let read_at = time(Some(server_time()));
+        let replied_at = time(Some(server_time()));
         // SAFETY: an argument of that type.
         let rows = unsafe { DatumWithOid::new(batch.datum(), batch.oid()) };
-        let written = client.update(upsert, None, &[rows, read_at.into()])?.len();
+        let written = client.update(upsert, None, &[rows, replied_at.into()])?.len();
         Ok((alive, existing, written as i64))
     });
     TableIterator::once(row.unwrap_or_report())
@@ -67,7 +68,7 @@ fn pancake_fdw_sync_head(
     ),
 > {
     let mut head = Head::new(usize::try_from(most).unwrap_or(usize::MAX), is_delta);
-    let mut wanted = Wanted::new();
+    let mut wanted = WantedRows::new();
     let read = Spi::connect_mut(|client| -> SpiResult<()> {
         let cursor = Cursor::open(list);
         loop {
@@ -105,17 +106,18 @@ impl Cursor {
             cursorOptions: pg_sys::CURSOR_OPT_FAST_PLAN as i32,
             read_only: false,
         };
+        // A text of Postgres holds no NUL.
         let query = std::ffi::CString::new(query).unwrap_or_default();
         // SAFETY: inside of a connection to SPI; Postgres copies the query.
         Self(unsafe { pg_sys::SPI_cursor_parse_open(std::ptr::null(), query.as_ptr(), &options) })
     }
 
-    fn fetch(&self, wanted: &mut Wanted) -> Option<HeadRow> {
+    fn fetch(&self, wanted: &mut WantedRows) -> Option<HeadRow> {
         // SAFETY: the open portal; the row lies in SPI's memory until it is freed below.
         unsafe {
             pg_sys::SPI_cursor_fetch(self.0, true, 1);
             let table = pg_sys::SPI_tuptable;
-            let row = (pg_sys::SPI_processed > 0).then_some(Fetched { table });
+            let row = (pg_sys::SPI_processed > 0).then_some(FetchedRow { table });
             let row = row.map(|row| {
                 let is_wanted = row.get::<bool>(5) == Some(true);
                 if is_wanted {
@@ -132,11 +134,11 @@ impl Cursor {
 }
 
 /// The one row of a fetch.
-struct Fetched {
+struct FetchedRow {
     table: *mut pg_sys::SPITupleTable,
 }
 
-impl Fetched {
+impl FetchedRow {
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: the table holds a row, and the query has that column.
@@ -158,7 +160,7 @@ impl Fetched {
 }
 
 /// The rows that are to be copied, as values of their type.
-struct Wanted {
+struct WantedRows {
     /// Outlives the connection to SPI.
     memory: PgMemoryContexts,
     kind: pg_sys::Oid,
@@ -166,14 +168,14 @@ struct Wanted {
     ids: Vec<Option<String>>,
 }
 
-impl Wanted {
+impl WantedRows {
     fn new() -> Self {
         // SAFETY: the context of the call.
         let memory = PgMemoryContexts::For(unsafe { pg_sys::CurrentMemoryContext });
         Self { memory, kind: pg_sys::InvalidOid, datums: Vec::new(), ids: Vec::new() }
     }
 
-    fn push(&mut self, row: &Fetched) {
+    fn push(&mut self, row: &FetchedRow) {
         self.kind = row.type_of(1);
         let Some(datum) = row.datum(1) else { return };
         // SAFETY: the value is a text or a row, both of variable length. It is copied into the
@@ -182,7 +184,7 @@ impl Wanted {
         self.ids.push(row.get(2));
     }
 
-    /// The last ones as an array; none before the first one.
+    /// Returns the last ones as an array; None if there are no rows.
     fn rows(&mut self, last: usize) -> Option<AnyArray> {
         if self.datums.is_empty() {
             return None;

@@ -18,6 +18,9 @@ enum OrderBy {
 
 static ORDER_BY: GucSetting<OrderBy> = GucSetting::<OrderBy>::new(OrderBy::Auto);
 static PROGRESS_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// 200 pages of 300 rows take 95 MB of the backend with it, and 5.5 s; with 1 MB 40 MB and 15 s
+/// (docs/benchmark.md, Copies).
+static SYNC_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(44 << 10);
 static MAX_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(64);
 
 pub fn define() {
@@ -41,6 +44,16 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"pancake_fdw.sync_memory",
+        c"Limits the memory for rows that pancake.sync reads ahead, of all pages of a CALL together.",
+        c"With less, steps are smaller and more.",
+        &SYNC_MEMORY,
+        64,
+        1 << 20,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
     GucRegistry::define_enum_guc(
         c"pancake_fdw.order_by",
         c"The order in which a list that has two is read where a query asks for none.",
@@ -59,6 +72,11 @@ pub fn define() {
 pub fn progress_interval() -> Option<Duration> {
     let milliseconds = u64::try_from(PROGRESS_INTERVAL.get()).ok().filter(|ms| *ms > 0);
     milliseconds.map(Duration::from_millis)
+}
+
+/// Returns the bytes that a sync may read ahead.
+pub fn sync_memory() -> usize {
+    usize::try_from(SYNC_MEMORY.get()).unwrap_or_default() << 10
 }
 
 /// What the session allows of the server's option.

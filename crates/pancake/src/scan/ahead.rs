@@ -1,5 +1,5 @@
-//! This module orders batches of scans whose rows no statement takes yet, as long as there is room:
-//! one room for all of these scans together.
+//! This module orders batches of scans before a statement takes their rows, within one limit on the
+//! memory of all of these scans.
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,12 @@ use crate::scan::queue::BatchQueue;
 /// before.
 const FIRST: usize = 128 << 10;
 
-/// The bytes that all of these scans may hold together, less those that they hold. Batches that are
-/// larger than the ones before them may take more.
+/// The bytes that all of these scans may hold together, less those that they hold. It is exceeded
+/// if a batch is larger than the one before it, which is what was reserved for it.
 #[derive(Clone)]
-pub struct Room(watch::Sender<i64>);
+pub struct ByteLimit(watch::Sender<i64>);
 
-impl Room {
+impl ByteLimit {
     pub fn new(bytes: usize) -> Self {
         Self(watch::Sender::new(signed(bytes)))
     }
@@ -32,26 +32,26 @@ impl Room {
 pub enum Stage {
     /// One is on its way.
     Asking,
-    /// For a further one there is no room.
-    WaitingForRoom,
+    /// The memory for a further one is used up.
+    WaitingForMemory,
     /// The rows that the next statement takes are there.
     Complete,
 }
 
 /// How many rows are read ahead, counted from the scan's first one.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows {
+pub struct RowTargets {
     /// The next statement takes those before this one.
     pub enough: u64,
     /// No batch is ordered behind the one that brings this row.
     pub most: u64,
 }
 
-/// A scan that is read ahead. Dropped, it leaves the room that it holds.
+/// A scan that is read ahead. Dropping it releases the bytes that it holds.
 pub struct AheadScan {
     queue: Arc<BatchQueue>,
-    room: Room,
-    rows: Rows,
+    limit: ByteLimit,
+    rows: RowTargets,
     /// For the batch that is on its way.
     reserved: AtomicI64,
     held: AtomicI64,
@@ -60,15 +60,15 @@ pub struct AheadScan {
 
 impl Drop for AheadScan {
     fn drop(&mut self) {
-        self.room.add(self.held.load(SeqCst));
+        self.limit.add(self.held.load(SeqCst));
         self.queue.allow_more(true);
     }
 }
 
 impl AheadScan {
-    pub fn new(queue: Arc<BatchQueue>, room: Room, rows: Rows) -> Arc<Self> {
+    pub fn new(queue: Arc<BatchQueue>, limit: ByteLimit, rows: RowTargets) -> Arc<Self> {
         let (reserved, held) = Default::default();
-        let scan = Self { queue, room, rows, reserved, held, stage: Mutex::new(Stage::Asking) };
+        let scan = Self { queue, limit, rows, reserved, held, stage: Mutex::new(Stage::Asking) };
         scan.count();
         Arc::new(scan)
     }
@@ -82,17 +82,17 @@ impl AheadScan {
         self.queue.ready_bytes()
     }
 
-    /// Holds as much room as the rows take that wait now, and what is reserved.
+    /// Updates the bytes that the scan holds: those of the rows that wait, and what is reserved.
     pub fn count(&self) {
         let holds = signed(self.queue.waiting_bytes()) + self.reserved.load(SeqCst);
         let held = self.held.swap(holds, SeqCst);
-        self.room.add(held - holds);
+        self.limit.add(held - holds);
     }
 
-    /// Orders one batch after the other, each when the one before has come. Wakes the backend where
+    /// Orders one batch after the other, each when the one before has come. Wakes the backend when
     /// the next statement can take rows.
     pub async fn order(self: Arc<Self>) {
-        let (mut brought, mut free) = (self.queue.brought(), self.room.0.subscribe());
+        let (mut brought, mut free) = (self.queue.brought(), self.limit.0.subscribe());
         let mut next = FIRST;
         loop {
             let before = *brought.borrow_and_update();
@@ -104,7 +104,7 @@ impl AheadScan {
                 return;
             }
             if *free.borrow_and_update() <= 0 {
-                self.reach(Stage::WaitingForRoom);
+                self.reach(Stage::WaitingForMemory);
                 self.queue.allow_more(false);
                 tokio::select! {
                     freed = free.wait_for(|free| *free > 0) => if freed.is_err() { return },
@@ -134,7 +134,7 @@ impl AheadScan {
         self.count();
     }
 
-    /// What is complete stays so.
+    /// Sets the stage, unless the scan is complete, and wakes the backend.
     fn reach(&self, stage: Stage) {
         let mut reached = self.lock();
         if *reached != Stage::Complete && *reached != stage {
@@ -167,11 +167,11 @@ mod tests {
         Event::Batch((0..rows).map(|_| row()).collect())
     }
 
-    fn up_to(row: u64) -> Rows {
-        Rows { enough: row, most: row }
+    fn up_to(row: u64) -> RowTargets {
+        RowTargets { enough: row, most: row }
     }
 
-    /// Batches that are ordered now.
+    /// Returns how many batches are ordered now.
     async fn ordered(scan: &AheadScan) -> u64 {
         for _ in 0..10 {
             yield_now().await;
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn batches_are_ordered_one_by_one_up_to_a_row() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(100));
+        let scan = AheadScan::new(queue.clone(), ByteLimit::new(1 << 20), up_to(100));
         let _task = tokio::spawn(scan.clone().order());
         assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Asking));
         queue.put(batch(60));
@@ -194,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_reply_may_bring_several() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(1_000));
+        let scan = AheadScan::new(queue.clone(), ByteLimit::new(1 << 20), up_to(1_000));
         let _task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         (0..4).for_each(|_| queue.put(batch(60)));
@@ -203,29 +203,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_enough_need_not_be_the_end() {
-        let (queue, room) = (BatchQueue::new(Box::new(|| ())), Room::new(1 << 20));
-        let rows = Rows { enough: 60, most: 120 };
-        let scan = AheadScan::new(queue.clone(), room.clone(), rows);
+        let (queue, limit) = (BatchQueue::new(Box::new(|| ())), ByteLimit::new(1 << 20));
+        let rows = RowTargets { enough: 60, most: 120 };
+        let scan = AheadScan::new(queue.clone(), limit.clone(), rows);
         let _task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         queue.put(batch(60));
         assert_eq!((ordered(&scan).await, scan.stage()), (1, Stage::Complete));
         queue.put(batch(60));
         assert_eq!((ordered(&scan).await, scan.stage()), (0, Stage::Complete));
-        // What a statement takes leaves its room.
-        let before = *room.0.borrow();
+        // The bytes of what a statement takes are released.
+        let before = *limit.0.borrow();
         queue.take();
         scan.count();
-        assert!(*room.0.borrow() > before && *room.0.borrow() < 1 << 20);
+        assert!(*limit.0.borrow() > before && *limit.0.borrow() < 1 << 20);
         queue.take();
         scan.count();
-        assert_eq!(*room.0.borrow(), 1 << 20);
+        assert_eq!(*limit.0.borrow(), 1 << 20);
     }
 
     #[tokio::test]
     async fn a_scan_that_ends_is_complete() {
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), Room::new(1 << 20), up_to(100));
+        let scan = AheadScan::new(queue.clone(), ByteLimit::new(1 << 20), up_to(100));
         let _task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         queue.put(Event::Ended(None));
@@ -234,34 +234,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_scans_share_the_room() {
-        let room = Room::new(FIRST + 64_000);
+    async fn two_scans_share_the_limit() {
+        let limit = ByteLimit::new(FIRST + 64_000);
         let queues = [(); 2].map(|()| BatchQueue::new(Box::new(|| ())));
-        let [one, other] = queues.clone().map(|queue| AheadScan::new(queue, room.clone(), up_to(1_000)));
+        let [one, other] = queues.clone().map(|queue| AheadScan::new(queue, limit.clone(), up_to(1_000)));
         let tasks = [&one, &other].map(|scan| tokio::spawn(scan.clone().order()));
         assert_eq!((ordered(&one).await, ordered(&other).await), (1, 1));
         queues[0].put(batch(120));
-        assert_eq!((ordered(&one).await, one.stage()), (0, Stage::WaitingForRoom));
+        assert_eq!((ordered(&one).await, one.stage()), (0, Stage::WaitingForMemory));
         queues[1].put(batch(120));
-        assert_eq!((ordered(&other).await, other.stage()), (0, Stage::WaitingForRoom));
+        assert_eq!((ordered(&other).await, other.stage()), (0, Stage::WaitingForMemory));
         drop(tasks);
-        let free = *room.0.borrow();
+        let free = *limit.0.borrow();
         assert!(free < 0, "{free}");
     }
 
     #[tokio::test]
-    async fn room_is_left_where_a_scan_is_dropped() {
-        let room = Room::new(1_000);
+    async fn a_scan_that_is_dropped_releases_its_bytes() {
+        let limit = ByteLimit::new(1_000);
         let queue = BatchQueue::new(Box::new(|| ()));
-        let scan = AheadScan::new(queue.clone(), room.clone(), up_to(1_000));
+        let scan = AheadScan::new(queue.clone(), limit.clone(), up_to(1_000));
         let task = tokio::spawn(scan.clone().order());
         ordered(&scan).await;
         queue.put(batch(60));
         ordered(&scan).await;
-        assert!(*room.0.borrow() < 0);
+        assert!(*limit.0.borrow() < 0);
         task.abort();
         let _ = task.await;
         drop(scan);
-        assert_eq!(*room.0.borrow(), 1_000);
+        assert_eq!(*limit.0.borrow(), 1_000);
     }
 }

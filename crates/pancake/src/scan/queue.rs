@@ -20,19 +20,19 @@ pub enum Event {
 
 /// Where batches wait for the backend.
 pub struct BatchQueue {
-    waiting: Mutex<Waiting>,
-    wanted: watch::Sender<Wanted>,
-    brought: watch::Sender<Brought>,
+    waiting: Mutex<QueuedEvents>,
+    wanted: watch::Sender<Demand>,
+    brought: watch::Sender<PutTotals>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What the backend has not taken yet.
 #[derive(Default)]
-struct Waiting {
+struct QueuedEvents {
     events: VecDeque<Event>,
     rows: usize,
     bytes: usize,
-    /// Of rows that wait in the scan for their turn.
+    /// Of the rows that the scan holds until they are in order.
     unsorted: usize,
 }
 
@@ -46,18 +46,19 @@ impl Event {
     }
 }
 
-/// What the backend has wanted so far.
+/// What the backend requests of the scan.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct Demand {
     pub batches: u64,
-    pub rows_behind_limit: u64,
-    /// There is no room: nothing is asked for but what is wanted.
+    pub rows_above_limit: u64,
+    /// No batch is requested from Pancake ahead of those that are wanted, because the memory for
+    /// them is used up.
     pub no_more: bool,
 }
 
 /// What a scan has put into its queue so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Brought {
+pub(crate) struct PutTotals {
     pub batches: u64,
     pub rows: u64,
     pub bytes: usize,
@@ -77,19 +78,19 @@ impl BatchQueue {
         self.wanted.send_modify(|wanted| wanted.batches += 1);
     }
 
-    /// How many batches have been requested.
+    /// Returns how many batches the backend has requested.
     pub fn requested(&self) -> u64 {
         self.wanted.borrow().batches
     }
 
-    /// Whether more may be asked for than is wanted.
+    /// Sets whether batches may be requested from Pancake ahead of those that are wanted.
     pub(crate) fn allow_more(&self, more: bool) {
         self.wanted.send_if_modified(|wanted| std::mem::replace(&mut wanted.no_more, !more) == more);
     }
 
-    /// The rows behind the scan's limit are wanted as well, so many of them.
-    pub fn want_behind_limit(&self, rows: u64) {
-        self.wanted.send_modify(|wanted| wanted.rows_behind_limit += rows);
+    /// Raises the limit of the scan by so many rows.
+    pub fn raise_limit(&self, rows: u64) {
+        self.wanted.send_modify(|wanted| wanted.rows_above_limit += rows);
     }
 
     pub fn take(&self) -> Option<Event> {
@@ -111,18 +112,18 @@ impl BatchQueue {
         self.lock().bytes
     }
 
-    /// Bytes of all rows that have come, those included that wait for their turn.
+    /// Returns the bytes of all rows that have come, those included that the scan sorts.
     pub(crate) fn waiting_bytes(&self) -> usize {
         let waiting = self.lock();
         waiting.bytes + waiting.unsorted
     }
 
-    /// The bytes of rows that have come, and are handed out when their turn is.
-    pub(crate) fn unsorted(&self, bytes: usize) {
+    /// Sets the bytes of the rows that the scan holds until they are in order.
+    pub(crate) fn set_unsorted(&self, bytes: usize) {
         self.lock().unsorted = bytes;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueuedEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +144,7 @@ impl BatchQueue {
         (self.wake)();
     }
 
-    pub(crate) fn brought(&self) -> watch::Receiver<Brought> {
+    pub(crate) fn brought(&self) -> watch::Receiver<PutTotals> {
         self.brought.subscribe()
     }
 
@@ -152,7 +153,7 @@ impl BatchQueue {
     }
 
     /// What the backend has wanted so far, and will.
-    pub(crate) fn wanted(&self) -> watch::Receiver<Wanted> {
+    pub(crate) fn wanted(&self) -> watch::Receiver<Demand> {
         self.wanted.subscribe()
     }
 }

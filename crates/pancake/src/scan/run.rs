@@ -18,7 +18,7 @@ use crate::plan::request::{Chain, RequestPlan};
 use crate::reply::decode::{Row, WantedCell, spots};
 use crate::reply::envelope::{Reply, RowList};
 use crate::scan::merge::{Question, Union};
-use crate::scan::queue::{BatchQueue, EndGuard, Event, Wanted};
+use crate::scan::queue::{BatchQueue, Demand, EndGuard, Event};
 use crate::scan::session::Session;
 use crate::schema::column::Context;
 use crate::schema::keyset::{Order, RowKey};
@@ -84,14 +84,14 @@ impl Scan {
             if lock(&union).is_over() {
                 return Ok(lock(&union).end());
             }
-            let wants = *wanted.borrow_and_update();
-            lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(wants.rows_behind_limit)));
+            let demand = *wanted.borrow_and_update();
+            lock(&union).limit_to(plan.limit.map(|limit| limit.saturating_add(demand.rows_above_limit)));
             let soon = asked.is_empty() || left.elapsed() >= SOON;
             let needed =
-                put < wants.batches && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
+                put < demand.batches && asked.len() < self.width(u64::MAX) && lock(&union).has_next(false);
             let ahead = !needed;
             let next = needed
-                || (soon && self.has_room(wants, put, answered, asked.len()) && lock(&union).has_next(true));
+                || (soon && self.has_room(demand, put, answered, asked.len()) && lock(&union).has_next(true));
             if !next {
                 turn = None;
             }
@@ -129,7 +129,7 @@ impl Scan {
 
     /// Whether one more request may be on its way ahead of what is wanted. Replies that brought no
     /// rows make a scan as long as batches that were taken.
-    fn has_room(&self, wanted: Wanted, put: u64, answered: u64, asked: usize) -> bool {
+    fn has_room(&self, wanted: Demand, put: u64, answered: u64, asked: usize) -> bool {
         let width = self.width(wanted.batches + answered.saturating_sub(put));
         !wanted.no_more && asked < width && put + (asked as u64) < wanted.batches + width as u64 - 1
     }
@@ -137,7 +137,7 @@ impl Scan {
     /// Puts the batches into the queue that can be handed out, and returns how many.
     fn hand_out(&self, union: &Mutex<Union>) -> Result<u64> {
         let ready = lock(union).ready()?;
-        self.queue.unsorted(lock(union).waiting_bytes());
+        self.queue.set_unsorted(lock(union).waiting_bytes());
         let mut put = 0;
         for batch in batches(ready) {
             self.queue.put(Event::Batch(batch));

@@ -182,6 +182,54 @@ async fn a_long_scan_asks_ahead_as_fast_as_the_rate_allows() {
     assert!(log.windows(6).all(|six| six[5].0 - six[0].0 >= Duration::from_secs(1)), "{log:?}");
 }
 
+/// A scan of 3,540 rows with a limit of 300, and its queue.
+fn limited(canned: &Arc<Canned>) -> Arc<BatchQueue> {
+    let plan = RequestPlan {
+        chains: vec![Chain::whole(Order::InsertedAt)],
+        whole: true,
+        ordered: true,
+        limit: Some(300),
+        ..RequestPlan::default()
+    };
+    let queue = BatchQueue::new(Box::new(|| ()));
+    let session = session(canned.clone(), &[]);
+    let scan = Scan { session, plan, trusts_post_ids: false, wanted: Vec::new(), queue: queue.clone() };
+    tokio::spawn(scan.run());
+    queue
+}
+
+/// Beyond its limit a scan sends one request after the other, unless the limit is raised.
+#[tokio::test(start_paused = true)]
+async fn a_scan_is_as_fast_beyond_a_limit_that_is_raised() {
+    let seconds = async |raised: u64| {
+        let canned = Canned::new(Duration::from_secs(1), |_, address| Ok(list(3_540, address)));
+        let queue = limited(&canned);
+        queue.raise_limit(raised);
+        (0..60).for_each(|_| queue.want());
+        let begun = tokio::time::Instant::now();
+        queue.brought().wait_for(|brought| brought.rows >= 2_400).await.unwrap();
+        begun.elapsed().as_secs_f64()
+    };
+    let (kept, raised) = (seconds(0).await, seconds(3_240).await);
+    assert!(raised * 1.5 < kept, "{raised} s, {kept} s with the old limit");
+}
+
+/// Without memory for more a scan requests what is wanted, and nothing ahead of it.
+#[tokio::test(start_paused = true)]
+async fn a_scan_without_memory_asks_for_nothing_ahead() {
+    let requests = async |more: bool| {
+        let canned = Canned::new(Duration::from_millis(300), |_, address| Ok(list(3_540, address)));
+        let queue = limited(&canned);
+        queue.raise_limit(3_240);
+        queue.allow_more(more);
+        (0..4).for_each(|_| queue.want());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        canned.seconds().len()
+    };
+    let (without, with) = (requests(false).await, requests(true).await);
+    assert!(without <= 5 && with > 8, "{without} requests without memory, {with} with");
+}
+
 /// A page whose windows are refused is read from its head, and all sessions know it from then on.
 #[tokio::test(start_paused = true)]
 async fn a_scan_whose_windows_are_refused_goes_by_the_head() {

@@ -176,7 +176,7 @@ impl Union {
         });
     }
 
-    /// So many rows are wanted in all.
+    /// Sets how many rows are wanted in all.
     pub fn limit_to(&mut self, limit: Option<u64>) {
         self.limit = limit;
     }
@@ -186,6 +186,7 @@ impl Union {
         self.segments.iter().map(|segment| segment.rows.len()).sum()
     }
 
+    /// Returns their bytes.
     pub fn waiting_bytes(&self) -> usize {
         self.segments.iter().flat_map(|segment| &segment.rows).map(Row::size).sum()
     }

@@ -1,5 +1,5 @@
-//! How long a sync of many pages takes, the first one and one without changes, beside the longer of
-//! what it cannot do without: one page alone, and a plain INSERT of the same rows.
+//! Measures how long a sync of many pages takes, the first one and one without changes, beside one
+//! page alone and a plain INSERT of the same rows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use e2e::{Cluster, Session, Shop};
 use pancake_simulator::{PageSettings, Settings};
 
 use crate::memory::rss_anon;
-use crate::pages::{schema, slow};
+use crate::pages::{partitioned, slow};
 use crate::table::Table;
 
 const PAGES: usize = 200;
@@ -21,14 +21,8 @@ pub fn measure() -> Result<Table> {
     let page = |n| PageSettings { conversations: CONVERSATIONS, ..PageSettings::numbered(n) };
     let settings = Settings { pages: (0..PAGES).map(page).collect(), ..Settings::default() };
     let shop = Shop::open_in(&cluster, slow(settings), &[("requests_per_second", "5")])?;
+    partitioned(&shop)?;
     let mut session = shop.connect()?;
-    session.execute("CREATE TABLE live (LIKE shop.conversations) PARTITION BY LIST (page_id)")?;
-    for (n, page_id) in shop.simulator.page_ids().iter().enumerate() {
-        let schema = schema(n);
-        session.execute(&format!(
-            "ALTER TABLE live ATTACH PARTITION {schema}.conversations FOR VALUES IN ('{page_id}')"
-        ))?;
-    }
     let mut table = Table::new("Copies", &["statement", "pages", "time", "requests", "RssAnon at most"]);
     let mut measured = |what: &str, pages: usize, sql: &str| -> Result<f64> {
         let mut session = shop.connect()?;

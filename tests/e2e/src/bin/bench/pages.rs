@@ -53,8 +53,21 @@ pub fn slow(mut settings: Settings) -> Settings {
     settings
 }
 
-pub fn schema(n: usize) -> String {
+fn schema(n: usize) -> String {
     if n == 0 { "shop".to_owned() } else { format!("shop{}", n + 1) }
+}
+
+/// Makes the table `live` of all pages.
+pub fn partitioned(shop: &Shop) -> Result<()> {
+    let mut session = shop.connect()?;
+    session.execute("CREATE TABLE live (LIKE shop.conversations) PARTITION BY LIST (page_id)")?;
+    for (n, page_id) in shop.simulator.page_ids().iter().enumerate() {
+        let schema = schema(n);
+        session.execute(&format!(
+            "ALTER TABLE live ATTACH PARTITION {schema}.conversations FOR VALUES IN ('{page_id}')"
+        ))?;
+    }
+    Ok(())
 }
 
 /// Seconds and requests.
@@ -76,14 +89,7 @@ fn whole(pages: usize) -> Result<(f64, u64)> {
 fn newest(pages: usize) -> Result<(f64, u64)> {
     let cluster = Cluster::start()?;
     let shop = open(&cluster, pages, 300)?;
-    let mut session = shop.connect()?;
-    session.execute("CREATE TABLE live (LIKE shop.conversations) PARTITION BY LIST (page_id)")?;
-    for (n, page_id) in shop.simulator.page_ids().iter().enumerate() {
-        let schema = schema(n);
-        session.execute(&format!(
-            "ALTER TABLE live ATTACH PARTITION {schema}.conversations FOR VALUES IN ('{page_id}')"
-        ))?;
-    }
+    partitioned(&shop)?;
     let mut times = Vec::new();
     let before = shop.simulator.requests();
     for _ in 0..5 {

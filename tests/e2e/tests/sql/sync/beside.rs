@@ -301,7 +301,10 @@ fn a_page_that_waits_may_fail() {
     let running = start(&shop, SYNC);
     until(&mut session, RUNNING);
     let waits = start(&shop, "CALL pancake.sync('shop.conversations', 'crm.conversations', wait => '60 s')");
-    std::thread::sleep(Duration::from_millis(500));
+    until(
+        &mut session,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')",
+    );
     session.execute("DROP TABLE crm.conversations").unwrap();
     assert!(waits.join().unwrap().is_err() && running.join().unwrap().is_err());
 }

@@ -79,7 +79,7 @@ fn page_seven_of_twenty_fails_and_the_others_are_synced() {
     let done = "SELECT count(*) FROM pancake.sync_runs WHERE kind = 'delta' AND status = 'ok'";
     assert_eq!(session.one(done).unwrap(), "19");
     let shown: Vec<_> = session.notices().into_iter().map(|notice| notice.message).collect();
-    assert_eq!(shown, ["20 of 20 pages done: 1140 rows seen, 19 written"]);
+    assert_eq!(shown, ["19 of 20 pages done, 1 failed: 1140 rows seen, 19 written"]);
 
     session
         .execute("ALTER USER MAPPING FOR CURRENT_USER SERVER shop7 OPTIONS (SET page_access_token 'another')")
@@ -230,5 +230,33 @@ fn pages_are_read_at_the_same_time() {
         session.one(requests).unwrap(),
         ids.iter().map(|id| places(id).len()).sum::<usize>().to_string()
     );
+    shop.assert_no_violations().unwrap();
+}
+
+/// The setting limits what is read ahead: steps take the rows at hand, and the copy is the same.
+#[test]
+fn pages_with_little_memory() {
+    let (shop, mut session) =
+        open_pages_with(4, |settings| settings.pages.iter_mut().for_each(|page| page.conversations = 400));
+    session
+        .execute("CREATE TABLE crm.conversations (LIKE shop.conversations, PRIMARY KEY (page_id, id))")
+        .unwrap();
+    // The transactions that wrote, counted by a statement trigger.
+    session
+        .execute(
+            "CREATE TABLE crm.steps (page_id text);
+             CREATE FUNCTION crm.count_step() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN INSERT INTO crm.steps SELECT min(page_id) FROM written; RETURN NULL; END $$;
+             CREATE TRIGGER count_step AFTER INSERT ON crm.conversations REFERENCING NEW TABLE AS written
+                 FOR EACH STATEMENT EXECUTE FUNCTION crm.count_step();
+             SET pancake_fdw.sync_memory = '64kB'",
+        )
+        .unwrap();
+    session.execute(ALL).unwrap();
+    assert_eq!(count(&mut session, "crm.conversations"), 1_600);
+    let unlike = "SELECT count(*) FROM (TABLE shop.all EXCEPT ALL TABLE crm.conversations) d";
+    assert_eq!(session.one(unlike).unwrap(), "0");
+    // With enough of it a page takes two: its head, and all that is below.
+    assert!(count(&mut session, "crm.steps") > 12, "{} steps", count(&mut session, "crm.steps"));
     shop.assert_no_violations().unwrap();
 }
