@@ -21,7 +21,7 @@ LIBRARY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/libpancake_f
 
 # The script of the extension is written in parts, which src/lib.rs names as well.
 VERSION = 0.1
-SCRIPT = sql/pancake_fdw--$(VERSION).sql $(addprefix sql/sync/,marks.sql shape.sql threads.sql batch.sql steps.sql call.sql) sql/webhook.sql
+SCRIPT = sql/pancake_fdw--$(VERSION).sql sql/sync.sql sql/webhook.sql
 
 # The extension is built by itself and never as a part of --workspace: features that only a test asks of a shared
 # dependency would make a second build of pgrx.

@@ -1,25 +1,25 @@
 -- Webhooks: an event of Pancake is applied to the copies that a sync keeps. What an event holds is
 -- read by the library; which of it is newer than the copy is decided here, under a lock on the row.
 
-CREATE FUNCTION webhook_event(
+CREATE FUNCTION pancake_internal.webhook_event(
         event text, OUT page_id text, OUT conversation_id text, OUT version bigint, OUT sent_at timestamptz,
         OUT is_removed boolean, OUT conversation jsonb, OUT changes jsonb, OUT message_id text,
         OUT message_at timestamptz, OUT message jsonb) RETURNS SETOF record
     LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'pancake_fdw_webhook_event_wrapper';
-COMMENT ON FUNCTION webhook_event(text) IS 'internal: what an event holds';
+COMMENT ON FUNCTION pancake_internal.webhook_event(text) IS 'what an event holds';
 
 -- A table that a sync keeps as a copy of a page: how a row of it is found ($1 is the id, $2 the
 -- page), and the columns that are written, as by sync those that the source declares by its names.
-CREATE TYPE webhook_copy AS (target regclass, key text, columns text[]);
+CREATE TYPE pancake_internal.webhook_copy AS (target regclass, key text, columns text[]);
 
-CREATE FUNCTION webhook_copy_of(target regclass, page_id text, object text) RETURNS webhook_copy
+CREATE FUNCTION pancake_internal.webhook_copy_of(target regclass, page_id text, object text) RETURNS pancake_internal.webhook_copy
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
     DECLARE
         s record;
         has_source boolean;
-        copy pancake.webhook_copy;
+        copy pancake_internal.webhook_copy;
     BEGIN
         SELECT m.source, m.object INTO s FROM pancake.sync_state m WHERE m.target = webhook_copy_of.target AND m.page_id = webhook_copy_of.page_id;
         IF NOT FOUND THEN
@@ -45,10 +45,10 @@ CREATE FUNCTION webhook_copy_of(target regclass, page_id text, object text) RETU
         WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped;
         RETURN copy;
     END $$;
-COMMENT ON FUNCTION webhook_copy_of(regclass, text, text) IS 'internal: how a copy is written';
+COMMENT ON FUNCTION pancake_internal.webhook_copy_of(regclass, text, text) IS 'how a copy is written';
 
 -- The stored row as JSON, locked until the end of the transaction.
-CREATE FUNCTION webhook_row(copy webhook_copy, id text, page_id text) RETURNS jsonb
+CREATE FUNCTION pancake_internal.webhook_row(copy pancake_internal.webhook_copy, id text, page_id text) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -58,11 +58,11 @@ CREATE FUNCTION webhook_row(copy webhook_copy, id text, page_id text) RETURNS js
         EXECUTE format('SELECT to_jsonb(t) FROM %s t%s FOR UPDATE', copy.target, copy.key) INTO stored USING id, page_id;
         RETURN stored;
     END $$;
-COMMENT ON FUNCTION webhook_row(webhook_copy, text, text) IS 'internal: a row of a copy, locked';
+COMMENT ON FUNCTION pancake_internal.webhook_row(pancake_internal.webhook_copy, text, text) IS 'a row of a copy, locked';
 
 -- Adds a row, and returns whether there was none. Cells that the copy has no column for are left
 -- out.
-CREATE FUNCTION webhook_insert(copy webhook_copy, cells jsonb) RETURNS boolean
+CREATE FUNCTION pancake_internal.webhook_insert(copy pancake_internal.webhook_copy, cells jsonb) RETURNS boolean
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -75,9 +75,9 @@ CREATE FUNCTION webhook_insert(copy webhook_copy, cells jsonb) RETURNS boolean
         GET DIAGNOSTICS inserted = ROW_COUNT;
         RETURN inserted > 0;
     END $$;
-COMMENT ON FUNCTION webhook_insert(webhook_copy, jsonb) IS 'internal: adds a row to a copy';
+COMMENT ON FUNCTION pancake_internal.webhook_insert(pancake_internal.webhook_copy, jsonb) IS 'adds a row to a copy';
 
-CREATE FUNCTION webhook_clash(copy webhook_copy, id text, page_id text) RETURNS void
+CREATE FUNCTION pancake_internal.webhook_clash(copy pancake_internal.webhook_copy, id text, page_id text) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -86,10 +86,10 @@ CREATE FUNCTION webhook_clash(copy webhook_copy, id text, page_id text) RETURNS 
             MESSAGE = format('row %s of page %s conflicts with another row of %s', quote_literal(id), page_id, copy.target),
             HINT = 'Give the target the key (page_id, id) and no other unique index, or each page a target of its own.';
     END $$;
-COMMENT ON FUNCTION webhook_clash(webhook_copy, text, text) IS 'internal: raises where a row can neither be added nor found';
+COMMENT ON FUNCTION pancake_internal.webhook_clash(pancake_internal.webhook_copy, text, text) IS 'raises where a row can neither be added nor found';
 
 -- The cells that differ from the stored row, by the types of the copy.
-CREATE FUNCTION webhook_differing(copy webhook_copy, stored jsonb, cells jsonb) RETURNS text[]
+CREATE FUNCTION pancake_internal.webhook_differing(copy pancake_internal.webhook_copy, stored jsonb, cells jsonb) RETURNS text[]
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -99,9 +99,9 @@ CREATE FUNCTION webhook_differing(copy webhook_copy, stored jsonb, cells jsonb) 
         EXECUTE format('SELECT to_jsonb(jsonb_populate_record(NULL::%s, $1))', copy.target) INTO fresh USING cells;
         RETURN ARRAY(SELECT n FROM unnest(copy.columns) n WHERE cells ? n AND fresh -> n IS DISTINCT FROM stored -> n);
     END $$;
-COMMENT ON FUNCTION webhook_differing(webhook_copy, jsonb, jsonb) IS 'internal: which cells of an event differ';
+COMMENT ON FUNCTION pancake_internal.webhook_differing(pancake_internal.webhook_copy, jsonb, jsonb) IS 'which cells of an event differ';
 
-CREATE FUNCTION webhook_write(copy webhook_copy, id text, page_id text, cells jsonb, names text[]) RETURNS void
+CREATE FUNCTION pancake_internal.webhook_write(copy pancake_internal.webhook_copy, id text, page_id text, cells jsonb, names text[]) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -114,10 +114,10 @@ CREATE FUNCTION webhook_write(copy webhook_copy, id text, page_id text, cells js
             (SELECT string_agg(format('%1$I = f.%1$I', n), ', ') FROM unnest(names) n), copy.key)
         USING id, page_id, cells;
     END $$;
-COMMENT ON FUNCTION webhook_write(webhook_copy, text, text, jsonb, text[]) IS 'internal: writes cells of a row';
+COMMENT ON FUNCTION pancake_internal.webhook_write(pancake_internal.webhook_copy, text, text, jsonb, text[]) IS 'writes cells of a row';
 
 -- An event has ids of tags and no names: those that the row came with, or has, are kept.
-CREATE FUNCTION webhook_tag_names(stored jsonb, tags jsonb) RETURNS jsonb
+CREATE FUNCTION pancake_internal.webhook_tag_names(stored jsonb, tags jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -129,12 +129,12 @@ CREATE FUNCTION webhook_tag_names(stored jsonb, tags jsonb) RETURNS jsonb
             ORDER BY n.place), '[]')
         FROM jsonb_array_elements_text(tags) WITH ORDINALITY n (id, place)
     $$;
-COMMENT ON FUNCTION webhook_tag_names(jsonb, jsonb) IS 'internal: the names of the tags of an event';
+COMMENT ON FUNCTION pancake_internal.webhook_tag_names(jsonb, jsonb) IS 'the names of the tags of an event';
 
 -- A conversation follows an event about itself that has a greater version than the last one and was
 -- not sent long before the row was written, and an event about a message that is not older than the
 -- row's newest. `is_known`: whether the message was stored before, if that can be seen.
-CREATE FUNCTION webhook_conversation(copy webhook_copy, e record, is_known boolean) RETURNS text
+CREATE FUNCTION pancake_internal.webhook_conversation(copy pancake_internal.webhook_copy, e record, is_known boolean) RETURNS text
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -146,20 +146,20 @@ CREATE FUNCTION webhook_conversation(copy webhook_copy, e record, is_known boole
         result text;
     BEGIN
         FOR attempt IN 1 .. 2 LOOP
-            stored := pancake.webhook_row(copy, e.conversation_id, e.page_id);
+            stored := pancake_internal.webhook_row(copy, e.conversation_id, e.page_id);
             EXIT WHEN stored IS NOT NULL;
             -- Without a message nothing dates the conversation: the next delta reads it.
             IF e.message_at IS NULL THEN
                 RETURN 'ignored';
             END IF;
-            IF pancake.webhook_insert(copy, e.conversation || jsonb_build_object(
+            IF pancake_internal.webhook_insert(copy, e.conversation || jsonb_build_object(
                     'inserted_at', e.message_at, 'updated_at', e.message_at, 'synced_at', clock_timestamp(),
                     'removed_at', CASE WHEN e.is_removed THEN clock_timestamp() END)) THEN
                 RETURN 'inserted';
             END IF;
         END LOOP;
         IF stored IS NULL THEN
-            PERFORM pancake.webhook_clash(copy, e.conversation_id, e.page_id);
+            PERFORM pancake_internal.webhook_clash(copy, e.conversation_id, e.page_id);
         END IF;
         is_again := e.message_at = (stored ->> 'updated_at')::timestamptz
             AND coalesce(is_known, e.sent_at < (stored ->> 'synced_at')::timestamptz);
@@ -170,7 +170,7 @@ CREATE FUNCTION webhook_conversation(copy webhook_copy, e record, is_known boole
             RETURN CASE WHEN (stored ->> 'webhook_version')::bigint = e.version OR is_again THEN 'unchanged' ELSE 'stale' END;
         END IF;
         IF cells ? 'tags' THEN
-            cells := cells || jsonb_build_object('tag_names', pancake.webhook_tag_names(stored, cells -> 'tags'));
+            cells := cells || jsonb_build_object('tag_names', pancake_internal.webhook_tag_names(stored, cells -> 'tags'));
         END IF;
         IF e.message_at IS NOT NULL THEN
             cells := cells || jsonb_build_object('updated_at', e.message_at);
@@ -180,7 +180,7 @@ CREATE FUNCTION webhook_conversation(copy webhook_copy, e record, is_known boole
             OR NOT e.is_removed AND (e.version IS NOT NULL OR coalesce(e.sent_at, e.message_at) > (stored ->> 'removed_at')::timestamptz) THEN
             cells := cells || jsonb_build_object('removed_at', CASE WHEN e.is_removed THEN clock_timestamp() END);
         END IF;
-        names := pancake.webhook_differing(copy, stored, cells);
+        names := pancake_internal.webhook_differing(copy, stored, cells);
         result := CASE WHEN names = '{}' THEN 'unchanged' WHEN 'removed_at' = ANY (names) AND e.is_removed THEN 'removed'
             ELSE 'updated' END;
         IF e.version IS NOT NULL THEN
@@ -188,15 +188,15 @@ CREATE FUNCTION webhook_conversation(copy webhook_copy, e record, is_known boole
             names := names || 'webhook_version'::text;
         END IF;
         IF names <> '{}' THEN
-            PERFORM pancake.webhook_write(copy, e.conversation_id, e.page_id, cells, names);
+            PERFORM pancake_internal.webhook_write(copy, e.conversation_id, e.page_id, cells, names);
         END IF;
         RETURN result;
     END $$;
-COMMENT ON FUNCTION webhook_conversation(webhook_copy, record, boolean) IS 'internal: applies an event to a conversation';
+COMMENT ON FUNCTION pancake_internal.webhook_conversation(pancake_internal.webhook_copy, record, boolean) IS 'applies an event to a conversation';
 
 -- A message has no version: one that differs is written over if the event was not sent long before
 -- the row was written. One that was taken back stays so, and `raw` is as another endpoint has it.
-CREATE FUNCTION webhook_message(copy webhook_copy, e record) RETURNS text
+CREATE FUNCTION pancake_internal.webhook_message(copy pancake_internal.webhook_copy, e record) RETURNS text
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -205,30 +205,30 @@ CREATE FUNCTION webhook_message(copy webhook_copy, e record) RETURNS text
         stored jsonb;
         names text[];
     BEGIN
-        IF pancake.webhook_insert(copy, e.message || jsonb_build_object('synced_at', clock_timestamp())) THEN
+        IF pancake_internal.webhook_insert(copy, e.message || jsonb_build_object('synced_at', clock_timestamp())) THEN
             RETURN 'inserted';
         END IF;
-        stored := pancake.webhook_row(copy, e.message_id, e.page_id);
+        stored := pancake_internal.webhook_row(copy, e.message_id, e.page_id);
         IF stored IS NULL THEN
-            PERFORM pancake.webhook_clash(copy, e.message_id, e.page_id);
+            PERFORM pancake_internal.webhook_clash(copy, e.message_id, e.page_id);
         END IF;
         IF stored -> 'is_removed' = 'true' THEN
             cells := cells - 'is_removed';
         END IF;
-        names := pancake.webhook_differing(copy, stored, cells);
+        names := pancake_internal.webhook_differing(copy, stored, cells);
         IF names = '{}' THEN
             RETURN 'unchanged';
         END IF;
         IF e.sent_at IS NULL OR e.sent_at < (stored ->> 'synced_at')::timestamptz - interval '60 s' THEN
             RETURN 'stale';
         END IF;
-        PERFORM pancake.webhook_write(copy, e.message_id, e.page_id, cells, names);
+        PERFORM pancake_internal.webhook_write(copy, e.message_id, e.page_id, cells, names);
         RETURN CASE WHEN 'is_removed' = ANY (names) AND cells -> 'is_removed' = 'true' THEN 'removed' ELSE 'updated' END;
     END $$;
-COMMENT ON FUNCTION webhook_message(webhook_copy, record) IS 'internal: applies an event to a message';
+COMMENT ON FUNCTION pancake_internal.webhook_message(pancake_internal.webhook_copy, record) IS 'applies an event to a message';
 
 -- Before a row is locked: nothing else of this transaction waits while others read the table.
-CREATE FUNCTION webhook_add_version(target regclass) RETURNS void
+CREATE FUNCTION pancake_internal.webhook_add_version(target regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -238,7 +238,7 @@ CREATE FUNCTION webhook_add_version(target regclass) RETURNS void
         RAISE USING ERRCODE = SQLSTATE, MESSAGE = format('%s lacks the column webhook_version', target), DETAIL = SQLERRM,
             HINT = 'Its owner adds it once, of a partition to the parent: ALTER TABLE … ADD COLUMN webhook_version bigint;';
     END $$;
-COMMENT ON FUNCTION webhook_add_version(regclass) IS 'internal: adds the column that keeps the version of events';
+COMMENT ON FUNCTION pancake_internal.webhook_add_version(regclass) IS 'adds the column that keeps the version of events';
 
 -- Of an event about a message the result is what became of the message, if its table is given.
 CREATE FUNCTION ingest(event jsonb, conversations regclass, messages regclass DEFAULT NULL) RETURNS text
@@ -247,26 +247,26 @@ CREATE FUNCTION ingest(event jsonb, conversations regclass, messages regclass DE
     AS $$
     DECLARE
         e record;
-        of_conversations pancake.webhook_copy;
-        of_messages pancake.webhook_copy;
+        of_conversations pancake_internal.webhook_copy;
+        of_messages pancake_internal.webhook_copy;
         of_message text;
         result text := 'ignored';
     BEGIN
-        SELECT * INTO e FROM pancake.webhook_event(event::text);
+        SELECT * INTO e FROM pancake_internal.webhook_event(event::text);
         IF NOT FOUND THEN
             RETURN 'ignored';
         END IF;
-        of_conversations := pancake.webhook_copy_of(conversations, e.page_id, 'conversations');
-        of_messages := pancake.webhook_copy_of(messages, e.page_id, 'messages');
+        of_conversations := pancake_internal.webhook_copy_of(conversations, e.page_id, 'conversations');
+        of_messages := pancake_internal.webhook_copy_of(messages, e.page_id, 'messages');
         IF e.version IS NOT NULL AND of_conversations.target IS NOT NULL AND 'webhook_version' <> ALL (of_conversations.columns) THEN
-            PERFORM pancake.webhook_add_version(conversations);
+            PERFORM pancake_internal.webhook_add_version(conversations);
             of_conversations.columns := of_conversations.columns || 'webhook_version'::text;
         END IF;
         IF e.message_id IS NOT NULL AND of_messages.target IS NOT NULL THEN
-            of_message := pancake.webhook_message(of_messages, e);
+            of_message := pancake_internal.webhook_message(of_messages, e);
         END IF;
         IF of_conversations.target IS NOT NULL THEN
-            result := pancake.webhook_conversation(of_conversations, e, of_message <> 'inserted');
+            result := pancake_internal.webhook_conversation(of_conversations, e, of_message <> 'inserted');
         END IF;
         RETURN coalesce(of_message, result);
     END $$;

@@ -17,13 +17,8 @@ mod pg;
 
 pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/pancake_fdw--0.1.sql", name = "install");
-pgrx::extension_sql_file!("../sql/sync/marks.sql", name = "marks", requires = ["install"]);
-pgrx::extension_sql_file!("../sql/sync/shape.sql", name = "shape", requires = ["marks"]);
-pgrx::extension_sql_file!("../sql/sync/threads.sql", name = "threads", requires = ["shape"]);
-pgrx::extension_sql_file!("../sql/sync/batch.sql", name = "batch", requires = ["threads"]);
-pgrx::extension_sql_file!("../sql/sync/steps.sql", name = "steps", requires = ["batch"]);
-pgrx::extension_sql_file!("../sql/sync/call.sql", name = "call", requires = ["steps"]);
-pgrx::extension_sql_file!("../sql/webhook.sql", name = "webhook", requires = ["call"]);
+pgrx::extension_sql_file!("../sql/sync.sql", name = "sync", requires = ["install"]);
+pgrx::extension_sql_file!("../sql/webhook.sql", name = "webhook", requires = ["sync"]);
 
 /// Called by Postgres when the library is loaded.
 #[allow(non_snake_case)]

@@ -2,9 +2,9 @@
 //! together, and stay pending over commits until the statement that takes the rows begins the same
 //! scan.
 //!
-//! A step has a number. `sync_ahead` executes the query that the step reads with, while scans
-//! return no rows: each scan is started in the worker thread and kept here. `sync_ready` returns a
-//! step whose rows have come. From then on a scan that requests the same as a pending one takes it
+//! A step has a number. [`begin`] executes the query that the step reads with, while scans return
+//! no rows: each scan is started in the worker thread and kept here. [`ready`] returns a step whose
+//! rows have come. From then on a scan that requests the same as a pending one takes it
 //! over. A scan that requests anything else starts as usual, so a difference between the two plans
 //! costs requests and changes no row.
 //!
@@ -16,10 +16,9 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pancake::error::{Error, Kind, Result};
+use pancake::error::Result;
 use pancake::options::table::{ServerOptions, TableOptions};
 use pancake::plan::request::RequestPlan;
 use pancake::scan::ahead::{ByteLimit, Stage};
@@ -27,9 +26,9 @@ use pancake::schema::keyset::Order;
 use pancake::secret::Secret;
 use pancake::stats::ScanStats;
 use pancake::time::Micros;
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::spi::Spi;
-use pgrx::{pg_extern, pg_guard, pg_sys};
 
 use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT};
 use crate::fdw::slot::ColumnWriter;
@@ -71,7 +70,7 @@ impl Request {
 
 /// A scan that runs while no statement takes its rows.
 struct PendingScan {
-    step: i32,
+    step: usize,
     request: Request,
     /// The time of the last row that a statement took, if one did.
     taken_to: Option<Micros>,
@@ -91,17 +90,15 @@ impl PendingScan {
 }
 
 struct Ahead {
-    /// The statement is a CALL of `pancake.sync`.
-    is_in_sync: bool,
     bytes: ByteLimit,
     /// The role that runs it. Scans in functions of other roles are not affected.
     user: pg_sys::Oid,
     /// The step whose scans are started now.
-    begins: Option<i32>,
+    begins: Option<usize>,
     /// The step whose statement may take scans over.
-    taken: Option<i32>,
+    taken: Option<usize>,
     /// Steps whose scans were started, in that order, and that were not executed.
-    waiting: VecDeque<i32>,
+    waiting: VecDeque<usize>,
     pending: Vec<PendingScan>,
 }
 
@@ -109,7 +106,6 @@ impl Default for Ahead {
     fn default() -> Self {
         let (waiting, pending) = Default::default();
         Self {
-            is_in_sync: false,
             user: pg_sys::InvalidOid,
             bytes: ByteLimit::new(0),
             begins: None,
@@ -128,24 +124,24 @@ impl Ahead {
     /// Returns the place of the first step whose rows have all come. If the memory is used up, that
     /// of the step that has most rows.
     fn ready(&self) -> Option<usize> {
-        let mut steps: HashMap<i32, (Stage, usize)> = HashMap::new();
+        let mut steps: HashMap<usize, (Stage, usize)> = HashMap::new();
         for pending in &self.pending {
             let (stage, bytes) = steps.entry(pending.step).or_insert((Stage::Complete, 0));
             let (reached, waiting) = pending.fetch.ahead();
             *stage = (*stage).min(reached);
             *bytes += waiting;
         }
-        let of = |step: &i32| steps.get(step).copied().unwrap_or((Stage::Complete, 0));
+        let of = |step: &usize| steps.get(step).copied().unwrap_or((Stage::Complete, 0));
         let complete = self.waiting.iter().position(|step| of(step).0 == Stage::Complete);
         complete.or_else(|| {
-            let blocked = |step: &i32| matches!(of(step), (Stage::WaitingForMemory, bytes) if bytes > 0);
+            let blocked = |step: &usize| matches!(of(step), (Stage::WaitingForMemory, bytes) if bytes > 0);
             let blocked = self.waiting.iter().enumerate().filter(|(_, step)| blocked(step));
             blocked.max_by_key(|(_, step)| of(step).1).map(|(place, _)| place)
         })
     }
 
     /// Returns the step whose scans are started, and the one that is executed, by the current user.
-    fn of_current_user(&self) -> (Option<i32>, Option<i32>) {
+    fn of_current_user(&self) -> (Option<usize>, Option<usize>) {
         if self.user == current_user() { (self.begins, self.taken) } else { (None, None) }
     }
 
@@ -157,7 +153,13 @@ impl Ahead {
         }
     }
 
-    fn add(&mut self, step: i32, request: Request, taken_to: Option<Micros>, mut fetch: Fetch) -> Result<()> {
+    fn add(
+        &mut self,
+        step: usize,
+        request: Request,
+        taken_to: Option<Micros>,
+        mut fetch: Fetch,
+    ) -> Result<()> {
         fetch.read_ahead(self.bytes.clone(), request.is_sorted())?;
         let is_kept = taken_to.is_some();
         self.pending.push(PendingScan { step, request, taken_to, is_kept, fetch });
@@ -166,10 +168,10 @@ impl Ahead {
 }
 
 /// Ends the start of a step's scans. Drops them if an error ended it.
-struct BeginGuard(i32);
+struct BeginGuard(usize);
 
 impl BeginGuard {
-    fn new(step: i32) -> Self {
+    fn new(step: usize) -> Self {
         AHEAD.with_borrow_mut(|ahead| {
             ahead.finish_taken();
             ahead.begins = Some(step);
@@ -198,55 +200,34 @@ fn current_user() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
-    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT};
-    // SAFETY: looks at a variable of the backend. A procedure commits from within SPI.
-    let is_over = event == XACT_EVENT_ABORT
-        || (event == XACT_EVENT_COMMIT && unsafe { !pg_sys::SPI_inside_nonatomic_context() });
-    if is_over {
-        // A FATAL error may end the backend in the middle of a change.
-        let ahead = AHEAD.with(|ahead| ahead.try_borrow_mut().map(|mut ahead| std::mem::take(&mut *ahead)));
-        drop(ahead);
-    }
-}
-
-/// `pancake.sync_may_commit()`: whether the procedure that asks may commit, as core will judge when
-/// it does. False in a transaction block, in a string of several statements, in a function, in an
-/// EXCEPTION block. If so, it may read ahead.
-#[pg_extern(sql = false)]
-fn pancake_fdw_may_commit() -> bool {
-    static ONCE: Once = Once::new();
-    // SAFETY: the callback lives as long as the library, which is never unloaded.
-    ONCE.call_once(|| unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) });
-    // SAFETY: both look at variables of the backend.
-    let may_commit = unsafe { pg_sys::SPI_inside_nonatomic_context() && !pg_sys::IsTransactionBlock() };
+/// Allows scans of the current user to be read ahead, until [`end`].
+pub fn open() {
     AHEAD.with_borrow_mut(|ahead| {
-        (ahead.is_in_sync, ahead.user) = (may_commit, current_user());
+        ahead.user = current_user();
         ahead.bytes = ByteLimit::new(settings::sync_memory());
     });
-    may_commit
 }
 
-/// `pancake.sync_ahead(step, reading)`: starts the scans of a query, for a later statement. Without
-/// a query nothing is read ahead for the step.
-#[pg_extern(sql = false)]
-fn pancake_fdw_sync_ahead(step: i32, reading: Option<String>) {
-    if !AHEAD.with_borrow(|ahead| ahead.is_in_sync && ahead.user == current_user()) {
-        Err(Error::new(Kind::NotPermitted, "rows are read ahead in pancake.sync alone")).or_raise()
-    }
+/// Drops everything.
+pub fn end() {
+    // A FATAL error may end the backend in the middle of a change.
+    let ahead = AHEAD.with(|ahead| ahead.try_borrow_mut().map(|mut ahead| std::mem::take(&mut *ahead)));
+    drop(ahead);
+}
+
+/// Starts the scans of a query, for a later statement. Without a query nothing is read ahead for
+/// the step.
+pub fn begin(step: usize, reading: Option<&str>) {
     let begun = BeginGuard::new(step);
     let is_started = AHEAD.with_borrow(|ahead| ahead.pending.iter().any(|pending| pending.step == step));
     if let Some(reading) = reading.filter(|_| !is_started) {
-        Spi::run(&reading).unwrap_or_report();
+        Spi::run(reading).unwrap_or_report();
     }
     begun.complete();
 }
 
-/// `pancake.sync_ready()`: waits until the rows of a step are there, and returns it; NULL if no
-/// step waits.
-#[pg_extern(sql = false)]
-fn pancake_fdw_sync_ready() -> Option<i32> {
+/// Waits until the rows of a step are there, and returns it. Returns None if no step waits.
+pub fn ready() -> Option<usize> {
     AHEAD.with_borrow_mut(|ahead| {
         ahead.finish_taken();
         // Every step that follows another has been begun.
@@ -281,9 +262,8 @@ fn show() {
     }
 }
 
-/// `pancake.sync_abandon(step)`: ends the scans of a step that is not executed any more.
-#[pg_extern(sql = false)]
-fn pancake_fdw_sync_abandon(step: i32) {
+/// Ends the scans of a step that is not executed any more.
+pub fn abandon(step: usize) {
     AHEAD.with_borrow_mut(|ahead| {
         ahead.waiting.retain(|waiting| *waiting != step);
         ahead.pending.retain(|pending| pending.step != step);

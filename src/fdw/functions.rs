@@ -4,17 +4,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use pancake::schema::keyset::Order;
 use pancake::stats::PageStats;
 use pancake::time::Micros;
 use pgrx::datum::{AnyNumeric, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
-use crate::fdw::cost::known_of;
-use crate::fdw::fetch::{IS_CUT, REPLIED_AT, REQUESTS};
+use crate::fdw::fetch::REPLIED_AT;
 use crate::fdw::params::POSTGRES_EPOCH;
-use crate::pg::catalog::ForeignTable;
 use crate::pg::report::OrRaise;
 use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};
 use crate::pg::shared::{CLOCKS, shared};
@@ -133,21 +130,8 @@ fn pancake_fdw_progress() -> TableIterator<
     TableIterator::new(running)
 }
 
-/// `pancake.sync_requests()`: requests that this session's scans have made, those that run now left
-/// out.
-#[pg_extern(sql = false)]
-fn pancake_fdw_requests() -> i64 {
-    REQUESTS.load(Relaxed) as i64
-}
-
-/// `pancake.sync_is_cut()`: whether the last statement of a sync ended where its rows at hand did.
-#[pg_extern(sql = false)]
-fn pancake_fdw_is_cut() -> bool {
-    IS_CUT.load(Relaxed)
-}
-
-/// `pancake.sync_server_time()`: when the last reply left Pancake, by its `Date` and a second, or
-/// now by our clock. A row of a later time is dated ahead.
+/// `pancake_internal.sync_server_time()`: when the last reply left Pancake, by its `Date` and a
+/// second, or now by our clock. A row of a later time is dated ahead.
 #[pg_extern(sql = false)]
 fn pancake_fdw_server_time() -> Option<TimestampWithTimeZone> {
     time(Some(server_time()))
@@ -160,16 +144,19 @@ pub fn server_time() -> Micros {
     })
 }
 
-/// `pancake.sync_is_dated(list)`: whether no row was seen far below the place of the `inserted_at`
-/// that it shows.
-#[pg_extern(sql = false)]
-fn pancake_fdw_is_dated(list: pg_sys::Oid) -> bool {
-    let table = ForeignTable::read(list).or_raise();
-    known_of(&table, Order::InsertedAt).ends_by_time
+pub fn time(at: Option<Micros>) -> Option<TimestampWithTimeZone> {
+    let micros = match at?.0 {
+        infinite @ (i64::MIN | i64::MAX) => infinite,
+        micros => micros.saturating_sub(POSTGRES_EPOCH),
+    };
+    micros.try_into().ok()
 }
 
-pub fn time(at: Option<Micros>) -> Option<TimestampWithTimeZone> {
-    (at?.0 - POSTGRES_EPOCH).try_into().ok()
+pub fn micros(at: Option<TimestampWithTimeZone>) -> Option<Micros> {
+    at.map(|at| match i64::from(at) {
+        infinite @ (i64::MIN | i64::MAX) => Micros(infinite),
+        micros => Micros(micros.saturating_add(POSTGRES_EPOCH)),
+    })
 }
 
 fn some(text: String) -> Option<String> {

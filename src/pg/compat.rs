@@ -29,6 +29,20 @@ pub fn deliver(request: *mut pg_sys::AsyncRequest) {
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| ExecAsyncResponse(request)) }
 }
 
+/// Returns whether this session holds the lock.
+///
+/// # Safety
+/// The tag is complete.
+pub unsafe fn holds_lock(tag: &pg_sys::LOCKTAG, mode: pg_sys::LOCKMODE) -> bool {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: a look-up in the memory of the backend.
+    let holds = unsafe { pg_sys::LockHeldByMe(tag, mode, false) };
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    // SAFETY: as above.
+    let holds = unsafe { pg_sys::LockHeldByMe(tag, mode) };
+    holds
+}
+
 /// Whether members of this Merge Append may be left out when it runs.
 pub fn may_be_pruned(append: *const pg_sys::MergeAppend) -> bool {
     // SAFETY: callers pass a node of a plan.

@@ -4,9 +4,11 @@
 pub mod catalog;
 pub mod compat;
 pub mod jsonb;
+pub mod lock;
 pub mod nodes;
 pub mod report;
 pub mod rights;
+pub mod scope;
 pub mod settings;
 pub mod shared;
 pub mod wait;

@@ -38,6 +38,15 @@ pub fn notice(message: String) {
     ErrorReport::new(code, message, "pancake_fdw").report(PgLogLevel::NOTICE);
 }
 
+/// Sends a WARNING.
+pub fn warning(message: String, detail: String, hint: String) {
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    ErrorReport::new(code, message, "pancake_fdw")
+        .set_detail(detail)
+        .set_hint(hint)
+        .report(PgLogLevel::WARNING);
+}
+
 fn code(kind: Kind) -> PgSqlErrorCode {
     match kind {
         Kind::UnknownOption => PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME,
@@ -55,5 +64,16 @@ fn code(kind: Kind) -> PgSqlErrorCode {
         Kind::NoConversation => PgSqlErrorCode::ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED,
         Kind::NoSharedMemory => PgSqlErrorCode::ERRCODE_IO_ERROR,
         Kind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+        Kind::NotInTransaction => PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_TERMINATION,
+        Kind::NullArgument => PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        Kind::BadArgument => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        Kind::BadName => PgSqlErrorCode::ERRCODE_INVALID_NAME,
+        Kind::WrongObject => PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        Kind::NotSupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        Kind::NoSuchTable => PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        Kind::NoSuchColumn => PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+        Kind::BadColumnType => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        Kind::NoUniqueKey => PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE,
+        Kind::WrongState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
     }
 }

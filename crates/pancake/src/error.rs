@@ -37,6 +37,17 @@ kinds! {
     NoSharedMemory,
     NoConversation,
     OutOfMemory,
+    NotInTransaction,
+    NullArgument,
+    BadArgument,
+    BadName,
+    WrongObject,
+    NotSupported,
+    NoSuchTable,
+    NoSuchColumn,
+    BadColumnType,
+    NoUniqueKey,
+    WrongState,
 }
 
 impl Kind {
@@ -58,6 +69,17 @@ impl Kind {
             Kind::NoSharedMemory => "58030",
             Kind::NoConversation => "HV002",
             Kind::OutOfMemory => "53200",
+            Kind::NotInTransaction => "2D000",
+            Kind::NullArgument => "22004",
+            Kind::BadArgument => "22023",
+            Kind::BadName => "42602",
+            Kind::WrongObject => "42809",
+            Kind::NotSupported => "0A000",
+            Kind::NoSuchTable => "42P01",
+            Kind::NoSuchColumn => "42703",
+            Kind::BadColumnType => "42804",
+            Kind::NoUniqueKey => "42P10",
+            Kind::WrongState => "55000",
         }
     }
 
@@ -95,7 +117,18 @@ impl Kind {
             | Kind::NotPermitted
             | Kind::BadDefinition
             | Kind::NoConversation
-            | Kind::NoSharedMemory => None,
+            | Kind::NoSharedMemory
+            | Kind::NotInTransaction
+            | Kind::NullArgument
+            | Kind::BadArgument
+            | Kind::BadName
+            | Kind::WrongObject
+            | Kind::NotSupported
+            | Kind::NoSuchTable
+            | Kind::NoSuchColumn
+            | Kind::BadColumnType
+            | Kind::NoUniqueKey
+            | Kind::WrongState => None,
         }
     }
 }

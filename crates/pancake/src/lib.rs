@@ -10,7 +10,7 @@
 //!                  ├─► http (client → lane → connection; endpoint, tls)
 //!                  │    └─► rate (limiter, spacing, queue: one budget of a page for all sessions)
 //!                  └─► reply (envelope, refusal, retry, decode) ─► schema (columns of the tables) ─► json
-//! sync (how far the head of a list is read for a copy): pure
+//! sync (which step of a copy comes next, its statements, its marks): pure
 //! doctor (examines a page) and scan::sample (for ANALYZE) send requests through a session, as a scan does
 //! ```
 //!

@@ -2,6 +2,8 @@
 //! now and then a count of seconds or milliseconds since 1970 (docs/api.md); seconds in parameters.
 //! Columns and windows build on it; how Postgres stores a time is the extension's matter.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::Offset;
@@ -33,6 +35,14 @@ impl Micros {
 
     pub fn minus_seconds(self, seconds: i64) -> Micros {
         Micros(self.0.saturating_sub(seconds * SECOND))
+    }
+
+    pub fn minus(self, duration: Duration) -> Micros {
+        Micros(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    pub fn plus(self, duration: Duration) -> Micros {
+        Micros(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Reads `2026-03-31T13:42:20.207000`, with a space instead of `T`, and with `Z` or an offset.

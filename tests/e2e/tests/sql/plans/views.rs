@@ -86,7 +86,7 @@ fn request_stats_count_what_the_page_saw() {
     for (role, sees) in [("stranger", "0"), ("clerk", "1"), ("seller", "1"), ("watcher", "1")] {
         let mut session = shop.database.connect_as(role).unwrap();
         assert_eq!(session.one("SELECT count(*) FROM pancake.request_stats").unwrap(), sees, "{role}");
-        let rows = "SELECT count(*) FROM pancake.request_stats_rows()";
+        let rows = "SELECT count(*) FROM pancake_internal.request_stats_rows()";
         assert_eq!(session.one(rows).unwrap(), sees, "{role}");
         assert_eq!(session.one("SELECT public.of_all()").unwrap(), "1", "{role}");
         let reset = session.rows("SELECT pancake.request_stats_reset()");

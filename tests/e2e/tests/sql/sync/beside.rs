@@ -61,29 +61,49 @@ fn a_second_run_of_a_kind_is_skipped_or_waits() {
     assert!(!runs(&mut session).contains(&"full failed".to_owned()));
 }
 
-/// Between two of its transactions a run holds no lock: its row speaks for it.
+/// A run is alive as long as its lane is locked, whatever Postgres shows of its statement.
 #[test]
-fn a_run_between_two_steps_is_not_taken_for_dead() {
-    let (shop, mut session) = open(200);
-    session.execute("CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz, UNIQUE (id))").unwrap();
+fn a_run_that_is_not_tracked_is_alive() {
+    let (shop, mut session) = open(900);
+    shop.simulator.switches(|switches| switches.latency = Duration::from_millis(100));
+    let mut victim = shop.connect().unwrap();
+    victim.execute("SET track_activities = off").unwrap();
+    let pid = victim.pid().unwrap();
+    // The view of a transaction in which statistics are frozen.
+    session.execute("SET stats_fetch_consistency = 'snapshot'; BEGIN; SELECT FROM pg_stat_activity").unwrap();
+    let running = std::thread::spawn(move || victim.execute(SYNC));
+    until(&mut session, RUNNING);
+    assert_eq!(runs(&mut session), ["backfill running"]);
+    session.execute("COMMIT").unwrap();
+    session.execute(SYNC).unwrap();
+    assert_eq!(runs(&mut session), ["backfill running", "backfill skipped"]);
+    session.execute(&format!("SELECT pg_terminate_backend({pid}, 60000)")).unwrap();
+    running.join().unwrap().unwrap_err();
+    assert_eq!(runs(&mut session), ["backfill failed", "backfill skipped"]);
+    session.execute(SYNC).unwrap();
+    assert_eq!(runs(&mut session), ["backfill failed", "backfill skipped", "backfill ok", "delta ok"]);
+    is_the_page(&mut session, "after the kill");
+}
+
+/// The key of a lane is no secret. No lock that SQL takes by it is the lane's.
+#[test]
+fn no_lock_of_sql_holds_a_lane() {
+    let (shop, mut session) = open(130);
+    session.execute(SYNC).unwrap();
     let mut other = shop.connect().unwrap();
-    let marks = "INSERT INTO pancake.sync_log (target, page_id, kind, status, started_at, pid, statement_at)
-        SELECT 'crm.conversations', '100000000000001', 'delta', 'running', now(), pg_backend_pid(), statement_timestamp()";
-    // A statement that goes on, and has its row in the log.
-    let sleeper = std::thread::spawn(move || {
-        other.execute(&format!("DO $$ BEGIN {marks}; COMMIT; PERFORM pg_sleep(1.5); END $$")).unwrap();
-        other
-    });
-    until(&mut session, "SELECT count(*) = 1 FROM pancake.sync_log");
+    let taken = other
+        .execute(
+            "DO $$
+             DECLARE
+                 key CONSTANT bigint := pancake_internal.sync_lane('crm.conversations'::regclass, '100000000000001', 'delta');
+             BEGIN
+                 PERFORM pg_advisory_lock(key), pg_advisory_lock((key >> 32)::bit(32)::integer, key::bit(32)::integer);
+             END $$",
+        )
+        .and_then(|()| other.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"));
+    assert_eq!(taken.unwrap(), "2");
     session.execute(SYNC).unwrap();
-    assert_eq!(runs(&mut session), ["delta running", "backfill skipped"]);
-    // The session lives on, its statement does not.
-    let _idle = sleeper.join().unwrap();
-    session.execute(SYNC).unwrap();
-    assert_eq!(runs(&mut session), ["delta failed", "backfill skipped", "backfill ok"]);
-    let error =
-        session.one("SELECT sqlstate || ' ' || error FROM pancake.sync_runs WHERE kind = 'delta'").unwrap();
-    assert_eq!(error, "57P01 the statement that ran it ended before it did");
+    assert_eq!(runs(&mut session), ["backfill ok", "delta ok"]);
 }
 
 /// Many sessions at once, deltas and full rescans, with a webhook that writes what it receives,
@@ -225,27 +245,41 @@ fn a_webhook_does_not_wait_for_a_sync() {
 fn two_first_calls_at_once() {
     let (shop, mut session) = open(30);
     let mut other = shop.connect().unwrap();
-    // Another call takes the lock, another session that creates the table does not.
-    for (lock, waits_for) in [
-        ("SELECT pg_advisory_xact_lock(hashtextextended('crm.conversations', 0));", "advisory"),
-        ("", "transactionid"),
-    ] {
-        session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
-        other
-            .execute(&format!(
-                "BEGIN; {lock}
-                 CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz,
-                                                 PRIMARY KEY (page_id, id))"
-            ))
-            .unwrap();
-        let running = start(&shop, SYNC);
-        let waits =
-            format!("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = '{waits_for}' AND NOT granted)");
-        until(&mut session, &waits);
-        other.execute("COMMIT").unwrap();
-        running.join().unwrap().unwrap();
-        is_the_page(&mut session, "into the table of another");
-    }
+    let waits =
+        |how: &str| format!("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = '{how}' AND NOT granted)");
+    // A session that creates the table.
+    other
+        .execute(
+            "BEGIN;
+             CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, removed_at timestamptz,
+                                             PRIMARY KEY (page_id, id))",
+        )
+        .unwrap();
+    let running = start(&shop, SYNC);
+    until(&mut session, &waits("transactionid"));
+    other.execute("COMMIT").unwrap();
+    running.join().unwrap().unwrap();
+    is_the_page(&mut session, "into the table of another session");
+
+    // Another call, which is kept waiting while it creates the table.
+    session.execute("DROP TABLE crm.conversations").unwrap();
+    session
+        .execute(
+            "CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared(42); END $$;
+             CREATE EVENT TRIGGER wait ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION wait()",
+        )
+        .unwrap();
+    other.execute("BEGIN; SELECT pg_advisory_xact_lock(42)").unwrap();
+    let first = start(&shop, SYNC);
+    until(&mut session, &waits("advisory"));
+    let second = start(&shop, SYNC);
+    let both = "SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    until(&mut session, both);
+    other.execute("COMMIT").unwrap();
+    first.join().unwrap().unwrap();
+    second.join().unwrap().unwrap();
+    is_the_page(&mut session, "into the table of another call");
 }
 
 /// A step's rows may have been read before the step is prepared: what another session writes in
@@ -255,7 +289,7 @@ fn a_row_that_is_written_after_it_was_read_ahead() {
     let (shop, mut session) = open(400);
     session
         .execute(
-            "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+            "CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint
                  LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint';
              CREATE TABLE crm.conversations (LIKE shop.conversations, synced_at timestamptz, PRIMARY KEY (page_id, id));
              CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$

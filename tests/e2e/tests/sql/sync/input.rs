@@ -198,17 +198,16 @@ fn roles_that_may_not() {
     let calls = [
         SYNC,
         "SELECT pancake.sync_reset('crm.conversations')",
-        "SELECT pancake.sync_remember(ROW('crm.conversations', '100000000000001', 'conversations', 'shop.conversations',
-             now(), now(), NULL, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false)::pancake.sync_marks)",
-        "SELECT pancake.sync_log_step(1, 'failed', 1, 1, 1, 1, 1)",
-        "DELETE FROM pancake.sync_marks",
-        "DELETE FROM pancake.sync_log",
-        "INSERT INTO pancake.sync_marks VALUES ('crm.conversations')",
+        "SELECT pancake_internal.sync_check('crm.conversations')",
+        "SELECT pancake_internal.sync_start('crm.conversations')",
+        "SELECT pancake_internal.sync_failed('57014', 'x', '', '')",
+        "DELETE FROM pancake_internal.sync_marks",
+        "DELETE FROM pancake_internal.sync_log",
+        "INSERT INTO pancake_internal.sync_marks VALUES ('crm.conversations')",
     ];
     for call in calls {
         assert_eq!(reader.error(call).unwrap().sqlstate, "42501", "{call}");
     }
-    reader.execute("SELECT pancake.sync_fail(ROW('shop.conversations', 'crm.conversations')::pancake.sync_job, '1', 'x')").unwrap_or_default();
     assert_eq!(runs(&mut session), ["backfill ok"], "who may not write leaves no trace");
     // Readers of the copy see how fresh it is, others do not.
     assert_eq!(reader.one("SELECT count(*) FROM pancake.sync_state").unwrap(), "1");
@@ -319,7 +318,7 @@ fn triggers_run_as_they_would_for_any_insert() {
             "CREATE FUNCTION crm.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused' USING ERRCODE = '23514'; END $$;
              CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON crm.conversations DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION crm.refuse();
-             UPDATE pancake.sync_marks SET mark = mark - interval '200 days'; DELETE FROM crm.conversations WHERE type = 'INBOX'",
+             UPDATE pancake_internal.sync_marks SET mark = mark - interval '200 days'; DELETE FROM crm.conversations WHERE type = 'INBOX'",
         )
         .unwrap();
     assert_eq!(session.error(SYNC).unwrap().sqlstate, "23514");
@@ -339,7 +338,7 @@ fn a_style_of_dates_changes_nothing() {
         let set = format!("SET datestyle = '{style}'; SET timezone = '{zone}'");
         session.execute(&set).unwrap();
         session
-            .execute("CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint'")
+            .execute("CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint'")
             .unwrap();
         let what = format!("{style}, {zone}");
         session.execute(SYNC).unwrap();

@@ -81,7 +81,7 @@ fn at_any_moment_in_any_way() {
     // Small batches, so that there are many seams to die at.
     session
         .execute(
-            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint
                   LANGUAGE sql IMMUTABLE AS 'SELECT 119::bigint'",
         )
         .unwrap();
@@ -104,8 +104,7 @@ fn at_any_moment_in_any_way() {
         };
         let moment = dice.below(if round % 2 == 0 { 500_000 } else { 150_000 });
         let pid = strike(&cluster, &shop, &mut session, call, moment, dice.below(3), &mut killed);
-        let begun =
-            "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
+        let begun = "SELECT count(*) FROM pancake_internal.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
         resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
 
         shop.simulator.switches(|switches| switches.churn = Churn::default());
@@ -147,7 +146,7 @@ fn twenty_pages_at_any_moment() {
     super::pages::all_pages(&shop, &mut session);
     session
         .execute(
-            "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+            "CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint
                  LANGUAGE sql IMMUTABLE AS 'SELECT 70::bigint'",
         )
         .unwrap();
@@ -202,7 +201,7 @@ fn messages_tags_and_users_at_any_moment() {
     let mut session = shop.connect().unwrap();
     session
         .execute(
-            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint
+            "CREATE SCHEMA crm; CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint
                   LANGUAGE sql IMMUTABLE AS 'SELECT 9::bigint'",
         )
         .unwrap();
@@ -222,8 +221,7 @@ fn messages_tags_and_users_at_any_moment() {
         let call = super::objects::call(object, arguments);
         let (moment, way) = (dice.below(most), dice.below(3));
         let pid = strike(&cluster, &shop, &mut session, &call, moment, way, &mut killed);
-        let begun =
-            "SELECT count(*) FROM pancake.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
+        let begun = "SELECT count(*) FROM pancake_internal.sync_marks WHERE NOT backfill_done AND backfilled_to IS NOT NULL";
         resumed += session.one(begun).unwrap().parse::<u32>().unwrap();
 
         shop.simulator.switches(|switches| {

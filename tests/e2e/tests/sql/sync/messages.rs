@@ -203,7 +203,7 @@ fn what_a_webhook_stored_hides_nothing() {
     page.at_messages_request(20, Event::Message(Target::Id(moving.clone())));
     session.execute(LATER).unwrap();
     assert_eq!(
-        session.one("SELECT known_to < mark - interval '1 hour' FROM pancake.sync_marks").unwrap(),
+        session.one("SELECT known_to < mark - interval '1 hour' FROM pancake_internal.sync_marks").unwrap(),
         "t"
     );
     // Some time later it is taken up again.
@@ -214,7 +214,7 @@ fn what_a_webhook_stored_hides_nothing() {
     shop.simulator.advance(Duration::from_secs(3_600));
     page.message(&moving);
     session.execute(LATER).unwrap();
-    assert_eq!(session.one("SELECT known_to IS NULL FROM pancake.sync_marks").unwrap(), "t");
+    assert_eq!(session.one("SELECT known_to IS NULL FROM pancake_internal.sync_marks").unwrap(), "t");
     shop.assert_no_violations().unwrap();
 }
 
@@ -225,7 +225,7 @@ fn a_webhook_beside_a_storm() {
     let (shop, mut session) = open(130);
     let page = shop.simulator.first_page();
     session
-        .execute("CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 12::bigint'")
+        .execute("CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 12::bigint'")
         .unwrap();
     session.execute(LATER).unwrap();
     let mut dice = Dice(0x5eed_2028);
@@ -398,7 +398,7 @@ fn killed_and_resumed() {
     let page = shop.simulator.first_page();
     let sync = call("messages", "");
     dies_in_the_middle(&shop, &mut session, &sync, 260);
-    let state = "SELECT backfill_done || ' ' || (backfilled_to IS NOT NULL) || ' ' || (witnesses[2] IS NOT NULL) FROM pancake.sync_marks";
+    let state = "SELECT backfill_done || ' ' || (backfilled_to IS NOT NULL) || ' ' || (witnesses[2] IS NOT NULL) FROM pancake_internal.sync_marks";
     assert_eq!(session.one(state).unwrap(), "false true true");
     let copied = count(&mut session, "crm.messages");
     // Between death and resurrection: what was read, and what was not, and one that comes.

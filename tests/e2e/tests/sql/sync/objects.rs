@@ -36,7 +36,7 @@ fn is_copied(session: &mut Session, object: &str, what: &str) {
 pub(super) fn dies_in_the_middle(shop: &Shop, session: &mut Session, call: &str, requests: u64) {
     session
         .execute(
-            "CREATE OR REPLACE FUNCTION pancake.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 40::bigint'",
+            "CREATE OR REPLACE FUNCTION pancake_internal.sync_batch_rows() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 40::bigint'",
         )
         .unwrap();
     shop.simulator.switches(|switches| switches.latency = Duration::from_millis(20));

@@ -39,7 +39,9 @@ fn the_reread_sees_tags_and_readers() {
     // off.
     session.execute(SYNC).unwrap();
     assert_eq!(runs(&mut session)[4..], ["delta ok"]);
-    session.execute("UPDATE pancake.sync_marks SET last_reread_at = now() - interval '61 minutes'").unwrap();
+    session
+        .execute("UPDATE pancake_internal.sync_marks SET last_reread_at = now() - interval '61 minutes'")
+        .unwrap();
     session.execute("CALL pancake.sync('shop.conversations', 'crm.conversations', reread => NULL)").unwrap();
     assert_eq!(runs(&mut session)[5..], ["delta ok"]);
     session.execute(SYNC).unwrap();
@@ -170,7 +172,7 @@ fn marks_die_with_their_rows() {
         ("DROP TABLE crm.conversations", "created table"),
         // A part of the rows is back from an old dump: none of those that the marks stand on.
         (
-            "DELETE FROM crm.conversations USING pancake.sync_marks m WHERE id = ANY (witnesses) OR id LIKE '%7'",
+            "DELETE FROM crm.conversations USING pancake_internal.sync_marks m WHERE id = ANY (witnesses) OR id LIKE '%7'",
             "does not hold the rows any more",
         ),
         ("SELECT pancake.sync_reset('crm.conversations')", "backfill done"),
@@ -185,7 +187,7 @@ fn marks_die_with_their_rows() {
         assert!(session.notices().iter().any(|n| n.message.contains(told)), "{how}");
     }
     assert_eq!(
-        session.one("SELECT count(*) FROM pancake.sync_marks").unwrap(),
+        session.one("SELECT count(*) FROM pancake_internal.sync_marks").unwrap(),
         "1",
         "dropped targets are forgotten"
     );
@@ -193,7 +195,7 @@ fn marks_die_with_their_rows() {
     // One witness is enough, and another page's marks do not matter.
     session.execute("SELECT pancake.sync_reset('crm.conversations', 'another')").unwrap();
     session
-        .execute("DELETE FROM crm.conversations USING pancake.sync_marks m WHERE id = ANY (witnesses[2:3])")
+        .execute("DELETE FROM crm.conversations USING pancake_internal.sync_marks m WHERE id = ANY (witnesses[2:3])")
         .unwrap();
     session.execute(SYNC).unwrap();
     assert_eq!(last_run(&mut session, "kind"), "delta");
@@ -203,12 +205,12 @@ fn marks_die_with_their_rows() {
 fn runs_are_kept_for_thirty_days() {
     let (_shop, mut session) = open(10);
     session.execute(SYNC).unwrap();
-    session.execute("UPDATE pancake.sync_log SET started_at = now() - interval '29 days'").unwrap();
+    session.execute("UPDATE pancake_internal.sync_log SET started_at = now() - interval '29 days'").unwrap();
     session.execute(SYNC).unwrap();
     assert_eq!(runs(&mut session), ["backfill ok", "delta ok"]);
     session
         .execute(
-            "UPDATE pancake.sync_log SET started_at = now() - interval '31 days' WHERE kind = 'backfill'",
+            "UPDATE pancake_internal.sync_log SET started_at = now() - interval '31 days' WHERE kind = 'backfill'",
         )
         .unwrap();
     session.execute(SYNC).unwrap();

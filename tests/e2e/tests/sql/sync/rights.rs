@@ -239,6 +239,19 @@ fn two_roles_share_a_target_and_its_lane() {
     session.execute(&format!("DROP OWNED BY {first}, {second}; DROP ROLE {first}, {second}")).unwrap();
 }
 
+/// What psql shows of the schema.
+#[test]
+fn the_schema_holds_what_users_call() {
+    let (_shop, mut session) = open(1);
+    let of_schema = "SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc
+        WHERE pronamespace = 'pancake'::regnamespace";
+    let functions = "doctor ingest request_stats_reset sync sync_reset version";
+    assert_eq!(session.one(of_schema).unwrap(), functions);
+    let relations = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
+        WHERE relnamespace = 'pancake'::regnamespace";
+    assert_eq!(session.one(relations).unwrap(), "progress request_stats sync_runs sync_state");
+}
+
 /// A role that may read all, but is no superuser, dumps the marks under its policies.
 #[test]
 fn who_may_read_all_dumps_the_marks() {
@@ -256,9 +269,10 @@ fn who_may_read_all_dumps_the_marks() {
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
     let mut restored = restored.connect().unwrap();
     assert_eq!(restored.one(STATE).unwrap(), "1");
-    let run = "SELECT nextval('pancake.sync_log_run_id_seq') > max(run_id) FROM pancake.sync_log";
+    let run =
+        "SELECT nextval('pancake_internal.sync_log_run_id_seq') > max(run_id) FROM pancake_internal.sync_log";
     assert_eq!(restored.one(run).unwrap(), "t");
     let secured = "SELECT string_agg(c.relname || ' ' || c.relrowsecurity || ' ' || (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid), ', ' ORDER BY c.relname)
-        FROM pg_class c WHERE c.oid IN ('pancake.sync_marks'::regclass, 'pancake.sync_log'::regclass)";
+        FROM pg_class c WHERE c.oid IN ('pancake_internal.sync_marks'::regclass, 'pancake_internal.sync_log'::regclass)";
     assert_eq!(restored.one(secured).unwrap(), "sync_log true 2, sync_marks true 2");
 }

@@ -1,9 +1,9 @@
-//! This module holds the two functions of a sync that take rows of any table: the head of a list,
-//! and the write of a batch. In PL/pgSQL each page's row type would compile them again, at 0.25 MB
-//! a page.
+//! This module reads the head of a list and writes a batch, whatever the types of their rows. In
+//! PL/pgSQL each page's row type would compile them again, at 0.25 MB a page.
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use pancake::sync::frozen::Frozen;
 use pancake::sync::head::{Head, HeadRow, Next};
 use pancake::time::Micros;
 use pgrx::datum::{AnyArray, AnyElement, DatumWithOid, FromDatum, TimestampWithTimeZone};
@@ -13,12 +13,12 @@ use pgrx::spi::{Spi, SpiClient, SpiResult};
 use pgrx::{PgMemoryContexts, name, pg_extern, pg_sys};
 
 use crate::fdw::fetch::RECEIVED;
-use crate::fdw::functions::{server_time, time};
-use crate::fdw::params::POSTGRES_EPOCH;
+use crate::fdw::functions::{micros, server_time, time};
+use crate::pg::scope::SettingsScope;
 
-/// `pancake.sync_write(batch, ids, witnesses, look, upsert)`: writes a batch. Nothing is written
-/// if none of the witnesses is left: then the marks that this batch goes by belong to rows that are
-/// not there any more.
+/// `pancake_internal.sync_write(batch, ids, witnesses, look, upsert)`: writes a batch. Nothing is
+/// written if none of the witnesses is left: then the marks that this batch goes by belong to rows
+/// that are not there any more.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_write(
     batch: Option<AnyArray>,
@@ -45,8 +45,9 @@ fn pancake_fdw_sync_write(
     TableIterator::once(row.unwrap_or_report())
 }
 
-/// `pancake.sync_head(kind, list, unlike, most, is_delta)`: reads the head of a list. `list` gives
-/// row, id, at, is_due and is_wanted; rows and ids are those wanted, times and due those read.
+/// `pancake_internal.sync_head(kind, list, unlike, most, is_delta)`: reads the head of a list.
+/// `list` gives row, id, at, is_due and is_wanted; rows and ids are those wanted, times and due
+/// those read.
 /// `unlike` counts how many of some rows differ from the copy.
 #[pg_extern(sql = false)]
 #[expect(clippy::type_complexity, reason = "the columns of a function")]
@@ -73,7 +74,13 @@ fn pancake_fdw_sync_head(
         let cursor = Cursor::open(list);
         loop {
             match head.next(RECEIVED.load(Relaxed) as usize, server_time()) {
-                Next::FetchRow => head.fetched(cursor.fetch(&mut wanted)),
+                Next::FetchRow => head.fetched(cursor.fetch(|row| {
+                    let is_wanted = row.get::<bool>(5) == Some(true);
+                    if is_wanted {
+                        wanted.push(row);
+                    }
+                    HeadRow { at: row.time(3), is_due: row.get(4), is_wanted }
+                })),
                 Next::Compare(rows) => head.compared(wanted.differ(client, unlike, rows)?),
                 Next::End => return Ok(()),
             }
@@ -112,25 +119,38 @@ impl Cursor {
         Self(unsafe { pg_sys::SPI_cursor_parse_open(std::ptr::null(), query.as_ptr(), &options) })
     }
 
-    fn fetch(&self, wanted: &mut WantedRows) -> Option<HeadRow> {
+    /// Returns what `read` makes of the next row; None if none is left.
+    fn fetch<T>(&self, read: impl FnOnce(&FetchedRow) -> T) -> Option<T> {
         // SAFETY: the open portal; the row lies in SPI's memory until it is freed below.
         unsafe {
             pg_sys::SPI_cursor_fetch(self.0, true, 1);
             let table = pg_sys::SPI_tuptable;
-            let row = (pg_sys::SPI_processed > 0).then_some(FetchedRow { table });
-            let row = row.map(|row| {
-                let is_wanted = row.get::<bool>(5) == Some(true);
-                if is_wanted {
-                    wanted.push(&row);
-                }
-                let at = row.get::<TimestampWithTimeZone>(3);
-                let at = at.map(|at| Micros(i64::from(at) + POSTGRES_EPOCH));
-                HeadRow { at, is_due: row.get(4), is_wanted }
-            });
+            let row = (pg_sys::SPI_processed > 0).then(|| read(&FetchedRow { table }));
             pg_sys::SPI_freetuptable(table);
             row
         }
     }
+}
+
+/// Returns the conversations of a list that show a time before `first_since`, and have moved after
+/// it.
+pub fn read_frozen(list: &str, first_since: Micros) -> Vec<String> {
+    let _settings = SettingsScope::set(&[
+        (c"pancake_fdw.order_by", c"updated_at"),
+        (c"pancake_fdw.max_concurrency", c"1"),
+    ]);
+    let mut frozen = Frozen::new(first_since);
+    let read = Spi::connect_mut(|_| -> SpiResult<()> {
+        let cursor = Cursor::open(&format!("SELECT c.id::text, c.updated_at FROM {list} AS c"));
+        while !frozen.is_over()
+            && let Some((id, at)) = cursor.fetch(|row| (row.get::<String>(1), row.time(2)))
+        {
+            frozen.push(id.unwrap_or_default(), at);
+        }
+        Ok(())
+    });
+    read.unwrap_or_report();
+    frozen.into_ids()
 }
 
 /// The one row of a fetch.
@@ -151,6 +171,10 @@ impl FetchedRow {
     fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
         // SAFETY: the query has values of this type there.
         self.datum(column).and_then(|datum| unsafe { T::from_datum(datum, false) })
+    }
+
+    fn time(&self, column: i32) -> Option<Micros> {
+        micros(self.get::<TimestampWithTimeZone>(column))
     }
 
     fn type_of(&self, column: i32) -> pg_sys::Oid {
