@@ -34,12 +34,13 @@ export PGRX_PG_CONFIG_PATH = $(BUILD_PG_CONFIG)
 export PG_CONFIG
 
 .NOTPARALLEL:
-.PHONY: help deps build install uninstall test lint demo psql bench clean have-cargo have-postgres
+.PHONY: help deps build install uninstall test soak lint demo psql bench clean have-cargo have-postgres
 
 help:
 	@echo "make demo        a tour of the extension over a simulated shop, in a throw-away Postgres"
 	@echo "make psql        a psql prompt in the same shop"
 	@echo "make test        all tests"
+	@echo "make soak        tests that take hours: larger models, hundreds of kills"
 	@echo "make bench       the benchmark"
 	@echo "make build       [PG_CONFIG=...] [PROFILE=release|dev]"
 	@echo "make install     [PG_CONFIG=...] [PROFILE=release|dev] [DESTDIR=...]"
@@ -76,6 +77,11 @@ uninstall: have-postgres
 test: deps have-cargo have-postgres
 	$(BUILD) --profile dev
 	$(CARGO) test --workspace --exclude pancake_fdw
+
+# What takes minutes to hours: models of larger worlds, hundreds of kills.
+soak: deps have-cargo have-postgres
+	$(BUILD) --profile dev
+	$(CARGO) test --workspace --exclude pancake_fdw -- --ignored
 
 lint: have-cargo have-postgres
 	$(CARGO) fmt --all --check

@@ -28,6 +28,19 @@ CREATE TABLE pancake_internal.sync_marks (
 );
 COMMENT ON TABLE pancake_internal.sync_marks IS 'what sync_state shows, and by which rows the marks are believed';
 
+CREATE TABLE pancake_internal.sync_skips (
+    target          regclass    NOT NULL,
+    page_id         text        NOT NULL,
+    conversation_id text        NOT NULL,
+    since           timestamptz NOT NULL,
+    tries           integer     NOT NULL,
+    next_try_at     timestamptz NOT NULL,
+    last_error      text,
+    forgotten       boolean     NOT NULL DEFAULT false, -- its messages were read: sync_sweep deletes the row
+    PRIMARY KEY (target, page_id, conversation_id)
+);
+COMMENT ON TABLE pancake_internal.sync_skips IS 'what sync_skipped shows';
+
 CREATE SEQUENCE pancake_internal.sync_log_run_id_seq;
 CREATE TABLE pancake_internal.sync_log (
     run_id       bigint      PRIMARY KEY DEFAULT nextval('pancake_internal.sync_log_run_id_seq'),
@@ -61,10 +74,13 @@ COMMENT ON TABLE pancake_internal.sync_log IS 'what sync_runs shows';
 -- ---------------------------------------------------------------------------------------------------------------
 ALTER TABLE pancake_internal.sync_marks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE pancake_internal.sync_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pancake_internal.sync_skips ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY readers ON pancake_internal.sync_marks FOR SELECT
     USING (pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.has_table_privilege(target::oid, 'SELECT'));
 CREATE POLICY readers ON pancake_internal.sync_log FOR SELECT
+    USING (pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.has_table_privilege(target::oid, 'SELECT'));
+CREATE POLICY readers ON pancake_internal.sync_skips FOR SELECT
     USING (pg_catalog.pg_has_role('pg_monitor', 'USAGE') OR pg_catalog.has_table_privilege(target::oid, 'SELECT'));
 -- Marks decide what a run leaves out: only a role that may write the copy may write them.
 CREATE POLICY writers ON pancake_internal.sync_marks
@@ -73,12 +89,15 @@ CREATE POLICY writers ON pancake_internal.sync_marks
 CREATE POLICY writers ON pancake_internal.sync_log
     USING (pg_catalog.has_table_privilege(target::oid, 'INSERT'))
     WITH CHECK (pg_catalog.has_table_privilege(target::oid, 'INSERT'));
+CREATE POLICY writers ON pancake_internal.sync_skips
+    USING (pg_catalog.has_table_privilege(target::oid, 'INSERT'))
+    WITH CHECK (pg_catalog.has_table_privilege(target::oid, 'INSERT'));
 
 -- INSERT and UPDATE by columns alone, and no DELETE: a role with a privilege on a whole table may
 -- LOCK it, and keep every sync of the database waiting. What is to be deleted is marked as such,
 -- and sync_sweep deletes it. No role chooses a run_id, because the run that gets that number later
 -- would fail.
-GRANT SELECT ON pancake_internal.sync_marks, pancake_internal.sync_log TO PUBLIC;
+GRANT SELECT ON pancake_internal.sync_marks, pancake_internal.sync_log, pancake_internal.sync_skips TO PUBLIC;
 GRANT INSERT (target, page_id, object, source, mark, backfilled_to, backfill_from, backfill_done, first_since,
               last_success_at, last_reread_at, last_full_rescan_at, last_error_at, last_error, witnesses, sorted,
               known_to),
@@ -89,6 +108,9 @@ GRANT INSERT (target, page_id, kind, status, started_at, ended_at, seen, inserte
               sqlstate, error),
       UPDATE (status, ended_at, seen, inserted, updated, unchanged, removed, requests, sqlstate, error)
     ON pancake_internal.sync_log TO PUBLIC;
+GRANT INSERT (target, page_id, conversation_id, since, tries, next_try_at, last_error),
+      UPDATE (since, tries, next_try_at, last_error, forgotten)
+    ON pancake_internal.sync_skips TO PUBLIC;
 GRANT USAGE ON SEQUENCE pancake_internal.sync_log_run_id_seq TO PUBLIC;
 
 -- A mark without its table would meet another table of the same oid after a restore, and no restore
@@ -97,6 +119,8 @@ SELECT pg_catalog.pg_extension_config_dump('pancake_internal.sync_marks',
     'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')
        AND source IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
 SELECT pg_catalog.pg_extension_config_dump('pancake_internal.sync_log',
+    'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
+SELECT pg_catalog.pg_extension_config_dump('pancake_internal.sync_skips',
     'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
 SELECT pg_catalog.pg_extension_config_dump('pancake_internal.sync_log_run_id_seq', '');
 
@@ -136,6 +160,11 @@ CREATE FUNCTION pancake_internal.sync_sweep() RETURNS void
             SELECT m.target, m.page_id FROM pancake_internal.sync_marks m
             WHERE m.forgotten OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = m.target)
             LIMIT 10000 FOR UPDATE OF m SKIP LOCKED);
+        DELETE FROM pancake_internal.sync_skips d
+        WHERE (d.target, d.page_id, d.conversation_id) IN (
+            SELECT s.target, s.page_id, s.conversation_id FROM pancake_internal.sync_skips s
+            WHERE s.forgotten OR NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.target)
+            LIMIT 10000 FOR UPDATE OF s SKIP LOCKED);
         DELETE FROM pancake_internal.sync_log d
         WHERE d.run_id IN (
             SELECT l.run_id FROM pancake_internal.sync_log l
@@ -192,6 +221,8 @@ CREATE FUNCTION sync_reset(target regclass, page_id text DEFAULT NULL) RETURNS v
             last_reread_at = NULL, last_full_rescan_at = NULL, last_error_at = NULL, last_error = NULL,
             witnesses = NULL, sorted = false, known_to = NULL
         WHERE m.target = sync_reset.target AND m.page_id = coalesce(sync_reset.page_id, m.page_id);
+        UPDATE pancake_internal.sync_skips s SET forgotten = true
+        WHERE s.target = sync_reset.target AND s.page_id = coalesce(sync_reset.page_id, s.page_id);
         PERFORM pancake_internal.sync_sweep();
     END $$;
 COMMENT ON FUNCTION sync_reset(regclass, text) IS 'forgets how far a target is synced: the next sync reads everything again';
@@ -237,7 +268,16 @@ CREATE VIEW sync_runs AS
     FROM pancake_internal.visible_sync_runs();
 COMMENT ON VIEW sync_runs IS 'the syncs of the last 30 days: what they did, and how they ended';
 
-GRANT SELECT ON sync_state, sync_runs TO PUBLIC;
+CREATE FUNCTION pancake_internal.visible_sync_skips() RETURNS SETOF pancake_internal.sync_skips
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp SET row_security = on
+    AS $$ SELECT s.* FROM pancake_internal.sync_skips s WHERE NOT s.forgotten AND pancake_internal.sync_is_visible(s.target) $$;
+COMMENT ON FUNCTION pancake_internal.visible_sync_skips() IS 'what sync_skipped shows';
+CREATE VIEW sync_skipped AS
+    SELECT target, page_id, conversation_id, since, tries, last_error FROM pancake_internal.visible_sync_skips();
+COMMENT ON VIEW sync_skipped IS 'conversations whose messages could not be had, and which sync tries again';
+
+GRANT SELECT ON sync_state, sync_runs, sync_skipped TO PUBLIC;
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What the procedure and the statements of a step call
@@ -262,11 +302,11 @@ CREATE FUNCTION pancake_internal.sync_head(
 COMMENT ON FUNCTION pancake_internal.sync_head(anyelement, text, text, bigint, boolean) IS 'reads the head of a list';
 
 CREATE FUNCTION pancake_internal.sync_write(
-        batch anyarray, ids text[], witnesses text[], look text, upsert text,
-        OUT alive boolean, OUT existing bigint, OUT written bigint) RETURNS SETOF record
+        batch anyarray, ids text[], witnesses text[], look text, changed text, upsert text,
+        OUT alive boolean, OUT existing bigint, OUT changed bigint, OUT written bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE ROWS 1
     AS 'MODULE_PATHNAME', 'pancake_fdw_sync_write_wrapper';
-COMMENT ON FUNCTION pancake_internal.sync_write(anyarray, text[], text[], text, text) IS 'writes a batch';
+COMMENT ON FUNCTION pancake_internal.sync_write(anyarray, text[], text[], text, text, text) IS 'writes a batch';
 
 -- A row of one page would silently become another page's.
 CREATE FUNCTION pancake_internal.sync_clash(id text, page_id text, other_page_id text) RETURNS boolean
@@ -371,12 +411,3 @@ CREATE PROCEDURE sync(
     END $$;
 COMMENT ON PROCEDURE sync(regclass, text, interval, interval, interval, boolean, interval, timestamptz) IS
     'copies a foreign table into a table: the first time everything, then what has changed';
-
-CREATE FUNCTION pancake_internal.sync_execute(statement text, OUT affected bigint)
-    LANGUAGE plpgsql VOLATILE
-    AS $$
-    BEGIN
-        EXECUTE statement;
-        GET DIAGNOSTICS affected = ROW_COUNT;
-    END $$;
-COMMENT ON FUNCTION pancake_internal.sync_execute(text) IS 'executes a statement and counts its rows';

@@ -161,6 +161,12 @@ impl Ahead {
         mut fetch: Fetch,
     ) -> Result<()> {
         fetch.read_ahead(self.bytes.clone(), request.is_sorted())?;
+        // Of many threads one line shows how far they are.
+        let is_beside =
+            |other: &PendingScan| other.step == step && other.request.relation == request.relation;
+        if self.pending.iter().any(is_beside) {
+            fetch.hide_progress();
+        }
         let is_kept = taken_to.is_some();
         self.pending.push(PendingScan { step, request, taken_to, is_kept, fetch });
         Ok(())
@@ -294,7 +300,8 @@ pub fn start(
         columns: writers.iter().map(column).collect(),
     };
     if let Some(step) = begins {
-        let fetch = Fetch::start(table, user, plan, writers, tally)?;
+        // A node that is scanned again has several pending scans, each with its own counters.
+        let fetch = Fetch::start(table, user, plan, writers, &Arc::default())?;
         AHEAD.with_borrow_mut(|ahead| ahead.add(step, request, None, fetch))?;
         return Ok(None);
     }
@@ -302,9 +309,7 @@ pub fn start(
         let of_step =
             |pending: &PendingScan| Some(pending.step) == taken && pending.request.relation == relation;
         let place = ahead.pending.iter().position(|pending| of_step(pending) && pending.serves(&request));
-        let found = place.map(|place| ahead.pending.swap_remove(place));
-        ahead.pending.retain(|pending| !of_step(pending));
-        found
+        place.map(|place| ahead.pending.swap_remove(place))
     });
     let Some(pending) = pending else {
         return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));

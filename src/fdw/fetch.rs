@@ -2,6 +2,7 @@
 //! batches are ordered and awaited, and it shows how far it is. What becomes of the rows is
 //! `scan`'s matter.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -38,6 +39,11 @@ pub static RECEIVED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the last statement of a sync took the rows at hand and left more to a later one.
 pub static IS_CUT: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The conversation whose messages the last scan that failed has asked for.
+    pub static FAILED_CONVERSATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
 
 /// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
 /// first one.
@@ -205,6 +211,7 @@ impl Fetch {
                     self.finish();
                 }
                 Some(Event::Failed(error)) => {
+                    FAILED_CONVERSATION.set(error.conversation_id().map(str::to_owned));
                     self.finish();
                     return Err(error);
                 }
@@ -326,10 +333,15 @@ impl Fetch {
 
     /// The scan is over: nothing is shown as running any more.
     fn finish(&mut self) {
+        self.hide_progress();
+        self.count_requests();
+    }
+
+    /// Removes its line from `pancake.progress`.
+    pub fn hide_progress(&mut self) {
         if let Some(progress) = self.progress.take() {
             progress.release();
         }
-        self.count_requests();
     }
 
     /// Adds the requests since the last time to those of this backend.

@@ -1,5 +1,7 @@
 //! This module holds the differences between the supported majors of Postgres, each in one place.
 
+use std::time::Duration;
+
 use pgrx::pg_sys;
 
 use crate::pg::nodes::list;
@@ -27,6 +29,19 @@ pub fn answer(request: *mut pg_sys::AsyncRequest, row: Option<*mut pg_sys::Tuple
 pub fn deliver(request: *mut pg_sys::AsyncRequest) {
     // SAFETY: as above, on the backend's own thread.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| ExecAsyncResponse(request)) }
+}
+
+/// Returns the time after which Postgres cancels a statement or a transaction of this session.
+pub fn timeout() -> Option<Duration> {
+    // SAFETY: reads a variable of the backend, in milliseconds.
+    let statement = unsafe { pg_sys::StatementTimeout };
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: as above.
+    let transaction = unsafe { pg_sys::TransactionTimeout };
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    let transaction = 0;
+    let shortest = [statement, transaction].into_iter().filter(|timeout| *timeout > 0).min();
+    shortest.map(|timeout| Duration::from_millis(u64::from(timeout.unsigned_abs())))
 }
 
 /// Returns whether this session holds the lock.

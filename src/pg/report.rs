@@ -2,8 +2,10 @@
 //! made in `pancake::error`.
 
 use pancake::error::{Error, Kind};
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgSqlErrorCode};
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 
 pub trait OrRaise<T> {
     /// The value, or the statement ends with the error.
@@ -30,6 +32,20 @@ pub fn raise(error: &Error) -> ! {
     }
     report.report(PgLogLevel::ERROR);
     unreachable!("ERROR does not return")
+}
+
+/// Calls `with`, and raises another error instead of one of this code, made of its message.
+pub fn replacing<T>(code: PgSqlErrorCode, with: impl FnOnce() -> T, other: impl Fn(&str) -> Error) -> T {
+    // Either the value is returned, or the statement ends with an error.
+    let other = AssertUnwindSafe(other);
+    let replace = |caught: CaughtError| match &caught {
+        CaughtError::PostgresError(error) => {
+            let other = &other;
+            raise(&other(error.message()))
+        }
+        _ => caught.rethrow(),
+    };
+    PgTryBuilder::new(AssertUnwindSafe(with)).catch_when(code, replace).execute()
 }
 
 /// Sends a NOTICE.
@@ -75,5 +91,6 @@ fn code(kind: Kind) -> PgSqlErrorCode {
         Kind::BadColumnType => PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
         Kind::NoUniqueKey => PgSqlErrorCode::ERRCODE_INVALID_COLUMN_REFERENCE,
         Kind::WrongState => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        Kind::RowConflict => PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
     }
 }

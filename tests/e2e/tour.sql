@@ -118,11 +118,30 @@ REFRESH MATERIALIZED VIEW busy_hours;
 
 \set ECHO none
 \echo
-\echo '━━━ 9. A copy that is kept: synced, and at once up to date by an event of a webhook.'
+\echo '━━━ 9. A copy of two pages that is kept: synced, and at once up to date by an event of a webhook.'
 \echo
 \set ECHO queries
+\if :{?second_page_id}
+CREATE SERVER shop2 FOREIGN DATA WRAPPER pancake_fdw OPTIONS (page_id :'second_page_id', base_url :'base_url');
+\set ECHO none
+\set token `printf %s "$PANCAKE_SECOND_PAGE_ACCESS_TOKEN"`
+\echo 'CREATE USER MAPPING FOR CURRENT_USER SERVER shop2 OPTIONS (page_access_token ''…'');'
+CREATE USER MAPPING FOR CURRENT_USER SERVER shop2 OPTIONS (page_access_token :'token');
+\unset token
+\set ECHO queries
+CREATE SCHEMA shop2;
+IMPORT FOREIGN SCHEMA pancake LIMIT TO (conversations) FROM SERVER shop2 INTO shop2;
+CREATE TABLE pages (LIKE shop.conversations) PARTITION BY LIST (page_id);
+ALTER TABLE pages ATTACH PARTITION shop.conversations FOR VALUES IN (:'page_id');
+ALTER TABLE pages ATTACH PARTITION shop2.conversations FOR VALUES IN (:'second_page_id');
+SET client_min_messages = notice;
+CALL pancake.sync('pages', 'kept', first_since => now() - interval '1 day');
+SET client_min_messages = warning;
+\else
 CALL pancake.sync('shop.conversations', 'kept', first_since => now() - interval '1 day');
+\endif
 \echo
+SELECT page_id, kind, status, seen, inserted, requests FROM pancake.sync_runs;
 SELECT pancake.ingest(jsonb_build_object('page_id', page_id, 'event_type', 'messaging', 'data', jsonb_build_object(
            'conversation', jsonb_build_object('id', id, 'snippet', 'Còn hàng không ạ?'),
            'message', jsonb_build_object('id', 'm_1', 'inserted_at', now()))), 'kept')

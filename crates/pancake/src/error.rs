@@ -48,6 +48,7 @@ kinds! {
     BadColumnType,
     NoUniqueKey,
     WrongState,
+    RowConflict,
 }
 
 impl Kind {
@@ -80,6 +81,7 @@ impl Kind {
             Kind::BadColumnType => "42804",
             Kind::NoUniqueKey => "42P10",
             Kind::WrongState => "55000",
+            Kind::RowConflict => "23505",
         }
     }
 
@@ -128,7 +130,8 @@ impl Kind {
             | Kind::NoSuchColumn
             | Kind::BadColumnType
             | Kind::NoUniqueKey
-            | Kind::WrongState => None,
+            | Kind::WrongState
+            | Kind::RowConflict => None,
         }
     }
 }
@@ -143,6 +146,7 @@ struct Parts {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    conversation_id: Option<String>,
 }
 
 impl Error {
@@ -152,6 +156,7 @@ impl Error {
             message: message.into(),
             detail: None,
             hint: kind.hint().map(str::to_owned),
+            conversation_id: None,
         }))
     }
 
@@ -163,6 +168,12 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
+    }
+
+    /// Names the conversation whose messages were asked for.
+    pub fn of_conversation(mut self, id: &str) -> Self {
+        self.0.conversation_id = Some(id.to_owned());
+        self.also(format!("It was asked for the messages of conversation {}.", quote(id)))
     }
 
     /// Adds a sentence to the DETAIL.
@@ -192,6 +203,9 @@ impl Error {
     }
     pub fn detail_text(&self) -> Option<&str> {
         self.0.detail.as_deref()
+    }
+    pub fn conversation_id(&self) -> Option<&str> {
+        self.0.conversation_id.as_deref()
     }
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()

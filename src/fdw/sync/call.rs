@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pancake::error::Result;
 
 use crate::fdw::ahead;
+use crate::fdw::sync::failure::Failure;
 use crate::fdw::sync::marks::execute;
 use crate::fdw::sync::page::{Page, Prepared};
 use crate::pg::report::notice;
@@ -16,16 +17,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const SHOW_EVERY: Duration = Duration::from_secs(10);
 /// SQLSTATE of a statement that was cancelled.
 const CANCELED: &str = "57014";
-
-/// An error as the procedure raises it.
-#[derive(Clone, Debug, Default)]
-pub struct Failure {
-    pub page_id: String,
-    pub sqlstate: String,
-    pub message: String,
-    pub detail: String,
-    pub hint: String,
-}
 
 /// A CALL between two of its transactions.
 pub struct Call {
@@ -120,13 +111,18 @@ impl Call {
         let Failure { sqlstate, message, .. } = &failure;
         let current = self.current.take();
         if let Some(place) = current {
-            if self.pages[place].begins_anew(sqlstate) {
+            let page = &mut self.pages[place];
+            if page.begins_anew(sqlstate) {
                 self.unprepared.push_back(place);
                 return true;
             }
             // What its scans have requested counts.
             ahead::abandon(place);
-            self.pages[place].fail(sqlstate, message);
+            if page.skips_conversation(&failure) {
+                self.unprepared.push_back(place);
+                return true;
+            }
+            page.fail(sqlstate, message);
             self.done += 1;
         }
         if current.is_none() || sqlstate == CANCELED {

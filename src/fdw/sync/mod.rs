@@ -5,18 +5,22 @@
 //! that is executed under the caller's search_path names schema and operator, and the rest sets a
 //! search_path of its own. All of it runs with the rights of `current_user`.
 
+mod begin;
 mod call;
-mod marks;
+mod failure;
+mod gone;
+pub(super) mod marks;
 mod page;
 mod rows;
 mod tables;
+mod threads;
 
 use std::cell::RefCell;
 use std::sync::Once;
 use std::time::Duration;
 
 use pancake::error::{Error, Kind, Result};
-use pancake::sync::run::Parameters;
+use pancake::sync::run::{Parameters, THREAD_REPLIES};
 use pancake::time::Micros;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
@@ -24,14 +28,15 @@ use pgrx::{name, pg_extern, pg_guard, pg_sys};
 
 use crate::fdw::ahead;
 use crate::fdw::functions::micros;
-use crate::fdw::sync::call::{Call, Failure};
+use crate::fdw::sync::call::Call;
+use crate::fdw::sync::failure::Failure;
 use crate::fdw::sync::marks::first;
 use crate::fdw::sync::page::Page;
-use crate::pg::catalog::table_name;
-use crate::pg::lock;
+use crate::pg::catalog::{ForeignTable, table_name};
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::scope::SettingsScope;
 use crate::pg::shared::CLOCKS;
+use crate::pg::{compat, lock};
 
 /// A CALL whose arguments were read.
 struct Opened {
@@ -123,6 +128,7 @@ fn pancake_fdw_sync_open(
         first_since: micros(first_since),
         called_at,
         batch_rows: batch_rows as u64,
+        thread_replies: THREAD_REPLIES,
     };
     let patience = optional(wait).unwrap_or_default();
     let pages = {
@@ -202,8 +208,15 @@ fn pancake_fdw_sync_start(target: pg_sys::Oid) {
     let started = with_state(|state| {
         let Some(Opened { parameters, patience, pages }) = state.opened.take() else { return Ok(()) };
         let is_alone = pages.len() == 1;
-        let page = |page| Page::new(page, target, parameters.clone(), patience, is_alone);
-        state.call = Some(Call::new(pages.into_iter().map(page).collect()));
+        let page = |page: tables::SourcePage| {
+            let mut parameters = parameters.clone();
+            if let Some(timeout) = compat::timeout() {
+                let server = ForeignTable::read(page.source)?.server;
+                parameters.fit_into(timeout, server.requests_per_second);
+            }
+            Ok(Page::new(page, target, parameters, patience, is_alone))
+        };
+        state.call = Some(Call::new(pages.into_iter().map(page).collect::<Result<_>>()?));
         Ok(())
     });
     started.or_raise();

@@ -16,17 +16,21 @@ use crate::fdw::fetch::RECEIVED;
 use crate::fdw::functions::{micros, server_time, time};
 use crate::pg::scope::SettingsScope;
 
-/// `pancake_internal.sync_write(batch, ids, witnesses, look, upsert)`: writes a batch. Nothing is
-/// written if none of the witnesses is left: then the marks that this batch goes by belong to rows
-/// that are not there any more.
+/// `pancake_internal.sync_write(batch, ids, witnesses, look, changed, upsert)`: writes a batch.
+/// Nothing is written if none of the witnesses is left: then the marks that this batch goes by
+/// belong to rows that are not there any more.
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_write(
     batch: Option<AnyArray>,
     ids: Option<AnyArray>,
     witnesses: Option<AnyArray>,
     look: &str,
+    changed: &str,
     upsert: &str,
-) -> TableIterator<'static, (name!(alive, bool), name!(existing, Option<i64>), name!(written, i64))> {
+) -> TableIterator<
+    'static,
+    (name!(alive, bool), name!(existing, Option<i64>), name!(changed, i64), name!(written, i64)),
+> {
     let texts = |array: Option<AnyArray>| {
         // SAFETY: an argument of this type.
         unsafe { DatumWithOid::new(array.map(|array| array.datum()), pg_sys::TEXTARRAYOID) }
@@ -35,12 +39,19 @@ fn pancake_fdw_sync_write(
         let looked = client.update(look, Some(1), &[texts(ids), texts(witnesses)])?.first();
         let (alive, existing) = looked.get_two::<bool, i64>()?;
         let alive = witnesses.is_none() || alive == Some(true);
-        let (true, Some(batch), Some(_)) = (alive, batch, ids) else { return Ok((alive, existing, 0)) };
+        let (true, Some(batch), Some(_)) = (alive, batch, ids) else { return Ok((alive, existing, 0, 0)) };
         let replied_at = time(Some(server_time()));
         // SAFETY: an argument of that type.
-        let rows = unsafe { DatumWithOid::new(batch.datum(), batch.oid()) };
-        let written = client.update(upsert, None, &[rows, replied_at.into()])?.len();
-        Ok((alive, existing, written as i64))
+        let rows = || unsafe { DatumWithOid::new(batch.datum(), batch.oid()) };
+        let changed = match existing {
+            None | Some(0) => 0,
+            Some(_) => {
+                let count = client.update(changed, Some(1), &[rows(), replied_at.into()])?.first();
+                count.get_one::<i64>()?.unwrap_or_default()
+            }
+        };
+        let written = client.update(upsert, None, &[rows(), replied_at.into()])?.len();
+        Ok((alive, existing, changed, written as i64))
     });
     TableIterator::once(row.unwrap_or_report())
 }

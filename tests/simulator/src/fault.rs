@@ -2,6 +2,7 @@
 //! How a broken reply looks on the wire is left to `wire`.
 
 use crate::log::Endpoint;
+use crate::request::Request;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -75,6 +76,8 @@ pub enum Times {
 pub struct Only {
     pub endpoint: Option<Endpoint>,
     pub page_id: Option<String>,
+    /// Whose messages are asked for.
+    pub conversation_id: Option<String>,
     /// `Some(true)`: only with `last_conversation_id`; `Some(false)`: only without.
     pub cursor: Option<bool>,
 }
@@ -92,9 +95,14 @@ impl Only {
         Only { endpoint: Some(Endpoint::Conversations), cursor: Some(false), ..Only::default() }
     }
 
-    fn watches(&self, endpoint: Endpoint, page_id: &str, cursor: bool) -> bool {
-        self.endpoint.is_none_or(|only| only == endpoint)
-            && self.page_id.as_deref().is_none_or(|only| only == page_id)
+    pub fn conversation(id: &str) -> Only {
+        Only { conversation_id: Some(id.to_owned()), ..Only::endpoint(Endpoint::Messages) }
+    }
+
+    fn watches(&self, request: &Request, cursor: bool) -> bool {
+        self.endpoint.is_none_or(|only| only == request.endpoint)
+            && self.page_id.as_ref().is_none_or(|only| *only == request.page_id)
+            && self.conversation_id.as_ref().is_none_or(|only| *only == request.conversation_id)
             && self.cursor.is_none_or(|only| only == cursor)
     }
 }
@@ -134,10 +142,10 @@ impl Faults {
 
     /// The fault that strikes this request: of several the one armed first; all of them count the
     /// request.
-    pub fn strike(&mut self, endpoint: Endpoint, page_id: &str, cursor: bool) -> Option<Fault> {
+    pub fn strike(&mut self, request: &Request, cursor: bool) -> Option<Fault> {
         let mut struck = None;
         for armed in &mut self.0 {
-            if !armed.only.watches(endpoint, page_id, cursor) {
+            if !armed.only.watches(request, cursor) {
                 continue;
             }
             armed.seen += 1;

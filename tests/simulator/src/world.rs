@@ -81,7 +81,7 @@ impl World {
         }
         let cursor = query::last(&request.params, "last_conversation_id").is_some();
         let fault = match refusal {
-            None => self.faults.strike(request.endpoint, &request.page_id, cursor),
+            None => self.faults.strike(request, cursor),
             Some(_) => None,
         };
         let reply = match refusal {

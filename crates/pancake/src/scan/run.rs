@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use crate::error::{Result, quote};
+use crate::error::Result;
 use crate::http::client::Ready;
 use crate::http::endpoint::address;
 use crate::memory;
@@ -214,7 +214,7 @@ impl Session {
         };
         // Of a hundred conversations that a query names, which one it was.
         taken.map_err(|error| match &chain.conversation_id {
-            Some(id) => error.also(format!("It was asked for the messages of conversation {}.", quote(id))),
+            Some(id) => error.of_conversation(id),
             None => error,
         })
     }

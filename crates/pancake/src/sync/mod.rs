@@ -7,7 +7,11 @@ pub mod marks;
 pub mod run;
 pub mod settle;
 pub mod shape;
+pub mod skips;
 pub mod sql;
 pub mod statement;
-mod threads;
+pub mod threads;
 pub mod walk;
+
+#[cfg(test)]
+mod model;

@@ -23,6 +23,7 @@
 use std::time::Duration;
 
 use crate::sync::marks::Marks;
+use crate::sync::threads::ThreadBatch;
 use crate::sync::walk::{Batches, Walk};
 use crate::time::Micros;
 
@@ -30,9 +31,8 @@ use crate::time::Micros;
 pub const HEAD_ROWS: u64 = 60;
 /// One reply in the order of a time: it holds also the rows that show that no newer one follows.
 pub const BEGUN_ROWS: u64 = 50;
-/// 80 replies: 20 s at 4 requests a second are lost at most when a run is killed, and some 66 MB
-/// are used (14 KB a row, measured), beside what is read ahead.
-pub const BATCH_ROWS: u64 = 80 * 59 + 1;
+/// Replies of a batch of threads.
+pub const THREAD_REPLIES: u64 = 64;
 /// Conversations in the first batch of threads, of which each takes a request or a hundred.
 pub const FIRST_THREADS: u64 = 30;
 /// A delta's window, and a day that is read again, are one slice, unless more is asked for.
@@ -110,11 +110,21 @@ pub struct Parameters {
     pub called_at: Micros,
     /// Rows of a batch, if rows are counted.
     pub batch_rows: u64,
+    /// Replies that a batch of threads is to take.
+    pub thread_replies: u64,
 }
 
 impl Parameters {
     pub fn first_threads(&self) -> u64 {
-        FIRST_THREADS.min(self.batch_rows)
+        FIRST_THREADS.min(self.batch_rows).min(self.thread_replies)
+    }
+
+    /// Makes batches so small that a step takes a quarter of the time after which Postgres cancels
+    /// the statement: what was committed before stays. `rate`: requests a second.
+    pub fn fit_into(&mut self, timeout: Duration, rate: f64) {
+        let replies = (timeout.as_secs_f64() / 4.0 * rate).max(1.0) as u64;
+        self.batch_rows = self.batch_rows.min(replies.saturating_mul(59).saturating_add(1).max(HEAD_ROWS));
+        self.thread_replies = self.thread_replies.min(replies);
     }
 }
 
@@ -154,6 +164,8 @@ pub struct Run {
     pub read_at: Option<Micros>,
     /// Rows of the target that a full rescan looks for.
     pub census: Option<u64>,
+    /// Conversations that were walked, and whose threads are read next.
+    pub threads: Option<ThreadBatch>,
 }
 
 /// Down to where a list is walked that holds what is wanted since a time. The conversation that
@@ -221,6 +233,7 @@ pub fn next(
         is_dated: (phase == Phase::Past && marks.is_sorted).then_some(false),
         read_at: None,
         census: None,
+        threads: None,
     })
 }
 
@@ -286,5 +299,31 @@ impl Run {
             Phase::Begun | Phase::Past | Phase::All => walk.begun,
             Phase::Census | Phase::Gone => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_fit_into_a_timeout() {
+        let fitted = |seconds: f64, rate: f64| {
+            let mut parameters = Parameters {
+                lookback: Duration::ZERO,
+                reread: None,
+                reread_every: None,
+                is_full: false,
+                first_since: None,
+                called_at: Micros(0),
+                batch_rows: 4_721,
+                thread_replies: THREAD_REPLIES,
+            };
+            parameters.fit_into(Duration::from_secs_f64(seconds), rate);
+            (parameters.batch_rows, parameters.thread_replies, parameters.first_threads())
+        };
+        assert_eq!(fitted(600.0, 4.0), (4_721, 64, 30));
+        assert_eq!(fitted(15.0, 4.0), (15 * 59 + 1, 15, 15));
+        assert_eq!(fitted(0.1, 4.0), (60, 1, 1));
     }
 }

@@ -9,8 +9,6 @@ use crate::time::Micros;
 
 /// What the clock of the server may differ.
 const CLOCKS: Duration = Duration::from_mins(10);
-/// Replies that the next batch of threads is to take.
-const THREADS_REPLIES: f64 = 64.0;
 const LEAST_THREADS: u64 = 8;
 const LEAST_SPAN: Duration = Duration::from_mins(1);
 /// How much larger the next batch may be, by what the last one took.
@@ -22,6 +20,10 @@ pub struct StepResult {
     pub seen: u64,
     /// Rows of the batch that the target had before.
     pub existing: u64,
+    /// Those of them that a write changes.
+    pub changed: u64,
+    /// What the write has counted: at least the rows that it changed. A distributed table counts
+    /// every row that it compared.
     pub written: u64,
     /// The rows that were read and wanted, newest first.
     pub ids: Vec<String>,
@@ -66,7 +68,8 @@ impl StepResult {
             return Counts { removed: self.written, ..Counts::default() };
         }
         let inserted = (self.ids.len() as u64).saturating_sub(self.existing).min(self.written);
-        Counts { seen: self.seen, inserted, updated: self.written - inserted, removed: 0 }
+        let updated = self.changed.min(self.written - inserted);
+        Counts { seen: self.seen, inserted, updated, removed: 0 }
     }
 }
 
@@ -162,7 +165,8 @@ impl Run {
             marks.mark = result.newest.or(Some(replied_at).filter(|_| result.walked > 0));
         }
         // The head holds no thread but those that a delta wants.
-        let is_all = result.walked < HEAD_ROWS && (!walk.is_threads() || self.kind == Kind::Delta);
+        let is_all =
+            result.walked < HEAD_ROWS.min(self.batch) && (!walk.is_threads() || self.kind == Kind::Delta);
         let next = match self.kind {
             Kind::Full if is_all => Some(Phase::Gone),
             Kind::Full => Some(Phase::All),
@@ -234,9 +238,9 @@ impl Run {
 
     /// As many conversations as take so many replies, by what the last ones took.
     fn next_threads(&self, parameters: &Parameters, walked: u64, requests: u64) -> u64 {
-        let growth = (THREADS_REPLIES / requests.max(1) as f64).min(GROWTH);
+        let growth = (parameters.thread_replies as f64 / requests.max(1) as f64).min(GROWTH);
         let threads = (self.batch.min(walked) as f64 * growth).round() as u64;
-        threads.min(parameters.batch_rows).max(LEAST_THREADS)
+        threads.min(parameters.batch_rows).max(LEAST_THREADS.min(parameters.thread_replies))
     }
 
     fn finish(&mut self, walk: &Walk, marks: &mut Marks, facts: &Facts) {
@@ -268,4 +272,23 @@ impl Run {
 
 fn newest_witness(kept: &[String]) -> Option<Witnesses> {
     kept.first().map(|newest| [Some(newest.clone()), None, None])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_counted_by_what_differs() {
+        let counts = |existing, changed, written| {
+            let ids = (0..5).map(|id| id.to_string()).collect();
+            let result = StepResult { seen: 6, existing, changed, written, ids, ..StepResult::default() };
+            let Counts { seen, inserted, updated, .. } = result.counts(Phase::Head);
+            (seen, inserted, updated)
+        };
+        assert_eq!(counts(3, 1, 3), (6, 2, 1));
+        assert_eq!(counts(3, 1, 5), (6, 2, 1), "a distributed table counts what it compared");
+        assert_eq!(counts(3, 1, 1), (6, 1, 0), "a trigger drops rows");
+        assert_eq!(counts(5, 0, 0), (6, 0, 0));
+    }
 }

@@ -5,7 +5,6 @@
 use crate::sync::run::{Kind, Phase, Run};
 use crate::sync::shape::Shape;
 use crate::sync::sql::{identifier, literal, texts, time};
-use crate::sync::threads;
 use crate::sync::walk::Batches;
 use crate::time::Micros;
 
@@ -29,15 +28,13 @@ pub(super) fn bounds(alias: &str, column: &str, low: Option<Micros>, high: Optio
 }
 
 impl Step<'_> {
-    /// Returns the query that the step reads with. It returns one row: rows, ids, seen, lowest,
-    /// newest, walked, seam.
+    /// Returns the query of the rows that the step writes. It returns one row: rows, ids, seen,
+    /// lowest, newest, walked, seam.
     pub fn reading(&self) -> String {
-        if self.shape.walk.is_threads() {
-            threads::reading(self)
-        } else if self.run.reads_head(&self.shape.walk) {
-            self.head()
-        } else {
-            self.rows()
+        match &self.run.threads {
+            Some(batch) => self.messages(batch),
+            None if self.run.reads_head(&self.shape.walk) => self.head(),
+            None => self.rows(),
         }
     }
 
@@ -66,16 +63,23 @@ impl Step<'_> {
         let Run { kind, since, first_since, high, .. } = *self.run;
         let since = if kind == Kind::Delta { since } else { Some(Micros(i64::MAX)) };
         // A conversation that began long ago may have the newest message.
-        let wanted_since = first_since.filter(|_| !self.shape.walk.is_threads());
+        let is_wanted = if self.shape.walk.is_threads() {
+            "true".to_owned()
+        } else {
+            format!(
+                "s.updated_at OPERATOR(pg_catalog.>=) {}
+                     OR s.inserted_at OPERATOR(pg_catalog.>=) {}",
+                time(since),
+                time(first_since.or(Some(Micros::NEGATIVE_INFINITY))),
+            )
+        };
         format!(
             "SELECT {row} AS row, s.id::pg_catalog.text AS id, s.updated_at AS at,
                  s.updated_at OPERATOR(pg_catalog.>=) {since}
                      OR s.inserted_at OPERATOR(pg_catalog.>=) {since} AS is_due,
-                 s.updated_at OPERATOR(pg_catalog.>=) {since}
-                     OR s.inserted_at OPERATOR(pg_catalog.>=) {wanted_since} AS is_wanted
+                 {is_wanted} AS is_wanted
              FROM {list} AS s{bounds}",
             since = time(since),
-            wanted_since = time(wanted_since.or(Some(Micros::NEGATIVE_INFINITY))),
             list = self.shape.list,
             bounds = bounds("s", "updated_at", None, high),
         )
@@ -201,9 +205,18 @@ impl Step<'_> {
         format!("{of_page}({is_newer}) AND ({differs}{had_no_page}{was_removed})", differs = shape.differs)
     }
 
-    /// Returns the query that counts how many of the rows in $1 a write would change, without a
-    /// lock.
+    /// Returns the query that counts how many of the rows in $1 a write would change or add,
+    /// without a lock.
     fn differing(&self) -> String {
+        self.compare("LEFT JOIN", "t.id IS NULL OR ")
+    }
+
+    /// The same of the rows that the target has.
+    pub fn changed(&self) -> String {
+        self.compare("JOIN", "")
+    }
+
+    fn compare(&self, join: &str, or_added: &str) -> String {
         let shape = self.shape;
         let page = if shape.has_page {
             format!(", {}::pg_catalog.text AS page_id", literal(self.page_id))
@@ -213,8 +226,8 @@ impl Step<'_> {
         format!(
             "SELECT pg_catalog.count(*)
              FROM (SELECT {compared}{page} FROM pg_catalog.unnest($1) AS s) AS excluded
-             LEFT JOIN {target} AS t ON t.id OPERATOR(pg_catalog.=) excluded.id{of_page}
-             WHERE t.id IS NULL OR {condition}",
+             {join} {target} AS t ON t.id OPERATOR(pg_catalog.=) excluded.id{of_page}
+             WHERE {or_added}({condition})",
             compared = shape.compared,
             target = shape.target,
             of_page = if shape.is_keyed_by_id { String::new() } else { self.of_page() },

@@ -18,6 +18,7 @@ mod pages;
 mod rescans;
 mod rights;
 mod scheduled;
+mod skips;
 mod tables;
 mod webhook;
 

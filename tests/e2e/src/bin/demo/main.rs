@@ -45,6 +45,10 @@ fn tour() -> Result<()> {
         psql.arg("-v").arg(format!("base_url={url}"));
     }
     psql.env(stage::TOKEN, &page.token);
+    if let Some(second) = stage.second() {
+        psql.arg("-v").arg(format!("second_page_id={}", second.page_id));
+        psql.env(stage::SECOND_TOKEN, &second.token);
+    }
     psql.arg("-f").arg(tree::repository().join("tests/e2e/tour.sql"));
     let status = psql.status()?;
     if !status.success() {

@@ -10,6 +10,7 @@ use pancake_simulator::{Churn, PageSettings, Settings, Simulator};
 
 const PAGE: &str = "PANCAKE_PAGE_ID";
 pub const TOKEN: &str = "PANCAKE_PAGE_ACCESS_TOKEN";
+pub const SECOND_TOKEN: &str = "PANCAKE_SECOND_PAGE_ACCESS_TOKEN";
 
 /// About 160 new conversations a day.
 const CONVERSATIONS: usize = 4_800;
@@ -20,6 +21,8 @@ const LATENCY: Duration = Duration::from_millis(120);
 
 pub struct Stage {
     address: Address,
+    /// A smaller page, of a simulated shop.
+    second: Option<Address>,
     simulator: Option<Simulator>,
 }
 
@@ -28,7 +31,8 @@ impl Stage {
         let given = |name| env::var(name).ok().filter(|value: &String| !value.is_empty());
         match (given(PAGE), given(TOKEN)) {
             (Some(page_id), Some(token)) => {
-                Ok(Stage { address: Address { base_url: None, page_id, token }, simulator: None })
+                let address = Address { base_url: None, page_id, token };
+                Ok(Stage { address, second: None, simulator: None })
             }
             (None, None) => Stage::simulated(),
             _ => bail!(
@@ -38,27 +42,34 @@ impl Stage {
     }
 
     fn simulated() -> Result<Stage> {
-        let mut settings = Settings::default();
-        let page = PageSettings {
-            conversations: CONVERSATIONS,
+        let page = |ordinal, conversations| PageSettings {
+            conversations,
             days: DAYS,
             rate: Some(REQUESTS_PER_SECOND),
-            ..PageSettings::default()
+            ..PageSettings::numbered(ordinal)
         };
-        let (page_id, token) = (page.id.clone(), page.token.clone());
-        settings.pages = vec![page];
+        let pages = [page(0, CONVERSATIONS), page(1, CONVERSATIONS / 4)];
+        let mut settings = Settings { pages: pages.to_vec(), ..Settings::default() };
         settings = settings.as_seen();
         settings.switches.latency = LATENCY;
         settings.switches.jitter = LATENCY / 2;
         // Customers write while we read.
         settings.switches.churn = Churn { messages: 0.5, creates: 0.1, ..Churn::default() };
         let simulator = Simulator::start(settings)?;
-        let address = Address { base_url: Some(simulator.base_url()), page_id, token };
-        Ok(Stage { address, simulator: Some(simulator) })
+        let [address, second] = pages.map(|page| Address {
+            base_url: Some(simulator.base_url()),
+            page_id: page.id,
+            token: page.token,
+        });
+        Ok(Stage { address, second: Some(second), simulator: Some(simulator) })
     }
 
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub fn second(&self) -> Option<&Address> {
+        self.second.as_ref()
     }
 
     pub fn describe(&self) -> String {

@@ -325,6 +325,21 @@ fn triggers_run_as_they_would_for_any_insert() {
     assert_eq!(last_run(&mut session, "status || sqlstate || error"), "failed23514refused");
 }
 
+/// What another kind of table cannot do is refused before anything is read. (That a distributed one
+/// has no function in ON CONFLICT … WHERE is not tried here: a rule gives the same SQLSTATE.)
+#[test]
+fn a_target_that_takes_no_upsert() {
+    let (shop, mut session) = open(30);
+    session
+        .execute(
+            "CREATE TABLE crm.conversations (LIKE shop.conversations, UNIQUE (id));
+             CREATE RULE no AS ON UPDATE TO crm.conversations DO ALSO NOTHING",
+        )
+        .unwrap();
+    let hint = "A distributed target needs the key (page_id, id), and to be distributed by page_id.";
+    refuses(&shop, &mut session, SYNC, "0A000", &["INSERT with ON CONFLICT clause cannot be used", hint]);
+}
+
 /// Statements are text: the times in it must be read as they were written.
 #[test]
 fn a_style_of_dates_changes_nothing() {

@@ -137,6 +137,17 @@ fn at_any_moment_in_any_way() {
 /// connections to Pancake break instead.
 #[test]
 fn twenty_pages_at_any_moment() {
+    kill_twenty_pages(20, 0x5eed_2028);
+}
+
+/// The same, 200 times: `make soak`.
+#[test]
+#[ignore = "takes a quarter of an hour"]
+fn twenty_pages_two_hundred_times() {
+    kill_twenty_pages(200, 0x5eed_2029);
+}
+
+fn kill_twenty_pages(rounds: u64, seed: u64) {
     const ALL: &str = "CALL pancake.sync('shop.all', 'crm.conversations')";
     let cluster = Cluster::start().unwrap();
     let page = |n| PageSettings { conversations: 150, ..PageSettings::numbered(n) };
@@ -151,9 +162,9 @@ fn twenty_pages_at_any_moment() {
         )
         .unwrap();
     let ids = shop.simulator.page_ids();
-    let mut dice = Dice(0x5eed_2028);
+    let mut dice = Dice(seed);
     let mut killed = 0;
-    for round in 0..20_u64 {
+    for round in 0..rounds {
         if round % 4 == 0 {
             session.execute("DROP TABLE IF EXISTS crm.conversations").unwrap();
         }
@@ -288,6 +299,27 @@ fn is_recorded() -> bool {
     assert_eq!(session.one(held).unwrap(), "0");
     assert_eq!(session.one("SELECT current_setting('transaction_isolation')").unwrap(), "read committed");
     true
+}
+
+/// A role whose statements are cancelled after a while: each CALL leaves more of the copy behind,
+/// because its steps fit into that time.
+#[test]
+fn a_statement_timeout_leaves_what_was_read() {
+    let options = [("max_concurrency", "1"), ("requests_per_second", "20")];
+    let shop = Shop::open_with(Settings::of(1_500).as_seen(), &options).unwrap();
+    let mut session = shop.connect().unwrap();
+    session.execute("CREATE SCHEMA crm; SET statement_timeout = '1500ms'").unwrap();
+    shop.simulator.switches(|switches| switches.latency = Duration::from_millis(100));
+    let mut calls = 0;
+    while let Err(error) = session.execute(SYNC) {
+        calls += 1;
+        let stored = "SELECT coalesce((SELECT count(*) FROM crm.conversations), 0)";
+        assert!(calls < 8, "{error:#}: {} rows after {calls} calls", session.one(stored).unwrap());
+        assert_eq!(last_run(&mut session, "status || ' ' || sqlstate"), "failed 57014");
+    }
+    assert!(calls > 0, "the page is read within the timeout");
+    session.execute("RESET statement_timeout").unwrap();
+    is_the_page(&mut session, "several calls");
 }
 
 #[test]

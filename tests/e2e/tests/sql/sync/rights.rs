@@ -249,7 +249,7 @@ fn the_schema_holds_what_users_call() {
     assert_eq!(session.one(of_schema).unwrap(), functions);
     let relations = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class
         WHERE relnamespace = 'pancake'::regnamespace";
-    assert_eq!(session.one(relations).unwrap(), "progress request_stats sync_runs sync_state");
+    assert_eq!(session.one(relations).unwrap(), "progress request_stats sync_runs sync_skipped sync_state");
 }
 
 /// A role that may read all, but is no superuser, dumps the marks under its policies.

@@ -1,6 +1,6 @@
 //! This module reads the events that Pancake posts to a webhook (docs/api.md): whose rows an event
 //! is about, and what it holds of them, as JSON by column. What becomes of the stored rows is
-//! decided where they are.
+//! decided in [`super::apply`].
 
 use serde_json::{Map, Value};
 
