@@ -498,7 +498,7 @@ fn check(seed: u64) -> usize {
         world.killed_at = killed_at;
         let mut was_killed = world.sync(false, true) == Ended::Killed;
         // Some more, after some hours.
-        let has_full = seed % 2 == 0;
+        let has_full = seed.is_multiple_of(2);
         for is_full in [false, has_full, false] {
             world.now += world.dice.below(180) * MINUTE;
             for _ in 0..world.dice.below(60) {
