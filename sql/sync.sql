@@ -113,8 +113,8 @@ GRANT INSERT (target, page_id, conversation_id, since, tries, next_try_at, last_
     ON pancake_internal.sync_skips TO PUBLIC;
 GRANT USAGE ON SEQUENCE pancake_internal.sync_log_run_id_seq TO PUBLIC;
 
--- A mark without its table would meet another table of the same oid after a restore, and no restore
--- knows a temporary table.
+-- A mark without its table would meet another table of the same oid after a restore, and a
+-- temporary table is in no restore.
 SELECT pg_catalog.pg_extension_config_dump('pancake_internal.sync_marks',
     'WHERE target IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')
        AND source IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence <> ''t'')');
@@ -172,7 +172,7 @@ CREATE FUNCTION pancake_internal.sync_sweep() RETURNS void
               AND l.status <> 'running'
             LIMIT 10000 FOR UPDATE OF l SKIP LOCKED);
     END $$;
-COMMENT ON FUNCTION pancake_internal.sync_sweep() IS 'deletes marks that are forgotten or without a table, and old runs';
+COMMENT ON FUNCTION pancake_internal.sync_sweep() IS 'deletes marks and skips that are forgotten or without a table, and old runs';
 
 -- The lock by which runs of a lane exclude each other. The library takes it in a form that no SQL
 -- can take (src/pg/lock.rs), and holds it from the first step of a page to its last one.
@@ -237,7 +237,7 @@ CREATE FUNCTION pancake_internal.sync_is_visible(target regclass) RETURNS boolea
     AS $$
         SELECT coalesce(pg_has_role('pg_monitor', 'USAGE') OR has_table_privilege(target::oid, 'SELECT'), false)
     $$;
-COMMENT ON FUNCTION pancake_internal.sync_is_visible(regclass) IS 'whether the reader of a view sees a target';
+COMMENT ON FUNCTION pancake_internal.sync_is_visible(regclass) IS 'whether a target is shown to the reader of a view';
 
 -- A view reads its tables with the rights of its owner, but calls functions with those of
 -- current_user.
@@ -388,7 +388,7 @@ CREATE PROCEDURE sync(
                     EXECUTE statement;
                 END LOOP;
                 PERFORM pancake_internal.sync_created(target::pg_catalog.regclass);
-            -- By another call, whose table this transaction sees only now.
+            -- Another call has created it meanwhile.
             EXCEPTION WHEN duplicate_table OR unique_violation THEN
             END;
         END IF;

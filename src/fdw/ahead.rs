@@ -14,7 +14,7 @@
 //! dropped when the transaction aborts, and at the end of the CALL.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,7 +30,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::spi::Spi;
 
-use crate::fdw::fetch::{Fetch, HEARTBEAT, IS_CUT};
+use crate::fdw::fetch::{Fetch, HEARTBEAT};
+use crate::fdw::outcome::IS_CUT;
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::{ForeignTable, token};
 use crate::pg::report::OrRaise;
@@ -97,6 +98,8 @@ struct Ahead {
     begins: Option<usize>,
     /// The step whose statement may take scans over.
     taken: Option<usize>,
+    /// Steps whose scans end with their statements.
+    ends: HashSet<usize>,
     /// Steps whose scans were started, in that order, and that were not executed.
     waiting: VecDeque<usize>,
     pending: Vec<PendingScan>,
@@ -104,12 +107,13 @@ struct Ahead {
 
 impl Default for Ahead {
     fn default() -> Self {
-        let (waiting, pending) = Default::default();
+        let (ends, waiting, pending) = Default::default();
         Self {
             user: pg_sys::InvalidOid,
             bytes: ByteLimit::new(0),
             begins: None,
             taken: None,
+            ends,
             waiting,
             pending,
         }
@@ -153,6 +157,11 @@ impl Ahead {
         }
     }
 
+    /// Returns whether the scan of a step goes on for the next one.
+    fn goes_on(&self, step: usize, request: &Request) -> bool {
+        request.is_sorted() && !self.ends.contains(&step)
+    }
+
     fn add(
         &mut self,
         step: usize,
@@ -160,7 +169,7 @@ impl Ahead {
         taken_to: Option<Micros>,
         mut fetch: Fetch,
     ) -> Result<()> {
-        fetch.read_ahead(self.bytes.clone(), request.is_sorted())?;
+        fetch.read_ahead(self.bytes.clone(), self.goes_on(step, &request))?;
         // Of many threads one line shows how far they are.
         let is_beside =
             |other: &PendingScan| other.step == step && other.request.relation == request.relation;
@@ -222,9 +231,10 @@ pub fn end() {
 }
 
 /// Starts the scans of a query, for a later statement. Without a query nothing is read ahead for
-/// the step.
-pub fn begin(step: usize, reading: Option<&str>) {
+/// the step. `goes_on`: the step after it may read on where a scan of this one has stopped.
+pub fn begin(step: usize, reading: Option<&str>, goes_on: bool) {
     let begun = BeginGuard::new(step);
+    AHEAD.with_borrow_mut(|ahead| if goes_on { ahead.ends.remove(&step) } else { ahead.ends.insert(step) });
     let is_started = AHEAD.with_borrow(|ahead| ahead.pending.iter().any(|pending| pending.step == step));
     if let Some(reading) = reading.filter(|_| !is_started) {
         Spi::run(reading).unwrap_or_report();
@@ -314,8 +324,8 @@ pub fn start(
     let Some(pending) = pending else {
         return Fetch::start(table, user, plan, writers, tally).map(|fetch| Some((fetch, None)));
     };
-    let is_sorted = request.is_sorted();
-    Ok(Some((pending.fetch.taken_over(is_sorted), Some(request).filter(|_| is_sorted))))
+    let goes_on = AHEAD.with_borrow(|ahead| ahead.goes_on(pending.step, &request));
+    Ok(Some((pending.fetch.taken_over(goes_on), Some(request).filter(|_| goes_on))))
 }
 
 /// Keeps a scan whose statement takes no more rows, so that a later one can go on with it.

@@ -2,9 +2,8 @@
 //! batches are ordered and awaited, and it shows how far it is. What becomes of the rows is
 //! `scan`'s matter.
 
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pancake::error::Result;
@@ -19,6 +18,7 @@ use pancake::stats::{ScanStats, Waiting};
 use pancake::time::Micros;
 use pgrx::pg_sys;
 
+use crate::fdw::outcome::{FAILED_CONVERSATION, IS_CUT, RECEIVED, REPLIED_AT, REQUESTS};
 use crate::fdw::session::{session, show_progress, wanted};
 use crate::fdw::slot::ColumnWriter;
 use crate::pg::catalog::ForeignTable;
@@ -30,24 +30,6 @@ use crate::pg::worker::{RunningTask, Worker};
 
 /// How often a waiting backend shows how far it is.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// Requests of this backend's scans that are over.
-pub static REQUESTS: AtomicU64 = AtomicU64::new(0);
-
-/// RowTargets that this backend's last scan has received and not handed out.
-pub static RECEIVED: AtomicU64 = AtomicU64::new(0);
-
-/// Whether the last statement of a sync took the rows at hand and left more to a later one.
-pub static IS_CUT: AtomicBool = AtomicBool::new(false);
-
-thread_local! {
-    /// The conversation whose messages the last scan that failed has asked for.
-    pub static FAILED_CONVERSATION: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// When the last reply to this backend left its server, in microseconds since 1970; 0 before the
-/// first one.
-pub static REPLIED_AT: AtomicI64 = AtomicI64::new(0);
 
 /// Why a scan asks for nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,7 +278,7 @@ impl Fetch {
         self
     }
 
-    /// RowTargets that statements have taken.
+    /// Rows that statements have taken.
     fn taken(&self) -> u64 {
         self.received - self.rows.len() as u64
     }

@@ -10,7 +10,7 @@ use pgrx::datum::{AnyNumeric, TimestampWithTimeZone};
 use pgrx::iter::TableIterator;
 use pgrx::{name, pg_extern, pg_sys};
 
-use crate::fdw::fetch::REPLIED_AT;
+use crate::fdw::outcome::REPLIED_AT;
 use crate::fdw::params::POSTGRES_EPOCH;
 use crate::pg::report::OrRaise;
 use crate::pg::rights::{has_privileges_of, is_monitor, visible_pages};

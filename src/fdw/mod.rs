@@ -13,6 +13,7 @@ mod functions;
 mod handler;
 mod import;
 mod merge_append;
+mod outcome;
 mod params;
 mod paths;
 mod private;

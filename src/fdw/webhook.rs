@@ -11,10 +11,10 @@ use pgrx::datum::{DatumWithOid, JsonB};
 use pgrx::{PgSqlErrorCode, pg_extern, pg_sys};
 use serde_json::{Map, Value, json};
 
-use crate::fdw::sync::marks::{execute, first};
 use crate::pg::catalog::table_name;
 use crate::pg::report::{OrRaise, replacing};
 use crate::pg::shared::CLOCKS;
+use crate::pg::spi::{execute, execute_prepared, first_prepared};
 
 const VERSION: &str = "webhook_version";
 
@@ -64,23 +64,25 @@ fn ingest(
     Ok(of_message.unwrap_or(applied))
 }
 
-const SOURCE: &str = "
-    SELECT m.source::oid, m.object, EXISTS (SELECT FROM pg_class c WHERE c.oid = m.source)
-    FROM pancake.sync_state m WHERE m.target = $1 AND m.page_id = $2";
-
-const COLUMNS: &str = "
-    SELECT string_agg(
-            format(CASE WHEN a.attname = 'page_id' AND NOT a.attnotnull THEN '(t.%1$I = %2$s::%3$s OR t.%1$I IS NULL)'
-                        ELSE 't.%1$I = %2$s::%3$s' END,
-                a.attname, CASE a.attname WHEN 'id' THEN '$1' ELSE '$2' END, a.atttypid::regtype), ' AND ')
-            FILTER (WHERE a.attname IN ('id', 'page_id')),
-        array_agg(a.attname::text) FILTER (WHERE a.attgenerated = '' AND a.attidentity <> 'a'
-            AND (d.attname IS NOT NULL OR NOT $3
-                OR a.attname IN ('page_id', 'synced_at', 'removed_at', 'webhook_version')))
-    FROM pg_attribute a LEFT JOIN pg_attribute d
-        ON d.attrelid = $2 AND d.attname = a.attname AND NOT d.attisdropped
-           AND (d.attfdwoptions IS NULL OR NOT EXISTS (SELECT FROM unnest(d.attfdwoptions) o WHERE starts_with(o, 'path=')))
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+/// What a copy ($1) of a page ($2) holds, how a row is found, and the columns that are written.
+const COPY: &str = "
+    SELECT s.object, c.key, c.columns
+    FROM (SELECT m.source, m.object, EXISTS (SELECT FROM pg_class c WHERE c.oid = m.source) AS is_there
+          FROM pancake.sync_state m WHERE m.target = $1 AND m.page_id = $2) s,
+    LATERAL (
+        SELECT string_agg(
+                format(CASE WHEN a.attname = 'page_id' AND NOT a.attnotnull
+                            THEN '(t.%1$I = %2$s::%3$s OR t.%1$I IS NULL)' ELSE 't.%1$I = %2$s::%3$s' END,
+                    a.attname, CASE a.attname WHEN 'id' THEN '$1' ELSE '$2' END, a.atttypid::regtype), ' AND ')
+                FILTER (WHERE a.attname IN ('id', 'page_id')) AS key,
+            array_agg(a.attname::text) FILTER (WHERE a.attgenerated = '' AND a.attidentity <> 'a'
+                AND (d.attname IS NOT NULL OR NOT s.is_there
+                    OR a.attname IN ('page_id', 'synced_at', 'removed_at', 'webhook_version'))) AS columns
+        FROM pg_attribute a LEFT JOIN pg_attribute d
+            ON d.attrelid = s.source AND d.attname = a.attname AND NOT d.attisdropped
+               AND (d.attfdwoptions IS NULL
+                    OR NOT EXISTS (SELECT FROM unnest(d.attfdwoptions) o WHERE starts_with(o, 'path=')))
+        WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped) c";
 
 fn now() -> Micros {
     Micros((CLOCKS.wall_micros)())
@@ -93,19 +95,15 @@ fn jsonb(cells: &Map<String, Value>) -> DatumWithOid<'static> {
 impl Copy {
     fn find(target: Option<pg_sys::Oid>, page_id: &str, object: Object) -> Result<Option<Self>> {
         let Some(target) = target else { return Ok(None) };
-        let source = first(SOURCE, &[target.into(), page_id.into()], |row| {
-            Ok((row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?, row.get::<bool>(3)?))
+        let copy = first_prepared(COPY, &[target.into(), page_id.into()], |row| {
+            Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<Vec<String>>(3)?))
         });
-        let Some((Some(source), Some(stored), Some(has_source))) = source else { return Ok(None) };
+        let Some((Some(stored), Some(key), Some(columns))) = copy else { return Ok(None) };
         let name = table_name(target);
         if stored != object.name() {
             let message = format!("{name} is a copy of {stored}, not of {}", object.name());
             return Err(Error::new(Kind::WrongObject, message));
         }
-        let columns = first(COLUMNS, &[target.into(), source.into(), has_source.into()], |row| {
-            Ok((row.get::<String>(1)?.unwrap_or_default(), row.get::<Vec<String>>(2)?.unwrap_or_default()))
-        });
-        let (key, columns) = columns.unwrap_or_default();
         Ok(Some(Self { name, key, columns }))
     }
 
@@ -131,10 +129,14 @@ impl Copy {
         self.columns.push(VERSION.to_owned());
     }
 
-    /// Returns the stored row, locked until the end of the transaction.
+    /// Returns the stored row, locked until the end of the transaction. Of `raw` it has the tags.
     fn row(&self, id: &str, page_id: &str) -> Option<StoredRow> {
-        let query = format!("SELECT to_jsonb(t) FROM {} t WHERE {} FOR UPDATE", self.name, self.key);
-        let row = first(&query, &[id.into(), page_id.into()], |row| row.get_one::<JsonB>());
+        let query = format!(
+            "SELECT (s.row - 'raw') || jsonb_build_object('raw', jsonb_build_object('tags', s.row #> '{{raw,tags}}'))
+             FROM (SELECT to_jsonb(t) AS row FROM {} t WHERE {} FOR UPDATE) s",
+            self.name, self.key
+        );
+        let row = first_prepared(&query, &[id.into(), page_id.into()], |row| row.get_one::<JsonB>());
         row.flatten().map(|JsonB(row)| StoredRow(row))
     }
 
@@ -147,13 +149,13 @@ impl Copy {
              ON CONFLICT DO NOTHING",
             target = self.name
         );
-        execute(&statement, &[jsonb(cells)]) > 0
+        execute_prepared(&statement, &[jsonb(cells)]) > 0
     }
 
     /// Returns the cells that differ from the stored row, by the types of the copy.
     fn differing(&self, stored: &StoredRow, cells: &Map<String, Value>) -> Vec<String> {
         let query = format!("SELECT to_jsonb(jsonb_populate_record(NULL::{}, $1))", self.name);
-        let fresh = first(&query, &[jsonb(cells)], |row| row.get_one::<JsonB>()).flatten();
+        let fresh = first_prepared(&query, &[jsonb(cells)], |row| row.get_one::<JsonB>()).flatten();
         let fresh = fresh.map_or(Value::Null, |JsonB(fresh)| fresh);
         let differs = |name: &&String| cells.contains_key(*name) && fresh.get(*name) != stored.0.get(*name);
         self.columns.iter().filter(differs).cloned().collect()
@@ -173,7 +175,7 @@ impl Copy {
             self.key,
             target = self.name,
         );
-        execute(&statement, &[id.into(), page_id.into(), jsonb(&cells)]);
+        execute_prepared(&statement, &[id.into(), page_id.into(), jsonb(&cells)]);
     }
 
     /// A row can neither be added nor found.
@@ -187,7 +189,10 @@ impl Copy {
     fn apply(&self, event: &Event, is_known: Option<bool>) -> Result<Applied> {
         let (id, page_id) = (event.conversation_id.as_str(), event.page_id.as_str());
         let mut stored = self.row(id, page_id);
-        if stored.is_none() {
+        for _ in 0..2 {
+            if stored.is_some() {
+                break;
+            }
             let Some(row) = event.new_row(now()) else { return Ok(Applied::Ignored) };
             if self.insert(&row) {
                 return Ok(Applied::Inserted);

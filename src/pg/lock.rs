@@ -1,4 +1,4 @@
-//! This module takes locks that no SQL can take, hold or release.
+//! This module takes locks that no lock function of SQL can take or release.
 //!
 //! They are advisory locks with a fourth field of 3, where those of SQL have 1 or 2, and belong to
 //! the lock method of tables: a session's lock of that method outlives a commit, is shown by

@@ -11,5 +11,6 @@ pub mod rights;
 pub mod scope;
 pub mod settings;
 pub mod shared;
+pub mod spi;
 pub mod wait;
 pub mod worker;

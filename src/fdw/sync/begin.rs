@@ -7,12 +7,13 @@ use pancake::sync::run::{self, Lane, Run};
 use pancake::sync::shape::Shape;
 use pgrx::PgSqlErrorCode;
 
-use crate::fdw::sync::marks::{self, at, execute, first, texts};
+use crate::fdw::sync::marks::{self, at, texts};
 use crate::fdw::sync::page::{Page, Prepared, now};
 use crate::fdw::sync::tables;
 use crate::pg::catalog::table_name;
 use crate::pg::lock::SessionLock;
 use crate::pg::report::{notice, replacing};
+use crate::pg::spi::{execute, first};
 
 impl Page {
     /// Decides what is to be done, and takes the lane for it if it is free.
@@ -69,7 +70,7 @@ impl Page {
             let explain = || execute(&format!("EXPLAIN {upsert}"), &[texts::<String>(None), at(Some(now))]);
             replacing(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, explain, |message| {
                 Error::new(Kind::NotSupported, message).hint(
-                    "A distributed target needs the key (page_id, id), and to be distributed by page_id.",
+                    "If the target is distributed, it needs the key (page_id, id), and page_id as its distribution column.",
                 )
             });
         }
@@ -106,7 +107,7 @@ impl Page {
     /// Starts the run that follows, and prepares it again.
     pub(super) fn start(&mut self, marks: &Marks, ended: Option<&Run>) -> Result<Prepared> {
         let Some(run) = run::next(&self.walk, &self.parameters, self.lane, marks, ended, now()) else {
-            self.lock = None;
+            self.leave();
             return Ok(Prepared::Done);
         };
         let run_id = marks::start(self, &run)?;

@@ -8,9 +8,9 @@ use pancake::error::Result;
 
 use crate::fdw::ahead;
 use crate::fdw::sync::failure::Failure;
-use crate::fdw::sync::marks::execute;
 use crate::fdw::sync::page::{Page, Prepared};
 use crate::pg::report::notice;
+use crate::pg::spi::execute;
 
 /// How often a lane that is busy is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -55,6 +55,8 @@ impl Call {
 
     /// Prepares or executes a step. Returns whether there are more.
     pub fn step(&mut self) -> Result<bool> {
+        // What their runs have written is committed.
+        self.pages.iter_mut().for_each(Page::release);
         self.current = self.unprepared.pop_front();
         if let Some(place) = self.current {
             self.prepare(place)?;
@@ -78,7 +80,7 @@ impl Call {
         match page.prepare()? {
             Prepared::Step(reading) => {
                 let _settings = page.settings();
-                ahead::begin(place, reading.as_deref());
+                ahead::begin(place, reading.as_deref(), page.goes_on());
             }
             Prepared::Again => self.unprepared.push_back(place),
             Prepared::Busy => {
@@ -107,20 +109,20 @@ impl Call {
 
     /// Takes in the error that ended a step: it ends the page, or the statement. Returns whether
     /// there are more steps.
-    pub fn fail(&mut self, failure: Failure) -> bool {
+    pub fn fail(&mut self, failure: Failure) -> Result<bool> {
         let Failure { sqlstate, message, .. } = &failure;
         let current = self.current.take();
         if let Some(place) = current {
             let page = &mut self.pages[place];
             if page.begins_anew(sqlstate) {
                 self.unprepared.push_back(place);
-                return true;
+                return Ok(true);
             }
             // What its scans have requested counts.
             ahead::abandon(place);
-            if page.skips_conversation(&failure) {
+            if page.skips_conversation(&failure)? {
                 self.unprepared.push_back(place);
-                return true;
+                return Ok(true);
             }
             page.fail(sqlstate, message);
             self.done += 1;
@@ -134,12 +136,12 @@ impl Call {
                 }
             }
             self.ended = Some(failure);
-            return false;
+            return Ok(false);
         }
         let page_id = current.map(|place| self.pages[place].page_id.clone()).unwrap_or_default();
         self.failures.push(Failure { page_id, ..failure });
         self.show();
-        true
+        Ok(true)
     }
 
     /// Sends one line for all pages, if there are several: those of a page are in

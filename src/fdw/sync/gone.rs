@@ -4,12 +4,13 @@ use pancake::error::Result;
 use pancake::sync::marks::Marks;
 use pancake::sync::run::{self, Run};
 use pancake::sync::shape::Shape;
-use pancake::sync::sql::literal;
+use pancake::sync::sql::{literal, time_text};
 use pancake::sync::statement::Step;
 
-use crate::fdw::sync::marks::{self, at, execute, first, texts};
+use crate::fdw::sync::marks::{self, at};
 use crate::fdw::sync::page::{Page, now};
 use crate::pg::report::{notice, warning};
+use crate::pg::spi::{execute, first};
 
 impl Page {
     /// Stores which rows of the target a full rescan looks for: a row that was in the copy when it
@@ -30,17 +31,17 @@ impl Page {
         }
         let census = marks::census(run_id);
         let dated = self.walk.dated.map(|dated| format!(" AND t.{dated} <= $1")).unwrap_or_default();
-        let since = if shape.has_inserted { " AND ($2 IS NULL OR t.inserted_at >= $2)" } else { "" };
-        // What is left out is not gone.
-        let thread =
-            self.walk.thread.map(|thread| format!(" AND t.{thread} <> ALL ($3)")).unwrap_or_default();
+        // Without a type, because the column may be of another.
+        let since =
+            marks.first_since.map(|since| format!(" AND t.inserted_at >= {}", literal(&time_text(since))));
+        let since = since.unwrap_or_default();
         execute(&format!("CREATE TABLE {census} (id text PRIMARY KEY)"), &[]);
         let fill = format!(
-            "INSERT INTO {census} SELECT t.id FROM {target} t WHERE t.removed_at IS NULL{dated}{since}{thread}{of_page}",
+            "INSERT INTO {census} SELECT t.id FROM {target} t WHERE t.removed_at IS NULL{dated}{since}{of_page}",
             target = shape.target,
             of_page = shape.of_page(&self.page_id),
         );
-        Some(execute(&fill, &[at(marks.mark), at(marks.first_since), texts(Some(self.skips.all()))]))
+        Some(execute(&fill, &[at(marks.mark)]))
     }
 
     /// Returns the statement that marks what is gone. A page that suddenly lacks a tenth of its

@@ -1,5 +1,5 @@
-//! This module reads and writes what is remembered of syncs: the tables `sync_marks` and `sync_log`
-//! of sql/sync.sql. It does so as the current role, which row security admits to the lines of the
+//! This module reads and writes what is kept of syncs: the tables `sync_marks` and `sync_log` of
+//! sql/sync.sql. It does so as the current role, which row security admits to the lines of the
 //! targets that it may write.
 
 use pancake::error::{Error, Kind, Result};
@@ -7,40 +7,19 @@ use pancake::sync::marks::{Marks, Witnesses};
 use pancake::sync::run::{self, Run};
 use pancake::sync::settle::Counts;
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys::panic::ErrorReportable;
-use pgrx::spi::{Spi, SpiResult, SpiTupleTable};
 use pgrx::{IntoDatum, pg_sys};
 
 use crate::fdw::functions::{micros, time};
 use crate::fdw::sync::page::Page;
 use crate::pg::catalog::{role_name, table_name};
 use crate::pg::nodes::identifier;
+use crate::pg::spi::{execute, execute_prepared, first, first_prepared};
 
 /// The marks of a page, and what they are of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredMarks {
     pub object: String,
     pub marks: Marks,
-}
-
-/// Executes a statement and returns what `read` makes of its first row; None if there is none.
-pub fn first<T>(
-    statement: &str,
-    values: &[DatumWithOid],
-    read: impl FnOnce(SpiTupleTable) -> SpiResult<T>,
-) -> Option<T> {
-    Spi::connect_mut(|client| {
-        let rows = client.update(statement, None, values)?;
-        if rows.is_empty() { Ok(None) } else { read(rows.first()).map(Some) }
-    })
-    .unwrap_or_report()
-}
-
-/// Executes a statement and returns how many rows it returned or changed.
-pub fn execute(statement: &str, values: &[DatumWithOid]) -> u64 {
-    let rows =
-        Spi::connect_mut(|client| -> SpiResult<_> { Ok(client.update(statement, None, values)?.len()) });
-    rows.unwrap_or_report() as u64
 }
 
 pub fn at(value: Option<pancake::time::Micros>) -> DatumWithOid<'static> {
@@ -50,7 +29,7 @@ pub fn at(value: Option<pancake::time::Micros>) -> DatumWithOid<'static> {
 /// Row security leaves out without an error what a role may not change. This is the error.
 pub fn check_rights(target: pg_sys::Oid) -> Result<()> {
     let may = "SELECT pg_catalog.has_table_privilege($1, 'INSERT')";
-    match first(may, &[target.into()], |row| row.get_one::<bool>()).flatten() {
+    match first_prepared(may, &[target.into()], |row| row.get_one::<bool>()).flatten() {
         Some(true) => Ok(()),
         Some(false) => Err(no_rights(target)),
         None => Err(Error::new(Kind::NoSuchTable, "the target of this sync does not exist any more")),
@@ -78,7 +57,7 @@ pub fn read(page: &Page, to_move: bool) -> Result<Option<StoredMarks>> {
              last_reread_at, last_full_rescan_at, witnesses, sorted, known_to
          FROM pancake_internal.sync_marks m WHERE {OF_PAGE}{lock}"
     );
-    Ok(first(&query, &[page.target.into(), page.page_id.as_str().into()], |row| {
+    Ok(first_prepared(&query, &[page.target.into(), page.page_id.as_str().into()], |row| {
         let time = |column| row.get::<TimestampWithTimeZone>(column).map(micros);
         let witnesses = row.get::<Vec<Option<String>>>(10)?;
         Ok(StoredMarks {
@@ -125,7 +104,7 @@ pub fn write(page: &Page, marks: &Marks) -> Result<()> {
         marks.is_sorted.into(),
         at(marks.known_to),
     ];
-    execute(&statement, &values);
+    execute_prepared(&statement, &values);
     Ok(())
 }
 
@@ -140,7 +119,7 @@ where
 
 /// Deletes what belongs to no table any more, and old runs.
 fn sweep() {
-    execute("SELECT pancake_internal.sync_sweep()", &[]);
+    execute_prepared("SELECT pancake_internal.sync_sweep()", &[]);
 }
 
 /// Opens a run in the log, and returns its number. A broken run is closed by the next one of the
@@ -148,7 +127,7 @@ fn sweep() {
 pub fn start(page: &Page, run: &Run) -> Result<i64> {
     check_rights(page.target)?;
     sweep();
-    execute(
+    execute_prepared(
         "UPDATE pancake_internal.sync_log l
          SET (status, ended_at, sqlstate, error) =
              (SELECT b.status, pg_catalog.clock_timestamp(), b.sqlstate, b.error FROM pancake_internal.sync_broken(l) b)
@@ -164,7 +143,7 @@ pub fn start(page: &Page, run: &Run) -> Result<i64> {
         at(run.first_since),
         at(run::floor(&page.walk, run.first_since)),
     ];
-    execute(
+    execute_prepared(
         // Of first runs that brought nothing the parameters of the last one apply.
         "INSERT INTO pancake_internal.sync_marks AS m (target, page_id, object, source, first_since, backfill_from)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -179,7 +158,7 @@ pub fn start(page: &Page, run: &Run) -> Result<i64> {
              WHERE m.target = $1 AND m.page_id <> $2 AND NOT m.forgotten)
          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = 'page_id')";
     let values = [page.target.into(), page.page_id.as_str().into()];
-    if first(is_of_another, &values, |row| row.get_one::<bool>()).flatten() == Some(true) {
+    if first_prepared(is_of_another, &values, |row| row.get_one::<bool>()).flatten() == Some(true) {
         let target = table_name(page.target);
         let message = format!("{target} holds another page already, and has no column page_id");
         return Err(Error::new(Kind::NoSuchColumn, message));
@@ -196,7 +175,7 @@ pub fn skip(page: &Page, kind: run::Kind) -> Result<()> {
 }
 
 fn open_run(page: &Page, kind: run::Kind, status: &str, began_at: Option<pancake::time::Micros>) -> i64 {
-    let opened = first(
+    let opened = first_prepared(
         "INSERT INTO pancake_internal.sync_log (target, page_id, kind, status, started_at, ended_at)
          VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()), CASE WHEN $4 <> 'running' THEN clock_timestamp() END)
          RETURNING run_id",
@@ -220,7 +199,7 @@ pub struct RunTotals {
 /// Counts a step in the log, and returns the totals.
 pub fn count(page: &Page, run_id: i64, counts: Counts, requests: u64, is_over: bool) -> Result<RunTotals> {
     check_rights(page.target)?;
-    let totals = first(
+    let totals = first_prepared(
         "UPDATE pancake_internal.sync_log l
          SET status = CASE WHEN $7 THEN 'ok' ELSE 'running' END, ended_at = CASE WHEN $7 THEN clock_timestamp() END,
              seen = l.seen + $2, inserted = l.inserted + $3, updated = l.updated + $4,

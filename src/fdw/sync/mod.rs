@@ -9,9 +9,10 @@ mod begin;
 mod call;
 mod failure;
 mod gone;
-pub(super) mod marks;
+mod marks;
 mod page;
 mod rows;
+mod settle;
 mod tables;
 mod threads;
 
@@ -30,12 +31,12 @@ use crate::fdw::ahead;
 use crate::fdw::functions::micros;
 use crate::fdw::sync::call::Call;
 use crate::fdw::sync::failure::Failure;
-use crate::fdw::sync::marks::first;
 use crate::fdw::sync::page::Page;
 use crate::pg::catalog::{ForeignTable, table_name};
 use crate::pg::report::{OrRaise, notice};
 use crate::pg::scope::SettingsScope;
 use crate::pg::shared::CLOCKS;
+use crate::pg::spi::first;
 use crate::pg::{compat, lock};
 
 /// A CALL whose arguments were read.
@@ -171,14 +172,31 @@ fn missing(target: &str) -> Option<Option<String>> {
     if exists() {
         return None;
     }
+    if !may_create(target) {
+        // The statement that creates it fails. Nothing is locked for it.
+        return Some(current_schema());
+    }
     let key = "SELECT pg_catalog.hashtextextended($1, 0)";
     let key = first(key, &[target.into()], |row| row.get_one::<i64>()).flatten();
     lock::take_until_end(key.unwrap_or_default());
     if exists() {
         return None;
     }
+    Some(current_schema())
+}
+
+fn current_schema() -> Option<String> {
     let schema = "SELECT pg_catalog.current_schema()::pg_catalog.text";
-    Some(first(schema, &[], |row| row.get_one::<String>()).flatten())
+    first(schema, &[], |row| row.get_one::<String>()).flatten()
+}
+
+fn may_create(target: &str) -> bool {
+    const MAY: &str = "
+        SELECT pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(pg_catalog.quote_ident(
+            CASE WHEN pg_catalog.cardinality(p) OPERATOR(pg_catalog.=) 1
+                THEN pg_catalog.current_schema()::pg_catalog.text ELSE p[1] END))::pg_catalog.oid, 'CREATE')
+        FROM pg_catalog.parse_ident($1) AS p";
+    first(MAY, &[target.into()], |row| row.get_one::<bool>()).flatten() == Some(true)
 }
 
 fn find(target: &str, query: &str) -> Option<pg_sys::Oid> {
@@ -210,13 +228,13 @@ fn pancake_fdw_sync_start(target: pg_sys::Oid) {
         let is_alone = pages.len() == 1;
         let page = |page: tables::SourcePage| {
             let mut parameters = parameters.clone();
-            if let Some(timeout) = compat::timeout() {
-                let server = ForeignTable::read(page.source)?.server;
-                parameters.fit_into(timeout, server.requests_per_second);
+            // A page whose options cannot be read fails when it is begun.
+            if let (Some(timeout), Ok(table)) = (compat::timeout(), ForeignTable::read(page.source)) {
+                parameters.fit_into(timeout, table.server.requests_per_second);
             }
-            Ok(Page::new(page, target, parameters, patience, is_alone))
+            Page::new(page, target, parameters, patience, is_alone)
         };
-        state.call = Some(Call::new(pages.into_iter().map(page).collect::<Result<_>>()?));
+        state.call = Some(Call::new(pages.into_iter().map(page).collect()));
         Ok(())
     });
     started.or_raise();
@@ -233,7 +251,7 @@ fn pancake_fdw_sync_step() -> bool {
 #[pg_extern(sql = false)]
 fn pancake_fdw_sync_failed(sqlstate: String, message: String, detail: String, hint: String) -> bool {
     let failure = Failure { page_id: String::new(), sqlstate, message, detail, hint };
-    with_state(|state| Ok(state.call.as_mut().is_some_and(|call| call.fail(failure)))).or_raise()
+    with_state(|state| state.call.as_mut().map_or(Ok(false), |call| call.fail(failure))).or_raise()
 }
 
 /// `pancake_internal.sync_outcome()`: the error that the statement ends with, if it does.

@@ -13,7 +13,7 @@ use pancake::schema::catalogue::Object;
 use pancake::schema::keyset::Order;
 use pancake::sync::marks::Marks;
 use pancake::sync::run::{self, Lane, Parameters, Phase, Run};
-use pancake::sync::settle::{Facts, StepResult};
+use pancake::sync::settle::StepResult;
 use pancake::sync::shape::Shape;
 use pancake::sync::skips::Skips;
 use pancake::sync::sql::{literal, texts as text_array};
@@ -24,16 +24,16 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 
 use crate::fdw::cost::known_of;
-use crate::fdw::fetch::{IS_CUT, REQUESTS};
-use crate::fdw::functions::{micros, server_time};
-use crate::fdw::sync::marks::{self, RunTotals, execute, first, texts};
+use crate::fdw::functions::micros;
+use crate::fdw::outcome::{FAILED_CONVERSATION, REQUESTS};
+use crate::fdw::sync::marks;
 use crate::fdw::sync::rows::read_frozen;
 use crate::fdw::sync::tables;
 use crate::pg::catalog::{ForeignTable, table_name};
 use crate::pg::lock::SessionLock;
-use crate::pg::report::notice;
 use crate::pg::scope::SettingsScope;
 use crate::pg::shared::CLOCKS;
+use crate::pg::spi::{execute, first};
 
 /// A page that is copied.
 pub struct Page {
@@ -52,6 +52,8 @@ pub struct Page {
     pub(super) is_alone: bool,
     /// While a run of it is made.
     pub(super) lock: Option<SessionLock>,
+    /// Until the transaction is committed that ended it.
+    released: Option<SessionLock>,
     pub(super) run: Option<(i64, Run)>,
     pub(super) prepared: Option<PreparedStep>,
     /// Of threads: conversations that are left out.
@@ -86,7 +88,7 @@ enum Action {
 pub enum Prepared {
     /// The step is executed when the rows of this query are there.
     Step(Option<String>),
-    /// A run that ended meanwhile has moved the marks.
+    /// There is another step to prepare.
     Again,
     /// Another run is made.
     Busy,
@@ -129,6 +131,7 @@ impl Page {
             patience,
             is_alone,
             lock: None,
+            released: None,
             run: None,
             prepared: None,
             skips: Skips::default(),
@@ -225,7 +228,7 @@ impl Page {
         Ok(marks)
     }
 
-    fn marks(&self, to_move: bool) -> Result<Option<Marks>> {
+    pub(super) fn marks(&self, to_move: bool) -> Result<Option<Marks>> {
         Ok(marks::read(self, to_move)?.map(|stored| stored.marks))
     }
 
@@ -234,11 +237,12 @@ impl Page {
     pub fn execute(&mut self) -> Result<Executed> {
         let done = Executed { seen: 0, written: 0, is_done: true };
         self.resume();
+        FAILED_CONVERSATION.take();
         let Some(step) = self.prepared.take() else { return Ok(done) };
         let (is_alive, result) = match &step.action {
             Action::List => {
-                let batch = self.read_list(&step)?;
-                if self.add_threads(batch)? {
+                let (batch, left_out) = self.read_list(&step)?;
+                if self.add_threads(batch, &left_out)? {
                     return Ok(Executed { is_done: false, ..done });
                 }
                 (self.has_witness(&step.shape)?, StepResult::default())
@@ -269,99 +273,20 @@ impl Page {
         Ok(witnesses.is_none_or(|ids| self.is_alive(shape, &ids)))
     }
 
-    fn settle(&mut self, shape: &Shape, is_alive: bool, mut result: StepResult) -> Result<Prepared> {
-        let Some((run_id, mut run)) = self.run.clone() else { return Ok(Prepared::Done) };
-        let Some(mut marks) = self.marks(true)?.filter(|_| is_alive) else {
-            self.record_failure("55000", "the rows or the marks of the target went away meanwhile");
-            let target = table_name(self.target);
-            notice(format!(
-                "page {}: the rows or the marks of {target} went away meanwhile: starting again",
-                self.page_id
-            ));
-            self.leave();
-            return Ok(Prepared::Again);
-        };
-        let step_requests = requests() - self.requests_before;
-        let mut is_cut = IS_CUT.load(Relaxed);
-        if let Some(batch) = run.threads.take() {
-            self.end_skips(&batch.threads);
-            is_cut = batch.is_cut;
-            result = StepResult {
-                walked: batch.walked,
-                lowest: batch.lowest,
-                newest: batch.newest,
-                seam: batch.seam,
-                ..result
-            };
-        }
-        let facts = Facts {
-            server_time: server_time(),
-            now: now(),
-            is_cut,
-            is_dated: self.is_dated()?,
-            requests: step_requests,
-            kept: if run.needs_kept(&marks) { self.kept(shape, &result.ids) } else { Vec::new() },
-        };
-        if run.census.is_some() && !result.ids.is_empty() {
-            let found = format!("DELETE FROM {} WHERE id = ANY ($1)", marks::census(run_id));
-            execute(&found, &[texts(Some(result.ids.clone()))]);
-        }
-        let counts = result.counts(run.phase);
-        let lowest = result.lowest;
-        let is_over = run.settle(&self.walk, &self.parameters, &mut marks, result, &facts);
-        marks::write(self, &marks)?;
-        let totals = marks::count(self, run_id, counts, step_requests, is_over)?;
-        self.run = Some((run_id, run));
-        if !is_over {
-            self.show_step(&totals, lowest);
-            return Ok(Prepared::Again);
-        }
-        self.end_run(run_id, &marks, &totals)
-    }
-
-    fn end_run(&mut self, run_id: i64, marks: &Marks, totals: &RunTotals) -> Result<Prepared> {
-        let Some((_, run)) = self.run.take() else { return Ok(Prepared::Done) };
-        if run.census.is_some() {
-            execute(&format!("DROP TABLE {}", marks::census(run_id)), &[]);
-        }
-        if self.is_alone {
-            let RunTotals { seen, inserted, updated, unchanged, removed, requests } = *totals;
-            let (page_id, kind) = (&self.page_id, run.kind.name());
-            let noun = if requests == 1 { "request" } else { "requests" };
-            notice(format!(
-                "page {page_id}: {kind} done: {seen} seen, {inserted} inserted, {updated} updated, \
-                 {unchanged} unchanged, {removed} removed, {requests} {noun}"
-            ));
-        }
-        if run.kind == run::Kind::Backfill && self.parameters.is_full {
-            // The rescan is made in the other lane.
-            self.leave();
-            return Ok(Prepared::Again);
-        }
-        self.start(marks, Some(&run))
-    }
-
-    fn show_step(&self, totals: &RunTotals, lowest: Option<Micros>) {
-        if let (true, Some((_, run))) = (self.is_alone, &self.run) {
-            let back = lowest.map(|at| format!(", back to {}", at.iso())).unwrap_or_default();
-            notice(format!("page {}: {}: {} rows{back}", self.page_id, run.kind.name(), totals.seen));
-        }
-    }
-
-    /// Returns those of the rows that the target holds, in their order.
-    fn kept(&self, shape: &Shape, ids: &[String]) -> Vec<String> {
-        let query = format!(
-            "SELECT array_agg(i.id ORDER BY i.n) FROM unnest($1) WITH ORDINALITY i (id, n)
-             WHERE EXISTS (SELECT FROM {} t WHERE t.id = i.id{})",
-            shape.target,
-            shape.of_page(&self.page_id)
-        );
-        let kept = first(&query, &[texts(Some(ids.to_vec()))], |row| row.get_one::<Vec<String>>());
-        kept.flatten().unwrap_or_default()
-    }
-
+    /// Ends what is done for the page. Its lane is released when that is committed.
     pub(super) fn leave(&mut self) {
-        (self.run, self.lock, self.prepared) = (None, None, None);
+        self.released = self.lock.take();
+        (self.run, self.prepared) = (None, None);
+    }
+
+    pub fn release(&mut self) {
+        self.released = None;
+    }
+
+    /// Returns whether the scan of the prepared step goes on for the step after it. The one of a
+    /// list of conversations does not: their threads come next.
+    pub fn goes_on(&self) -> bool {
+        !self.walk.is_threads()
     }
 
     pub fn is_running(&self) -> bool {

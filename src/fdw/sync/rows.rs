@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use pancake::error::{Error, Kind, Result};
 use pancake::sync::frozen::Frozen;
 use pancake::sync::head::{Head, HeadRow, Next};
 use pancake::time::Micros;
@@ -12,8 +13,9 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::spi::{Spi, SpiClient, SpiResult};
 use pgrx::{PgMemoryContexts, name, pg_extern, pg_sys};
 
-use crate::fdw::fetch::RECEIVED;
 use crate::fdw::functions::{micros, server_time, time};
+use crate::fdw::outcome::RECEIVED;
+use crate::pg::report::OrRaise;
 use crate::pg::scope::SettingsScope;
 
 /// `pancake_internal.sync_write(batch, ids, witnesses, look, changed, upsert)`: writes a batch.
@@ -46,6 +48,8 @@ fn pancake_fdw_sync_write(
         let changed = match existing {
             None | Some(0) => 0,
             Some(_) => {
+                // The types of the target are named as they are under this search_path.
+                let _scope = SettingsScope::internal();
                 let count = client.update(changed, Some(1), &[rows(), replied_at.into()])?.first();
                 count.get_one::<i64>()?.unwrap_or_default()
             }
@@ -68,6 +72,7 @@ fn pancake_fdw_sync_head(
     unlike: &str,
     most: i64,
     is_delta: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> TableIterator<
     'static,
     (
@@ -79,10 +84,14 @@ fn pancake_fdw_sync_head(
         name!(newest, Option<TimestampWithTimeZone>),
     ),
 > {
+    // SAFETY: the call that is executed.
+    let kind = unsafe { pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, 0) };
+    let types = [kind, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::BOOLOID, pg_sys::BOOLOID];
     let mut head = Head::new(usize::try_from(most).unwrap_or(usize::MAX), is_delta);
     let mut wanted = WantedRows::new();
     let read = Spi::connect_mut(|client| -> SpiResult<()> {
         let cursor = Cursor::open(list);
+        cursor.check_types(&types).or_raise();
         loop {
             match head.next(RECEIVED.load(Relaxed) as usize, server_time()) {
                 Next::FetchRow => head.fetched(cursor.fetch(|row| {
@@ -128,6 +137,20 @@ impl Cursor {
         let query = std::ffi::CString::new(query).unwrap_or_default();
         // SAFETY: inside of a connection to SPI; Postgres copies the query.
         Self(unsafe { pg_sys::SPI_cursor_parse_open(std::ptr::null(), query.as_ptr(), &options) })
+    }
+
+    /// Any role may call the function with a query of its own.
+    fn check_types(&self, types: &[pg_sys::Oid]) -> Result<()> {
+        // SAFETY: the open portal of a query.
+        let columns = unsafe { (*self.0).tupDesc };
+        let has = |place: usize, kind: pg_sys::Oid| {
+            // SAFETY: a column that is not there has no type.
+            unsafe { pg_sys::SPI_gettypeid(columns, place as i32 + 1) == kind }
+        };
+        if !columns.is_null() && types.iter().enumerate().all(|(place, kind)| has(place, *kind)) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::BadColumnType, "the query of a list has columns of other types"))
     }
 
     /// Returns what `read` makes of the next row; None if none is left.

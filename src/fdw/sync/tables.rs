@@ -7,12 +7,10 @@ use pancake::sync::shape::{Column, ColumnKind, Shape, TableInfo};
 use pancake::sync::sql::{identifier, literal};
 use pancake::sync::walk::Walk;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReportable;
-use pgrx::spi::{Spi, SpiHeapTupleData, SpiResult};
 
-use crate::fdw::sync::marks::first;
 use crate::fdw::sync::page::Page;
 use crate::pg::catalog::table_name;
+use crate::pg::spi::{all_prepared as all, first};
 
 /// A page of a source: a foreign table of ours.
 #[derive(Clone)]
@@ -23,16 +21,6 @@ pub struct SourcePage {
     pub walk: Walk,
     /// Of threads: the table of conversations.
     pub list: Option<pg_sys::Oid>,
-}
-
-/// Executes a query and returns what `read` makes of each row.
-fn all<T>(
-    query: &str,
-    values: &[pgrx::datum::DatumWithOid],
-    read: impl Fn(SpiHeapTupleData) -> SpiResult<T>,
-) -> Vec<T> {
-    Spi::connect_mut(|client| client.update(query, None, values)?.map(read).collect::<SpiResult<_>>())
-        .unwrap_or_report()
 }
 
 const PAGES: &str = "

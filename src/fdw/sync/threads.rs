@@ -6,26 +6,27 @@ use std::sync::atomic::Ordering::Relaxed;
 use pancake::error::Result;
 use pancake::sync::run::{self, Phase};
 use pancake::sync::settle::Counts;
-use pancake::sync::skips::{self, AfterFailure, Skips};
+use pancake::sync::skips::{self, AfterFailure, Reading, Skips};
 use pancake::sync::sql::identifier;
 use pancake::sync::threads::{ListResult, Thread, ThreadBatch};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::spi::{SpiResult, SpiTupleTable};
 
-use crate::fdw::fetch::{FAILED_CONVERSATION, IS_CUT};
 use crate::fdw::functions::micros;
+use crate::fdw::outcome::{FAILED_CONVERSATION, IS_CUT};
 use crate::fdw::sync::failure::Failure;
-use crate::fdw::sync::marks::{self, at, execute, first, texts};
+use crate::fdw::sync::marks::{self, at, texts};
 use crate::fdw::sync::page::{Page, PreparedStep, now, requests};
 use crate::pg::catalog::table_name;
 use crate::pg::report::notice;
 use crate::pg::scope::SettingsScope;
+use crate::pg::spi::{execute, first};
 
 impl Page {
-    /// Executes the query of a list.
-    pub(super) fn read_list(&self, step: &PreparedStep) -> Result<ThreadBatch> {
+    /// Executes the query of a list. Returns also which of its conversations are left out.
+    pub(super) fn read_list(&self, step: &PreparedStep) -> Result<(ThreadBatch, Vec<String>)> {
         let (Some(reading), Some((_, run))) = (&step.reading, &self.run) else {
-            return Ok(ThreadBatch::default());
+            return Ok(Default::default());
         };
         let mut list = {
             let _settings = self.settings();
@@ -45,19 +46,26 @@ impl Page {
                 thread.bound = micros(bound);
             }
         }
-        let is_head_of_delta = run.kind == run::Kind::Delta && run.phase == Phase::Head;
-        self.skips.apply(&mut batch.threads, is_head_of_delta);
-        Ok(batch)
+        let reading = match (run.kind, run.phase) {
+            (run::Kind::Full | run::Kind::Backfill, _) => Reading::Whole,
+            (run::Kind::Delta, Phase::Head) => Reading::HeadOfDelta,
+            _ => Reading::Partial,
+        };
+        let left_out = self.skips.apply(&mut batch.threads, reading);
+        Ok((batch, left_out))
     }
 
     /// Takes the threads that are read next. Returns whether there are any.
-    pub(super) fn add_threads(&mut self, batch: ThreadBatch) -> Result<bool> {
+    pub(super) fn add_threads(&mut self, batch: ThreadBatch, left_out: &[String]) -> Result<bool> {
         let has_threads = !batch.threads.is_empty();
         let Some((run_id, run)) = &mut self.run else { return Ok(false) };
-        let run_id = *run_id;
+        let (run_id, has_census) = (*run_id, run.census.is_some());
         run.threads = Some(batch);
+        let _scope = SettingsScope::internal();
+        if has_census {
+            left_out.iter().for_each(|id| self.forget_in_census(run_id, id));
+        }
         if has_threads {
-            let _scope = SettingsScope::internal();
             let requests = requests() - self.requests_before;
             marks::count(self, run_id, Counts::default(), requests, false)?;
         }
@@ -70,7 +78,8 @@ impl Page {
             return;
         }
         let noted = "
-            SELECT array_agg(s.conversation_id), array_agg(s.next_try_at <= clock_timestamp())
+            SELECT array_agg(s.conversation_id ORDER BY s.next_try_at),
+                array_agg(s.next_try_at <= clock_timestamp() ORDER BY s.next_try_at)
             FROM pancake_internal.sync_skips s WHERE s.target = $1 AND s.page_id = $2 AND NOT s.forgotten";
         let noted = first(noted, &[self.target.into(), self.page_id.as_str().into()], |row| {
             Ok((row.get::<Vec<String>>(1)?, row.get::<Vec<bool>>(2)?))
@@ -93,26 +102,27 @@ impl Page {
 
     /// Leaves out the conversation whose thread could not be had. Returns whether the run goes on
     /// without it.
-    pub fn skips_conversation(&mut self, failure: &Failure) -> bool {
-        let Some(id) = FAILED_CONVERSATION.take().filter(|_| skips::is_of_one_thread(&failure.sqlstate))
-        else {
-            return false;
-        };
-        let Some((run_id, run)) = &mut self.run else { return false };
-        let (run_id, is_full) = (*run_id, run.census.is_some());
-        let Some(batch) = &mut run.threads else { return false };
-        batch.threads.retain(|thread| thread.id != id);
-        let after = self.skips.failed(&id);
-        self.prepared = None;
+    pub fn skips_conversation(&mut self, failure: &Failure) -> Result<bool> {
+        let failed = FAILED_CONVERSATION.take().filter(|_| skips::is_of_one_thread(&failure.sqlstate));
+        let (Some(id), Some((run_id, run))) = (failed, &mut self.run) else { return Ok(false) };
+        let (run_id, has_census) = (*run_id, run.census.is_some());
+        let Some(batch) = &mut run.threads else { return Ok(false) };
+        if !batch.threads.iter().any(|thread| thread.id == id) {
+            return Ok(false);
+        }
+        let after = self.skips.failed(&id, &mut batch.threads);
         let _scope = SettingsScope::internal();
         self.note_skip(&id, &failure.message);
-        if is_full {
+        if has_census {
             self.forget_in_census(run_id, &id);
         }
-        if after == AfterFailure::GoOn {
-            notice(format!("page {}: conversation {id} is skipped: {}", self.page_id, failure.message));
+        if after == AfterFailure::EndRun {
+            return Ok(false);
         }
-        after == AfterFailure::GoOn
+        self.prepared = None;
+        marks::count(self, run_id, Counts::default(), requests() - self.requests_before, false)?;
+        notice(format!("page {}: conversation {id} is skipped: {}", self.page_id, failure.message));
+        Ok(true)
     }
 
     fn note_skip(&self, id: &str, message: &str) {

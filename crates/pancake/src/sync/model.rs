@@ -69,7 +69,7 @@ struct World {
     /// Some rows change without a new time, or without moving.
     has_quiet_changes: bool,
     /// A scan has met a row at the bottom of the list.
-    knows_bottom: bool,
+    bottom_was_met: bool,
     created: usize,
     events: usize,
     /// The event at which the run is killed.
@@ -108,7 +108,7 @@ impl World {
             batch_rows: 8 + dice.below(70) as u64,
             lookback: Duration::from_secs(60 * dice.below(12) as u64),
             has_quiet_changes: dice.one_in(3),
-            knows_bottom: false,
+            bottom_was_met: false,
             created: 0,
             events: 0,
             killed_at: usize::MAX,
@@ -197,7 +197,7 @@ impl World {
     }
 
     fn is_dated(&self) -> bool {
-        !self.knows_bottom
+        !self.bottom_was_met
     }
 
     fn is_alive(&self, marks: &Marks) -> bool {
@@ -280,7 +280,7 @@ impl World {
         let read_at = *run.read_at.get_or_insert(Micros(self.now));
         let Some(batch) = self.read(run) else {
             // The scan met a row far below its place.
-            self.knows_bottom = true;
+            self.bottom_was_met = true;
             run.is_dated = None;
             return Some(StepEnd::Again);
         };
@@ -344,7 +344,7 @@ impl World {
             if reaches_end && above < rows.len() {
                 return None;
             }
-            self.knows_bottom = reaches_end && self.rows.iter().any(|row| row.is_bottom);
+            self.bottom_was_met = reaches_end && self.rows.iter().any(|row| row.is_bottom);
             rows.retain(|row| !row.is_bottom);
         }
         let mut is_cut = false;

@@ -31,6 +31,10 @@ use crate::time::Micros;
 pub const HEAD_ROWS: u64 = 60;
 /// One reply in the order of a time: it holds also the rows that show that no newer one follows.
 pub const BEGUN_ROWS: u64 = 50;
+/// Three replies: in a smaller batch, rows beyond a delta's window that always differ have no end.
+const LEAST_ROWS: u64 = 3 * 59 + 1;
+/// A batch of the head leads further down by more than eight conversations.
+const LEAST_REPLIES: u64 = 16;
 /// Replies of a batch of threads.
 pub const THREAD_REPLIES: u64 = 64;
 /// Conversations in the first batch of threads, of which each takes a request or a hundred.
@@ -123,8 +127,9 @@ impl Parameters {
     /// the statement: what was committed before stays. `rate`: requests a second.
     pub fn fit_into(&mut self, timeout: Duration, rate: f64) {
         let replies = (timeout.as_secs_f64() / 4.0 * rate).max(1.0) as u64;
-        self.batch_rows = self.batch_rows.min(replies.saturating_mul(59).saturating_add(1).max(HEAD_ROWS));
-        self.thread_replies = self.thread_replies.min(replies);
+        let rows = replies.saturating_mul(59).saturating_add(1);
+        self.batch_rows = self.batch_rows.min(rows.max(LEAST_ROWS));
+        self.thread_replies = self.thread_replies.min(replies.max(LEAST_REPLIES));
     }
 }
 
@@ -191,15 +196,7 @@ pub fn next(
         Some(Kind::Delta | Kind::Backfill) if rereads(walk, parameters, marks) => Kind::Reread,
         Some(_) => return None,
     };
-    let phase = match (kind, walk.batches) {
-        (Kind::Backfill, Batches::Whole) => Phase::All,
-        (Kind::Backfill, Batches::Rows | Batches::Threads) if marks.mark.is_none() => Phase::Head,
-        (Kind::Backfill, _) => Phase::Past,
-        (Kind::Delta, Batches::Slices) => Phase::Changed,
-        (Kind::Delta, Batches::Whole) | (Kind::Full, _) => Phase::Census,
-        (Kind::Delta, _) => Phase::Head,
-        (Kind::Reread, _) => Phase::Again,
-    };
+    let phase = first_phase(walk, kind, marks);
     let mut since = marks.mark.map(|mark| mark.minus(parameters.lookback.max(LATE)));
     if kind == Kind::Reread {
         since = since.map(|at| at.min(marks.last_reread_at.unwrap_or(at).minus(LATE)));
@@ -235,6 +232,18 @@ pub fn next(
         census: None,
         threads: None,
     })
+}
+
+fn first_phase(walk: &Walk, kind: Kind, marks: &Marks) -> Phase {
+    match (kind, walk.batches) {
+        (Kind::Backfill, Batches::Whole) => Phase::All,
+        (Kind::Backfill, Batches::Rows | Batches::Threads) if marks.mark.is_none() => Phase::Head,
+        (Kind::Backfill, _) => Phase::Past,
+        (Kind::Delta, Batches::Slices) => Phase::Changed,
+        (Kind::Delta, Batches::Whole) | (Kind::Full, _) => Phase::Census,
+        (Kind::Delta, _) => Phase::Head,
+        (Kind::Reread, _) => Phase::Again,
+    }
 }
 
 fn rereads(walk: &Walk, parameters: &Parameters, marks: &Marks) -> bool {
@@ -323,7 +332,7 @@ mod tests {
             (parameters.batch_rows, parameters.thread_replies, parameters.first_threads())
         };
         assert_eq!(fitted(600.0, 4.0), (4_721, 64, 30));
-        assert_eq!(fitted(15.0, 4.0), (15 * 59 + 1, 15, 15));
-        assert_eq!(fitted(0.1, 4.0), (60, 1, 1));
+        assert_eq!(fitted(20.0, 4.0), (20 * 59 + 1, 20, 20));
+        assert_eq!(fitted(0.1, 4.0), (178, 16, 16));
     }
 }

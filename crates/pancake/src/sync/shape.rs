@@ -100,12 +100,7 @@ impl Shape {
             source.has(&column.name) && !column.is_generated && !OWN.contains(&column.name.as_str())
         };
         let copied: Vec<&Column> = target.columns.iter().filter(copied).collect();
-        let cell = |column: &Column| {
-            let is_json = |column: &Column| column.kind == ColumnKind::Json;
-            let name = identifier(&column.name);
-            let is_converted = is_json(column) && !source.column(&column.name).is_some_and(is_json);
-            if is_converted { format!("pg_catalog.to_jsonb(s.{name})") } else { format!("s.{name}") }
-        };
+        let cell = |column: &Column| cell(source, column);
         let compared = |column: &Column| {
             format!("{}::{} AS {}", cell(column), column.type_name, identifier(&column.name))
         };
@@ -157,6 +152,14 @@ impl Shape {
             String::new()
         }
     }
+}
+
+/// Returns the value for a column of the target, of a row `s` of the source.
+fn cell(source: &TableInfo, column: &Column) -> String {
+    let is_json = |column: &Column| column.kind == ColumnKind::Json;
+    let name = identifier(&column.name);
+    let is_converted = is_json(column) && !source.column(&column.name).is_some_and(is_json);
+    if is_converted { format!("pg_catalog.to_jsonb(s.{name})") } else { format!("s.{name}") }
 }
 
 fn check_columns(source: &TableInfo, target: &TableInfo, list: Option<&TableInfo>, walk: Walk) -> Result<()> {

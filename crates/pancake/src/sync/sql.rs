@@ -29,13 +29,18 @@ pub fn literal(text: &str) -> String {
 /// A time, as ISO has it: under another DateStyle a zone is an abbreviation, and CST is read as
 /// America's where it was Asia's.
 pub fn time(at: Option<Micros>) -> String {
-    let text = match at {
-        None => return "NULL::pg_catalog.timestamptz".to_owned(),
-        Some(at) if at.0 < WRITABLE.start => "-infinity".to_owned(),
-        Some(at) if at.0 >= WRITABLE.end => "infinity".to_owned(),
-        Some(at) => at.iso(),
-    };
-    format!("'{text}'::pg_catalog.timestamptz")
+    match at {
+        Some(at) => format!("'{}'::pg_catalog.timestamptz", time_text(at)),
+        None => "NULL::pg_catalog.timestamptz".to_owned(),
+    }
+}
+
+pub fn time_text(at: Micros) -> String {
+    match at.0 {
+        micros if micros < WRITABLE.start => "-infinity".to_owned(),
+        micros if micros >= WRITABLE.end => "infinity".to_owned(),
+        _ => at.iso(),
+    }
 }
 
 pub fn texts(values: &[String]) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::json::cell::whole;
 use crate::time::Micros;
 use crate::webhook::Event;
 
@@ -52,7 +53,9 @@ impl StoredRow {
     }
 
     fn version(&self) -> Option<i64> {
-        self.0.get("webhook_version")?.as_i64()
+        // The column may be of another type than the one that is added.
+        let version = self.0.get("webhook_version")?;
+        version.as_i64().or_else(|| whole(version.as_str().unwrap_or(&version.to_string())))
     }
 
     /// The names of the tags of an event, which has ids alone: those that the row came with, or

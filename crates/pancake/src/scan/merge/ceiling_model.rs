@@ -16,8 +16,8 @@ const NOW: Micros = Micros(200_000_000 * SECOND);
 /// Rows and the real second of each, newest first.
 type List = Vec<(i64, RowKey)>;
 
-/// Seconds from one row to the next, at most, in each tenth of the list: the same in all, or now and
-/// then a quiet month or a campaign.
+/// Seconds from one row to the next, at most, in each tenth of the list: the same in all, or now
+/// and then a quiet month or a campaign.
 const EVEN: [usize; 10] = [430; 10];
 const UNEVEN: [usize; 10] = [20, 800, 30, 30, 3_000, 10, 10, 500, 100, 20];
 

@@ -14,6 +14,9 @@ const PAGE: &str = "100000000000001";
 /// a SQLSTATE.
 fn attempts(victim: &str) -> Vec<(String, &'static str)> {
     let target = format!("'{victim}'::regclass");
+    let head = |query: &str| {
+        format!("SELECT pancake_internal.sync_head(NULL::text, '{query}', 'SELECT 0', 10, false)")
+    };
     let count = |what: &str| format!("SELECT count(*) FROM {what}");
     let changed = |change: &str| format!("WITH c AS ({change} RETURNING 1) SELECT count(*) FROM c");
     vec![
@@ -58,6 +61,10 @@ fn attempts(victim: &str) -> Vec<(String, &'static str)> {
         ("SELECT pancake_internal.sync_failed('57014', 'x', '', '')".to_owned(), "42501"),
         ("SELECT pancake_internal.sync_outcome()".to_owned(), "42501"),
         (format!("SELECT pancake_internal.sync_check({target})"), "42501"),
+        // Values of other types than those that are read.
+        (head("SELECT ''x''::text, 1::int4, now(), true, true"), "42804"),
+        (head("SELECT 1::int4, ''x''::text, now(), true, true"), "42804"),
+        (head("SELECT ''x''::text"), "42804"),
         (format!("SELECT pancake.sync_reset({target})"), "42501"),
     ]
 }

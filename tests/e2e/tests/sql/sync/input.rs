@@ -325,6 +325,28 @@ fn triggers_run_as_they_would_for_any_insert() {
     assert_eq!(last_run(&mut session, "status || sqlstate || error"), "failed23514refused");
 }
 
+/// Times go into a column of text as they are written, also where a full rescan compares them.
+#[test]
+fn a_time_in_a_column_of_text() {
+    let (shop, mut session) = open(30);
+    session
+        .execute(
+            "CREATE TABLE crm.conversations (id text PRIMARY KEY, inserted_at text, updated_at timestamptz,
+                                             synced_at timestamptz, removed_at timestamptz)",
+        )
+        .unwrap();
+    session.execute(SYNC).unwrap();
+    let page = shop.simulator.first_page();
+    assert!(page.delete(&page.ids()[7]));
+    session.execute(FULL).unwrap();
+    assert_eq!(last_run(&mut session, "kind || ' ' || status || ' ' || removed"), "full ok 1");
+    session
+        .execute("CALL pancake.sync('shop.tags', 'crm.tags'); ")
+        .and_then(|()| session.execute("ALTER TABLE crm.tags ADD inserted_at text"))
+        .and_then(|()| session.execute("CALL pancake.sync('shop.tags', 'crm.tags')"))
+        .unwrap();
+}
+
 /// What another kind of table cannot do is refused before anything is read. (That a distributed one
 /// has no function in ON CONFLICT … WHERE is not tried here: a rule gives the same SQLSTATE.)
 #[test]
@@ -336,7 +358,7 @@ fn a_target_that_takes_no_upsert() {
              CREATE RULE no AS ON UPDATE TO crm.conversations DO ALSO NOTHING",
         )
         .unwrap();
-    let hint = "A distributed target needs the key (page_id, id), and to be distributed by page_id.";
+    let hint = "If the target is distributed, it needs the key (page_id, id), and page_id as its distribution column.";
     refuses(&shop, &mut session, SYNC, "0A000", &["INSERT with ON CONFLICT clause cannot be used", hint]);
 }
 

@@ -92,6 +92,29 @@ fn what_fails_in_a_full_rescan_is_not_gone() {
     assert_eq!(session.column(SKIPPED).unwrap().len(), 2);
     shop.simulator.clear_faults();
     is_copied_but(&mut session, &[]);
+
+    // A later one reads what is due, without a delta.
+    session.execute(DUE).unwrap();
+    session.execute(&call("messages", ", full_rescan => true, reread => NULL")).unwrap();
+    assert_eq!(session.column(SKIPPED).unwrap(), Vec::<String>::new());
+    assert_eq!(last_run(&mut session, "kind || ' ' || removed"), "full 0");
+}
+
+/// A conversation that was left out, and then deleted.
+#[test]
+fn what_was_skipped_and_is_not_listed_any_more_is_gone() {
+    let (shop, mut session) = open_page(90);
+    session.execute(&call("messages", "")).unwrap();
+    let page = shop.simulator.first_page();
+    let id = page.ids()[20].clone();
+    shop.simulator.fault_on(Only::conversation(&id), Fault::Status(500), Times::Always);
+    page.message(&id);
+    session.execute(&call("messages", "")).unwrap();
+    assert_eq!(session.column(SKIPPED).unwrap().len(), 1);
+    assert!(page.delete(&id));
+    session.execute(&call("messages", ", full_rescan => true, reread => NULL")).unwrap();
+    let removed = "SELECT DISTINCT conversation_id FROM crm.messages WHERE removed_at IS NOT NULL";
+    assert_eq!(session.column(removed).unwrap(), [id]);
 }
 
 /// What five different ones in a row have in common is no fault of theirs.
