@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use pancake::error::{Error, Kind, Result};
 use pancake::http::client::Client;
+use pgrx::pg_sys;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -46,6 +47,13 @@ impl Worker {
     }
 
     fn start() -> Result<Worker> {
+        // SAFETY: reads a variable of the backend.
+        if unsafe { pg_sys::MyBackendType } == pg_sys::BackendType::B_AUTOVAC_WORKER {
+            let message = "an autovacuum worker makes no requests to Pancake";
+            return Err(Error::new(Kind::NotPermitted, message)
+                .detail("It would wait for the network, and other tables for it.")
+                .hint("No function in an index, or in statistics, may read a foreign table of Pancake."));
+        }
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Error::new(Kind::NoSharedMemory, format!("cannot start the worker thread: {what}"))
                 .detail(format!("{error}."))

@@ -15,3 +15,5 @@ pub mod walk;
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod threads_model;

@@ -3,7 +3,7 @@
 //!
 //! An event is the preparation of a step, at which its rows are read, or its execution, at which
 //! they are written and the marks move. What is read and written is what the statements of
-//! [`super::statement`] ask for. Not in the model: threads, and rows of other pages.
+//! [`super::statement`] ask for. Threads are in [`super::threads_model`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::walk::{Batches, Walk};
 use crate::schema::catalogue::Object;
 use crate::time::{Micros, SECOND};
 
-const MINUTE: i64 = 60 * SECOND;
-const DAY: i64 = 24 * 60 * MINUTE;
-const NOW: i64 = 1_790_000_000 * SECOND;
+pub(super) const MINUTE: i64 = 60 * SECOND;
+pub(super) const DAY: i64 = 24 * 60 * MINUTE;
+pub(super) const NOW: i64 = 1_790_000_000 * SECOND;
 
 /// A linear congruential generator: a seed is a world.
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, most: i64) -> i64 {
+    pub fn below(&mut self, most: i64) -> i64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) % most.max(1) as u64) as i64
     }
 
-    fn one_in(&mut self, n: i64) -> bool {
+    pub fn one_in(&mut self, n: i64) -> bool {
         self.below(n) == 0
     }
 }

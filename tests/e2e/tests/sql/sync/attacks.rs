@@ -186,6 +186,44 @@ fn what_an_autovacuum_worker_runs_for_it() {
     came_to_nothing(&mut session, &before, &attempts, &role, "autovacuum");
 }
 
+/// A function in an index reads the page, with all rights: an autovacuum worker that executes it
+/// makes no request.
+#[test]
+fn an_autovacuum_worker_makes_no_requests() {
+    let settings = [
+        ("autovacuum_naptime", "1s"),
+        ("autovacuum_analyze_threshold", "0"),
+        ("autovacuum_analyze_scale_factor", "0"),
+    ];
+    let cluster = Cluster::start_with(&settings).unwrap();
+    let shop = Shop::open_in(&cluster, Settings::of(130).as_seen(), &[]).unwrap();
+    let mut session = shop.connect().unwrap();
+    session
+        .execute(
+            "CREATE SCHEMA crm; CREATE TABLE crm.read (result text);
+             CREATE FUNCTION crm.read_page() RETURNS void LANGUAGE plpgsql AS $f$
+             BEGIN
+                 INSERT INTO crm.read SELECT count(*)::text FROM shop.conversations;
+             EXCEPTION WHEN OTHERS THEN
+                 INSERT INTO crm.read VALUES (SQLSTATE || ' ' || SQLERRM);
+             END $f$;
+             CREATE FUNCTION crm.constant(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+                 $f$ BEGIN PERFORM crm.read_page(); RETURN $1; END $f$;
+             CREATE TABLE crm.trap (x integer) WITH (autovacuum_enabled = false);
+             CREATE INDEX ON crm.trap (crm.constant(x));
+             INSERT INTO crm.trap VALUES (1)",
+        )
+        .unwrap();
+    assert_eq!(session.column("SELECT DISTINCT result FROM crm.read").unwrap(), ["130"]);
+    let ((), log) = shop.watch(|| {
+        session.execute("DELETE FROM crm.read; ALTER TABLE crm.trap RESET (autovacuum_enabled)").unwrap();
+        until(&mut session, "SELECT count(*) > 0 FROM crm.read");
+    });
+    assert_eq!(log.len(), 0);
+    let results = session.column("SELECT DISTINCT result FROM crm.read").unwrap();
+    assert_eq!(results, ["42501 an autovacuum worker makes no requests to Pancake"]);
+}
+
 /// What the functions of other roles read while a sync runs is neither left out nor handed to it.
 #[test]
 fn a_definers_scan_has_its_rows() {
