@@ -137,23 +137,35 @@ impl World {
             match self.dice.below(if self.has_quiet_changes { 8 } else { 6 }) {
                 0 => self.begin(self.now),
                 // A webhook stores the newest message before those that came before it are read.
-                1 => {
-                    let conversation = &self.list[place];
-                    let Some(newest) = conversation.messages.last() else { continue };
-                    let stored = Stored {
-                        thread: conversation.id.clone(),
-                        at: newest.at,
-                        synced_at: self.now,
-                        is_removed: false,
-                    };
-                    self.copy.entry(newest.id.clone()).or_insert(stored);
-                }
+                1 => self.store_newest(place),
                 2 if self.has_failures => self.list[place].fails = self.dice.one_in(2),
                 // A time that is frozen.
                 6 => self.message(place, self.now, i64::MIN),
                 7 if self.list.len() > 40 && self.dice.one_in(4) => drop(self.list.remove(place)),
                 _ => self.message(place, self.now - late, self.now - late),
             }
+        }
+    }
+
+    /// Most conversations get two messages, and a webhook stores the later one.
+    fn burst(&mut self) {
+        for place in 0..self.list.len() {
+            if self.dice.one_in(4) {
+                continue;
+            }
+            self.now += SECOND;
+            self.message(place, self.now, self.now);
+            self.message(place, self.now, self.now);
+            self.store_newest(place);
+        }
+    }
+
+    fn store_newest(&mut self, place: usize) {
+        let conversation = &self.list[place];
+        if let Some(newest) = conversation.messages.last() {
+            let (thread, at, synced_at) = (conversation.id.clone(), newest.at, self.now);
+            let stored = Stored { thread, at, synced_at, is_removed: false };
+            self.copy.entry(newest.id.clone()).or_insert(stored);
         }
     }
 
@@ -535,6 +547,9 @@ fn check(seed: u64) -> usize {
             world.now += world.dice.below(180) * MINUTE;
             for _ in 0..world.dice.below(40) {
                 world.change();
+            }
+            if world.dice.one_in(3) {
+                world.burst();
             }
             was_killed |= world.sync(is_full, true);
         }
