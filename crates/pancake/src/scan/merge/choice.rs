@@ -9,7 +9,7 @@ use crate::time::Micros;
 /// Rows that came ahead of their order wait for it: at most so many, about 30 MB of the largest.
 const MOST_WAITING: usize = 96 * FULL_BATCH;
 
-/// After so many cuts in vain, one after the other, no more are tried.
+/// After so many cuts in vain no more are tried.
 const MOST_FOLDED: u32 = 3;
 
 pub(super) enum Choice {

@@ -22,10 +22,6 @@ impl Union {
     /// What a reply to this segment means at its cuts.
     pub(super) fn look_at_cuts(&mut self, number: usize, has_rows_to_feed: bool) {
         let Some(at) = self.segments.iter().position(|segment| segment.number == number) else { return };
-        // A part that was cut off has found its place.
-        if has_rows_to_feed && number >= self.chains.len() {
-            self.folded = 0;
-        }
         for newer in at.checked_sub(1).into_iter().chain([at]) {
             self.meet(newer);
             self.fold(newer, number, has_rows_to_feed);

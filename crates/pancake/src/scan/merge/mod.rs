@@ -64,7 +64,7 @@ pub struct Union {
     handed: u64,
     /// Replies so far: one alone is a snapshot.
     replies: u32,
-    /// Segments that were cut off in vain since the last one that was not.
+    /// Segments that were cut off in vain.
     folded: u32,
     /// Chains that began at an anchor because the list was believed to be in order.
     from_anchor: BTreeSet<usize>,
